@@ -1,0 +1,244 @@
+"""Facts: what happened, told to everyone. Past tense, frozen, no secrets; readers ignore unknown fields.
+
+A fact carries its entity's whole public state in `data`, so the newest fact of a key is enough to know it.
+`row_version` rises with every write of the entity; a reader drops what is not newer. `epoch` stands before it:
+it is raised when state is restored from a backup.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from easel_contracts.ids import fact_subject
+from easel_contracts.spec import Autoscaling, RevisionSpec
+
+SCHEMA_VERSION = 1
+
+Entity = Literal["service", "replica", "node", "scale", "route", "traffic", "key"]
+
+VERBS: dict[Entity, tuple[str, ...]] = {
+    "service": ("created", "updated", "scaled", "stopped", "started", "restarted", "status_changed", "deleted"),
+    "replica": ("pending", "placed", "fetching", "starting", "ready", "unready", "draining", "stopped", "failed",
+                "lost"),
+    "node": ("ready", "not_ready", "lost"),
+    "scale": ("decided",),
+    "route": ("applied", "refused", "removed"),
+    "traffic": ("drained",),
+    "key": ("created", "revoked"),
+}  # fmt: skip
+"""Every fact there is: entity → verbs. The AsyncAPI document is generated from this table."""
+
+
+class Cause(Struct, frozen=True, kw_only=True):
+    """Why a fact came to be."""
+
+    actor: str
+    """Access key id, or the process that decided."""
+    reason: str
+    """A constant such as `ReplicaReady`."""
+    message: str = ""
+    """A sentence."""
+    traceparent: str | None = None
+    """W3C trace context of what led here."""
+
+
+class Fact(Struct, frozen=True, kw_only=True):
+    """The envelope of every fact."""
+
+    id: str
+    """UUIDv7; also the Nats-Msg-Id."""
+    entity: Entity
+    verb: str
+    workspace: str
+    key: str
+    """Service name for service, replica, route, traffic, scale; node id for node; key id for key."""
+    epoch: int
+    generation: int
+    row_version: int
+    at: datetime
+    cause: Cause
+    data: msgspec.Raw
+    """The entity's public state: one of the structs below, msgpack."""
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def type(self) -> str:
+        """E.g. `replica.ready`."""
+        return f"{self.entity}.{self.verb}"
+
+    @property
+    def subject(self) -> str:
+        """Where it is published."""
+        return fact_subject(self.workspace, self.entity, self.key, self.verb)
+
+
+class ServiceState(Struct, frozen=True, kw_only=True):
+    """A service as control wants it. Written by control alone."""
+
+    uid: str
+    name: str
+    generation: int
+    wanted: Literal["running", "stopped", "deleted"]
+    instance: int
+    """Replicas asked for where no autoscaler decides."""
+    revision: RevisionSpec
+    autoscaling: Autoscaling | None = None
+    autoscaling_generation: int = 0
+    """Generation in which the autoscaler section was last changed."""
+    instance_generation: int = 0
+    """Generation in which `instance` was last changed."""
+    token_version: int = 1
+    status: str = "Creating"
+    reason: str = ""
+    message: str = ""
+    created_at: datetime | None = None
+
+
+class Endpoint(Struct, frozen=True, kw_only=True):
+    """Where a replica listens."""
+
+    network: str
+    ip: str
+    port: int
+
+
+class ReplicaState(Struct, frozen=True, kw_only=True):
+    """A replica as the scheduler knows it."""
+
+    id: str
+    service: str
+    revision: int
+    generation: int
+    state: str
+    """See states.REPLICA."""
+    node: str | None = None
+    endpoints: tuple[Endpoint, ...] = ()
+    pid: int | None = None
+    restarts: int = 0
+    cause: str = ""
+    """A constant: Exited OutOfMemory CrashLoop ProbeFailed MountFailed RequirementsFailed NoCapacity ..."""
+    message: str = ""
+    exit_code: int | None = None
+    phase_s: dict[str, float] = {}
+    row_version: int = 0
+    """Facts of several replicas share a service's key: readers guard by (id, row_version) of the replica."""
+
+
+class NodeState(Struct, frozen=True, kw_only=True):
+    """A node as the scheduler knows it."""
+
+    id: str
+    state: Literal["ready", "not_ready", "lost"]
+    address: str
+    network: str
+    cpu: float
+    memory_mib: int
+    isolation: str
+    limits: str
+    can_mount: bool
+
+
+class ScaleInput(Struct, frozen=True, kw_only=True):
+    """What one target saw when a decision was made."""
+
+    metric: str
+    threshold: float
+    current: float | None
+    """Mean per replica over the window; None: no metrics, which is not zero."""
+    wants: int | None
+
+
+class ScaleState(Struct, frozen=True, kw_only=True):
+    """How many replicas a service should have. Written by the autoscaler alone."""
+
+    service: str
+    generation: int
+    """The service's generation the decision was made for."""
+    number: int
+    """Rises with each decision; the scheduler obeys the highest (generation, number)."""
+    before: int
+    wanted: int
+    reason: str
+    message: str
+    inputs: tuple[ScaleInput, ...] = ()
+
+
+class RouteState(Struct, frozen=True, kw_only=True):
+    """What every live Envoy does with a service's path."""
+
+    service: str
+    generation: int
+    state: Literal["built", "sent", "acknowledged", "probed", "refused", "removed"]
+    version: str
+    replicas: tuple[str, ...]
+    """Ids of the replicas that take traffic."""
+    draining: tuple[str, ...] = ()
+    token_version: int = 0
+    envoys: int = 0
+    refused_reason: str = ""
+    apply_ms: float = 0.0
+    """From the router's decision to acknowledged and probed."""
+
+
+class TrafficState(Struct, frozen=True, kw_only=True):
+    """A replica has no request left."""
+
+    service: str
+    replica: str
+    in_flight: int = 0
+
+
+class KeyState(Struct, frozen=True, kw_only=True):
+    """An access key, as a hash: enough to verify, not to use."""
+
+    id: str
+    sha256: str
+    """Hex digest of the 256-bit random key."""
+    revoked: bool = False
+
+
+EntityState = ServiceState | ReplicaState | NodeState | ScaleState | RouteState | TrafficState | KeyState
+
+STATE_OF: dict[Entity, type[EntityState]] = {
+    "service": ServiceState,
+    "replica": ReplicaState,
+    "node": NodeState,
+    "scale": ScaleState,
+    "route": RouteState,
+    "traffic": TrafficState,
+    "key": KeyState,
+}
+
+T = TypeVar("T", bound=EntityState)
+
+_fact_decoder = msgspec.msgpack.Decoder(Fact)
+_data_decoders: dict[type[Struct], msgspec.msgpack.Decoder[EntityState]] = {
+    kind: msgspec.msgpack.Decoder(kind) for kind in STATE_OF.values()
+}
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(fact: Fact) -> bytes:
+    """The fact as it travels."""
+    return _encoder.encode(fact)
+
+
+def decode(payload: bytes) -> Fact:
+    """The envelope; raises msgspec.DecodeError or ValidationError."""
+    return _fact_decoder.decode(payload)
+
+
+def raw(state: EntityState) -> msgspec.Raw:
+    """A state as a fact's `data`."""
+    return msgspec.Raw(_encoder.encode(state))
+
+
+def state_of(fact: Fact, kind: type[T]) -> T:
+    """The fact's data as `kind`; raises msgspec.ValidationError where it is something else."""
+    found = _data_decoders[kind].decode(fact.data)
+    assert isinstance(found, kind)
+    return found

@@ -1,0 +1,53 @@
+"""One-second metrics on core NATS (`easel.metric.<workspace>.<kind>.<key>`), msgpack. Readers ignore unknown fields."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+SCHEMA_VERSION = 1
+
+
+class ServiceMetrics(Struct, frozen=True, kw_only=True):
+    """One second of one service, as Envoy saw it. Published by the monitor."""
+
+    schema_version: int = SCHEMA_VERSION
+    workspace: str
+    service: str
+    at_unix_s: float
+    interval_s: float
+    requests_by_code: dict[str, int]
+    """Answers in the interval by class: `2xx` `3xx` `4xx` `5xx`."""
+    in_flight: int
+    latency_buckets_ms: tuple[float, ...]
+    """Upper bounds of the histogram's buckets."""
+    latency_counts: tuple[int, ...]
+    """Requests per bucket in the interval; one more than the bounds (the last is above all)."""
+    retries: int
+    timeouts: int
+    replicas_ready: int
+    """Healthy endpoints in Envoy's eyes."""
+
+
+class ReplicaMetrics(Struct, frozen=True, kw_only=True):
+    """One second of one replica. Published by its agent."""
+
+    schema_version: int = SCHEMA_VERSION
+    workspace: str
+    service: str
+    replica: str
+    node: str
+    at_unix_s: float
+    cpu_cores: float
+    memory_mib: float
+    """Resident memory of the replica's processes."""
+
+
+class NodeMetrics(Struct, frozen=True, kw_only=True):
+    """One second of one node. Published by its agent."""
+
+    schema_version: int = SCHEMA_VERSION
+    node: str
+    at_unix_s: float
+    cpu_cores: float
+    memory_mib: float
+    disk_free_mib: float

@@ -1,0 +1,282 @@
+"""A process's life: settings, connections, what `build` registers, serving, a graceful stop.
+
+A background task that ends or raises ends the process: the supervisor starts it again into the same state, which is
+safer than going on with a part missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+import asyncpg
+import grpc.aio
+import msgspec
+import uvloop
+
+from easel_contracts import facts
+from easel_contracts.facts import Entity, Fact, KeyState
+from easel_contracts.ids import metric_subject
+from easel_kit import projection as projections
+from easel_kit.bus import Bus, ConsumerDrift, FactHandler, MetricsHandler
+from easel_kit.clock import Clock, SystemClock
+from easel_kit.db import UNREACHABLE, Database
+from easel_kit.facts_api import OWNERS, FactsApi, ListFacts, fetch
+from easel_kit.grpc import Server, channel
+from easel_kit.health import Check, Health
+from easel_kit.keyring import Keyring
+from easel_kit.leases import Leases
+from easel_kit.outbox import Relay
+from easel_kit.projection import Projection
+from easel_kit.settings import ProcessSettings, SettingsError, load, secret
+from easel_kit.telemetry import configure, get_logger
+from easel_proto.internal.v1 import facts_pb2_grpc
+
+S = TypeVar("S", bound=ProcessSettings)
+Background = Callable[[], Awaitable[None]]
+
+CHECK_CONSUMER_S = 15.0
+PRUNE_S = 600.0
+
+
+class Process(Generic[S]):
+    """What `build` gets to work with."""
+
+    def __init__(self, name: str, settings: S, listens: tuple[Entity, ...], clock: Clock | None = None) -> None:
+        self.name, self.settings, self.listens = name, settings, listens
+        self.clock: Clock = clock or SystemClock()
+        self.log = get_logger(name)
+        self.holder = f"{socket.gethostname()}-{os.getpid()}"
+        self.health = Health(name)
+        self.keyring = Keyring(settings.peers_file)
+        self.bus = Bus(settings, name)
+        self._db = Database(settings.db_dsn, name, secret(settings.db_password_file)) if settings.db_dsn else None
+        self._leases = Leases(self._db, self.holder, self.clock) if self._db else None
+        self.token = secret(settings.process_token_file)
+        self._server = Server(settings.addr(name), self.keyring)
+        self._handlers: dict[Entity, FactHandler] = {}
+        self._owned: dict[Entity, ListFacts] = {}
+        self._background: list[Background] = []
+        self._on_stop: list[Background] = []
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._fact_lag = 0
+
+    @property
+    def db(self) -> Database:
+        """The process's own schema."""
+        assert self._db is not None, f"{self.name} has no database"
+        return self._db
+
+    @property
+    def leases(self) -> Leases:
+        """Which keys this copy may act on."""
+        assert self._leases is not None, f"{self.name} has no database"
+        return self._leases
+
+    def subscribe(self, handlers: Mapping[Entity, FactHandler]) -> None:
+        """Handlers of facts, by entity; each must be among the process's LISTENS."""
+        if unknown := set(handlers) - set(self.listens):
+            raise ValueError(f"{self.name} does not listen to {sorted(unknown)}; see its subscriptions.py")
+        self._handlers.update(handlers)
+
+    def on_metrics(self, kind: str, handler: MetricsHandler) -> None:
+        """A handler (subject, payload) of one-second metrics of `service`, `replica` or `node`."""
+        self.bus.on_metrics(f"easel.metric.*.{kind}.>", handler)
+
+    async def publish_metrics(self, kind: str, key: str, metrics: msgspec.Struct) -> None:
+        """Publishes one-second metrics."""
+        subject = metric_subject(self.settings.workspace, kind, key)
+        await self.bus.publish_core(subject, msgspec.msgpack.encode(metrics))
+
+    def serve(self, register: Callable[[Any, Any], None], servicer: Any, full_name: str) -> None:
+        """Serves a gRPC API, public (easel.v1.X) or internal (easel.internal.v1.X)."""
+        self._server.add(register, servicer, full_name)
+
+    def owns(self, entity: Entity, listing: ListFacts) -> None:
+        """Tells how to list the newest fact of every entity of a kind that this process owns."""
+        self._owned[entity] = listing
+
+    def background(self, run: Background) -> None:
+        """A coroutine function that runs as long as the process."""
+        self._background.append(run)
+
+    def on_stop(self, run: Background) -> None:
+        """Runs before connections close."""
+        self._on_stop.append(run)
+
+    def ready_when(self, name: str, check: Check) -> None:
+        """A condition of /ready."""
+        self.health.check(name, check)
+
+    def gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        """A gauge of /metrics."""
+        self.health.gauge(name, help_text, value)
+
+    def channel(self, process: str) -> grpc.aio.Channel:
+        """The channel to another process's gRPC address."""
+        if process not in self._channels:
+            self._channels[process] = channel(self.settings.addr(process), self.token)
+        return self._channels[process]
+
+    # The rest is for `run`.
+
+    async def connect(self) -> None:
+        """Waits for the stores to answer; raises ConsumerDrift where `migrate` has not run."""
+        await self.bus.connect()
+        if self._db is None:
+            return
+        while True:
+            try:
+                await self._db.open()
+                break
+            except (*UNREACHABLE, asyncpg.PostgresError) as error:
+                self.log.warning("waiting for the database", error=repr(error))
+                await self.clock.sleep(0.3)
+        await self.bus.check_consumer(self.listens)
+        self._keys = Projection(self._db, "key", KeyState)
+        self.keyring.replace(await self._keys.all())
+
+    async def start(self) -> None:
+        """Starts everything that `build` registered; serving comes last."""
+        if self._db:
+            await self._leased_and_relayed(self._db)
+            self.bus.on_facts({**self._handlers, "key": self._on_key})
+        await self.bus.start()
+        await self._server.start()
+        if self.settings.health_addr:
+            await self.health.serve(self.settings.health_addr)
+
+    async def run_background(self) -> None:
+        """Runs the background tasks until one ends."""
+        async with asyncio.TaskGroup() as group:
+            for task in self._background:
+                group.create_task(self._forever(task))
+
+    async def stop(self) -> None:
+        """Ends running calls within the grace period, gives leases back, closes connections."""
+        await self._server.stop(self.settings.graceful_stop_s)
+        for hook in self._on_stop:
+            await hook()
+        for opened in self._channels.values():
+            await opened.close(None)
+        await self.bus.stop()
+        if self._leases and self._db:
+            try:
+                await self._leases.release()
+            except (*UNREACHABLE, asyncpg.PostgresError) as error:
+                self.log.warning("leases not given back; they run out", error=repr(error))
+            await asyncio.wait_for(self._db.close(), 5)
+        await self.health.stop()
+
+    async def _leased_and_relayed(self, database: Database) -> None:
+        await self.leases.renew()
+        relay = Relay(database, self.bus, self.clock)
+        for task in (self.leases.run, relay.run, self._rebuild, self._watch_consumer, self._prune):
+            self.background(task)
+        self._server.add(
+            facts_pb2_grpc.add_FactsServicer_to_server, FactsApi(database, self._owned), "easel.internal.v1.Facts"
+        )
+        self.ready_when("access keys", lambda: self.keyring.usable() > 0)
+        self.gauge("outbox_rows", "Facts waiting to be published, at the last look", lambda: relay.lag)
+        self.gauge("outbox_oldest_seconds", "Age of the oldest of them", lambda: relay.oldest_s)
+        self.gauge("consumer_lag", "Facts not yet handled", lambda: self._fact_lag)
+        self.gauge("dead_letters", "Facts given up since start", lambda: self.bus.dead)
+        self.gauge("facts_handled", "Facts handled since start", lambda: self.bus.delivered)
+        self.gauge("leases_held", "Hash shards this copy may act on", lambda: self.leases.held())
+        self.gauge("db_pool_use_ratio", "Busy share of database connections", lambda: database.in_use())
+
+    async def _on_key(self, fact: Fact) -> None:
+        await self._keys.apply(fact)
+        self.keyring.learn(facts.state_of(fact, KeyState))
+        if handler := self._handlers.get("key"):
+            await handler(fact)
+
+    async def _rebuild(self) -> None:
+        """Asks each owner once for its newest facts; the durable consumer brings the rest."""
+        handlers = {**self._handlers, "key": self._on_key}
+        todo = [entity for entity in handlers if OWNERS[entity] != self.name or entity == "key"]
+        while todo:
+            for entity in list(todo):
+                try:
+                    found = await fetch(self.channel(OWNERS[entity]), entity)
+                except grpc.aio.AioRpcError as error:
+                    self.log.debug("owner does not answer yet", entity=entity, error=error.details())
+                    continue
+                for fact in found:
+                    await handlers[entity](fact)
+                todo.remove(entity)
+            await self.clock.sleep(0.5 if todo else 0)
+        await asyncio.Event().wait()
+
+    async def _watch_consumer(self) -> None:
+        while True:
+            try:
+                self._fact_lag = await self.bus.check_consumer(self.listens)
+            except ConsumerDrift:
+                raise
+            except Exception as error:  # NATS is away for a while; the connection comes back by itself
+                self.log.warning("consumer not checked", error=repr(error))
+            await self.clock.sleep(CHECK_CONSUMER_S)
+
+    async def _prune(self) -> None:
+        while True:
+            await self.clock.sleep(PRUNE_S)
+            try:
+                await projections.prune(self.db)
+            except (*UNREACHABLE, asyncpg.PostgresError) as error:
+                self.log.warning("not pruned", error=repr(error))
+
+    async def _forever(self, task: Background) -> None:
+        await task()
+        raise RuntimeError(f"background task {getattr(task, '__qualname__', task)} ended")
+
+
+Build = Callable[["Process[Any]"], Awaitable[None]]
+
+
+def run(name: str, settings: type[S], build: Build, consumer: tuple[Entity, ...] = ()) -> None:
+    """Runs a process until SIGTERM or SIGINT; exits non-zero with the reason where something is wrong."""
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    try:
+        loaded = load(settings, name)
+    except SettingsError as error:
+        raise SystemExit(f"{name}: {error}") from error
+    configure(name, loaded.log_level, loaded.otlp_endpoint)
+    sys.exit(uvloop.run(_main(name, loaded, build, consumer)))
+
+
+async def _main(name: str, settings: ProcessSettings, build: Build, consumer: tuple[Entity, ...]) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    process = Process(name, settings, consumer)
+    starting = asyncio.create_task(_start(process, build))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        return 0
+    if error := starting.exception():
+        process.log.error("cannot start", error=str(error), exc_info=error)
+        return 1
+    process.log.info("serving", address=settings.addr(name))
+    working = asyncio.create_task(process.run_background())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    failed = working.done() and not working.cancelled() and working.exception()
+    if failed:
+        process.log.error("a background task ended", error=repr(failed), exc_info=failed)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    await process.stop()
+    return 1 if failed else 0
+
+
+async def _start(process: Process[Any], build: Build) -> None:
+    await process.connect()
+    await build(process)
+    await process.start()
