@@ -66,7 +66,8 @@ def from_status(status: status_pb2.Status) -> EaselError:
         if detail.Is(info.DESCRIPTOR):
             detail.Unpack(info)
     metadata = dict(info.metadata)
-    kind = next((k for k in CODES if k.__name__ == metadata.pop("kind", "")), errors.Refused)
+    name = metadata.pop("kind", "")
+    kind = next((k for k in CODES if k.__name__ == name), errors.Refused)
     hint, fields = metadata.pop("hint", ""), metadata.pop("fields", "")
     if issubclass(kind, InvalidInput):
         decoded = msgspec.json.decode(fields, type=tuple[FieldError, ...]) if fields else ()

@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import asyncpg
 import nats
@@ -29,8 +29,6 @@ from easel_contracts.facts import Entity
 from easel_kit import migrations, streams
 from easel_kit.keyring import sha256_hex
 from easel_kit.settings import ProcessSettings
-
-T = TypeVar("T")
 
 DEADLINE_S = 20.0
 """Longest time a test waits for a condition."""
@@ -70,7 +68,7 @@ class ManualClock:
                     future.set_result(None)
 
 
-async def eventually(check: Callable[[], Awaitable[T] | T], deadline_s: float = DEADLINE_S) -> T:
+async def eventually(check: Callable[[], object], deadline_s: float = DEADLINE_S) -> Any:
     """Waits until `check` gives something true, and returns it; an AssertionError in it means "not yet"."""
     loop = asyncio.get_running_loop()
     end = loop.time() + deadline_s
@@ -80,7 +78,7 @@ async def eventually(check: Callable[[], Awaitable[T] | T], deadline_s: float = 
             found = check()
             last = await found if isinstance(found, Awaitable) else found
             if last:
-                return last  # type: ignore[return-value]
+                return last
         except AssertionError as error:
             last = error
         await asyncio.sleep(0.02)
