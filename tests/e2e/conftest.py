@@ -1,0 +1,26 @@
+"""One platform for all end-to-end tests; each test has services of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from easel_sdk import Client
+from tests.e2e.platform import Platform, running_platform
+
+
+@pytest.fixture(scope="session")
+def platform() -> Iterator[Platform]:
+    """A running platform."""
+    with running_platform(Path(tempfile.mkdtemp(prefix="easel-e2e-")) / "home") as found:
+        yield found
+
+
+@pytest.fixture
+async def easel(platform: Platform) -> AsyncIterator[Client]:
+    """The SDK, connected to it."""
+    async with platform.client() as client:
+        yield client

@@ -1,0 +1,114 @@
+"""A whole platform for tests: started by the command line as a user would, in a directory of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from easel_kit.testing import binary, eventually, free_port
+from easel_sdk import Client
+from easel_sdk.errors import EaselError
+
+HERE = Path(__file__).resolve().parent
+
+
+class Platform:
+    """One running platform."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.port, self.control_port = free_port(), free_port()
+
+    @property
+    def data_url(self) -> str:
+        """Where calls go."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def up(self) -> None:
+        """`easel up --detach`; raises with what it printed where it fails."""
+        self.easel("up", "--port", str(self.port), "--control-port", str(self.control_port), "--detach")
+
+    def down(self) -> None:
+        """`easel down`."""
+        self.easel("down")
+
+    def easel(self, *arguments: str, code: int = 0) -> str:
+        """Output of `easel ...`, which must exit with `code`."""
+        done = self.try_easel(*arguments)
+        assert done.returncode == code, f"easel {arguments} exited with {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def try_easel(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """What `easel ...` did."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("EASEL_")} | {"COLUMNS": "200"}
+        return subprocess.run(
+            [binary("easel"), "--home", str(self.home), *arguments], text=True, capture_output=True, check=False,
+            env=environment, timeout=180,
+        )  # fmt: skip
+
+    def read(self, *arguments: str) -> Any:
+        """The JSON that a command prints."""
+        return json.loads(self.easel(*arguments, "-o", "json"))
+
+    def pid(self, process: str) -> int:
+        """Process id of a part of the platform."""
+        return int(next(p["pid"] for p in self.read("status") if p["name"] == process))
+
+    def client(self) -> Client:
+        """The SDK, for this platform."""
+        return Client(home=self.home)
+
+    async def kill(self, process: str) -> None:
+        """SIGKILL to a part; returns when another one in its place is up."""
+        before = self.pid(process)
+        os.kill(before, signal.SIGKILL)
+
+        def replaced() -> bool:
+            return any(p["name"] == process and p["pid"] not in (None, before) and p["state"] == "running"
+                       for p in self.read("status"))  # fmt: skip
+
+        await eventually(replaced, 60)
+
+
+@contextmanager
+def running_platform(home: Path) -> Iterator[Platform]:
+    """Up, and down at the end whatever happened."""
+    platform = Platform(home)
+    try:
+        platform.up()
+        yield platform
+    finally:
+        platform.try_easel("down")
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def spec(name: str, *, instance: int = 1, command: str | None = None, **changes: Any) -> dict[str, Any]:
+    """A service.json around model_server.py; `changes` are further top-level keys."""
+    return {
+        "metadata": {"name": name, "instance": instance, "cpu": 0.1, "memory": 256},
+        "containers": [{"port": 8000, "command": command or "python model_server.py"}],
+        "storage": [{"mount_path": "/code", "local": {"path": str(HERE / "served")}}],
+        **changes,
+    }
+
+
+async def deploy(client: Client, document: dict[str, Any]) -> Any:
+    """Creates a service and waits until it serves."""
+    created = await client.services.create(document)
+    return await client.wait(created.service_name, generation=created.generation, timeout_s=90)
+
+
+async def remove(client: Client, name: str) -> None:
+    """Deletes a service and waits until it is gone."""
+    try:
+        await client.services.delete(name)
+    except EaselError:
+        return
+    await client.wait(name, "deleted", timeout_s=90)

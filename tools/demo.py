@@ -1,0 +1,220 @@
+"""The main job, start to end, on this machine: deploy a real model, call it, watch it scale and heal.
+
+Starts a platform in a scratch directory, deploys examples/ocr, reads its sample images through the gateway, drives load
+so that replicas go 1 → 3 → 1, kills a replica and then Envoy with SIGKILL under load, and prints a summary. Exits
+non-zero when something was not as promised. --keep leaves the platform up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from easel_kit.testing import free_port
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = ROOT / "examples" / "ocr"
+EASEL = Path(sys.executable).parent / "easel"
+SCRATCH = ROOT / ".demo"
+CLIENTS = 6
+"""Concurrent callers while replicas should go up."""
+
+
+class Platform:
+    """The scratch platform, spoken to by the command line as a user would."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.port, self.control_port = free_port(), free_port()
+
+    def easel(self, *arguments: str, show: bool = True) -> str:
+        """Output of `easel ...`; ends the demo where it fails."""
+        if show:
+            print(f"\n$ easel {' '.join(arguments)}")
+        done = subprocess.run([EASEL, "--home", self.home, *arguments], text=True, capture_output=True, check=False)
+        if done.returncode:
+            raise Failed(f"easel {' '.join(arguments)} exited with {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def read(self, *arguments: str) -> Any:
+        """The JSON that a command prints."""
+        return json.loads(self.easel(*arguments, "-o", "json", show=False))
+
+
+class Failed(Exception):
+    """Something was not as promised."""
+
+
+class Load:
+    """Callers that post images one after the other, each counting what came back."""
+
+    def __init__(self, url: str, token: str, images: list[bytes]) -> None:
+        self._url, self._token, self._images = url, token, images
+        self.answered, self.failures = 0, []  # type: int, list[tuple[float, str]]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._session: aiohttp.ClientSession | None = None
+
+    def start(self, clients: int) -> None:
+        """Begins calling."""
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=60), headers={"Authorization": self._token}
+        )
+        self._tasks = [asyncio.create_task(self._call(n)) for n in range(clients)]
+
+    async def stop(self) -> None:
+        """Ends calling."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._session:
+            await self._session.close()
+
+    def failed_since(self, moment: float) -> list[str]:
+        """What failed after a moment of time.monotonic()."""
+        return [what for at, what in self.failures if at >= moment]
+
+    async def _call(self, number: int) -> None:
+        assert self._session
+        while True:
+            image = self._images[number % len(self._images)]
+            number += 1
+            try:
+                async with self._session.post(self._url, data=image) as response:
+                    body = await response.read()
+                    if response.status == 200:
+                        self.answered += 1
+                    else:
+                        self.failures.append((time.monotonic(), f"{response.status} {body[:120]!r}"))
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                self.failures.append((time.monotonic(), type(error).__name__))
+                await asyncio.sleep(0.05)  # a dead gateway would be asked thousands of times a second
+
+
+def read_samples(platform: Platform, service: dict[str, Any]) -> list[bytes]:
+    """Prints the text found in each sample image beside the known one; all must agree."""
+    expected: dict[str, str] = {
+        name: "\n".join(entry["lines"])
+        for name, entry in json.loads((EXAMPLE / "samples" / "expected.json").read_text()).items()
+    }
+    wrong, images = [], []
+    print(f"\n{'image':<24} {'known text':<44} found")
+    for name, known in expected.items():
+        file = EXAMPLE / "samples" / name
+        images.append(file.read_bytes())
+        found = json.loads(platform.easel("predict", service["service_name"], "--body", f"@{file}", show=False))["text"]
+        same = _words(found) == _words(known)
+        print(f"{name:<24} {_line(known):<44} {_line(found)}  {'ok' if same else 'DIFFERENT'}")
+        if not same:
+            wrong.append(name)
+    if wrong:
+        raise Failed(f"text not found as known in: {', '.join(wrong)}")
+    return images
+
+
+async def until(what: str, check: Any, deadline_s: float) -> float:
+    """Seconds until check() is true; a Failed after the deadline."""
+    started = time.monotonic()
+    while time.monotonic() - started < deadline_s:
+        if await asyncio.to_thread(check):
+            return time.monotonic() - started
+        await asyncio.sleep(0.25)
+    raise Failed(f"{what}: not within {deadline_s:.0f} s")
+
+
+async def scale_and_heal(platform: Platform, service: dict[str, Any], images: list[bytes]) -> dict[str, str]:
+    """Load up, kills, load down; what was seen, line by line."""
+    name, seen = service["service_name"], {}
+    load = Load(service["endpoint"], service["token"], images)
+
+    def ready() -> int:
+        return sum(replica["ready"] for replica in platform.read("w", name))
+
+    load.start(CLIENTS)
+    try:
+        seen["replicas 1 → 3"] = f"{await until('three replicas', lambda: ready() == 3, 150):.1f} s under load"
+        before = time.monotonic()
+        victim = next(replica for replica in platform.read("w", name) if replica["ready"])
+        print(f"\nkill -9 {victim['pid']}  (replica {victim['name']})")
+        os.kill(int(victim["pid"]), signal.SIGKILL)
+        healed = await until("the killed replica replaced", lambda: _healed(platform, name, victim), 90)
+        seen["replica killed"] = f"{len(load.failed_since(before))} failed requests, healed in {healed:.1f} s"
+        before, answered = time.monotonic(), load.answered
+        envoy = next(p for p in platform.read("status") if p["name"] == "envoy")
+        print(f"kill -9 {envoy['pid']}  (Envoy)")
+        os.kill(int(envoy["pid"]), signal.SIGKILL)
+        back = await until("answers again", lambda: load.answered > answered + CLIENTS, 30)
+        lost = load.failed_since(before)
+        seen["Envoy killed"] = f"{len(lost)} failed requests (its open connections), answering again in {back:.1f} s"
+    finally:
+        await load.stop()
+    seen["requests"] = f"{load.answered} answered, {len(load.failures)} failed"
+    seen["replicas 3 → 1"] = f"{await until('one replica', lambda: ready() == 1, 180):.1f} s after the load ended"
+    return seen
+
+
+def _healed(platform: Platform, name: str, victim: dict[str, Any]) -> bool:
+    replicas = platform.read("w", name)
+    same = [r for r in replicas if r["name"] == victim["name"] and r["pid"] == victim["pid"] and r["ready"]]
+    return not same and sum(r["ready"] for r in replicas) >= 3
+
+
+def tell(platform: Platform, service: dict[str, Any], seen: dict[str, str]) -> None:
+    """The one-screen summary."""
+    name = service["service_name"]
+    print(platform.easel("explain", name))
+    phases = platform.read("desc", name).get("phase_s", {})
+    print("Cold start by phase: " + "  ".join(f"{phase} {seconds:.2f} s" for phase, seconds in phases.items()))
+    print("\nSummary")
+    for what, result in seen.items():
+        print(f"  {what:<18} {result}")
+
+
+def main() -> int:
+    """Runs the demo; 0 when everything was as promised."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave the platform up at the end")
+    keep = parser.parse_args().keep
+    shutil.rmtree(SCRATCH, ignore_errors=True)
+    platform = Platform(SCRATCH / "home")
+    started = time.monotonic()
+    try:
+        platform.easel("up", "--port", str(platform.port), "--control-port", str(platform.control_port), "--detach")
+        seen = {"platform up": f"{time.monotonic() - started:.1f} s"}
+        print(platform.easel("create", str(EXAMPLE / "service.json"), "--wait", "--timeout", "300"))
+        service = platform.read("desc", "ocr")
+        images = read_samples(platform, service)
+        seen |= asyncio.run(scale_and_heal(platform, service, images))
+        tell(platform, service, seen)
+    except Failed as error:
+        print(f"\nNOT AS PROMISED: {error}", file=sys.stderr)
+        print(f"logs: {platform.home / 'logs'}", file=sys.stderr)
+        return 1
+    finally:
+        if keep:
+            print(f"\nThe platform is still up: export EASEL_HOME={platform.home}; `easel down` ends it.")
+        else:
+            subprocess.run([EASEL, "down", "--home", platform.home], check=False)
+    return 0
+
+
+def _words(text: str) -> list[str]:
+    return "".join(c if c.isalnum() else " " for c in text.lower()).split()
+
+
+def _line(text: str) -> str:
+    return " / ".join(text.split("\n"))[:43]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
