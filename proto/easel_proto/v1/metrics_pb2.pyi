@@ -69,7 +69,9 @@ Global___WatchMetricsRequest: _TypeAlias = WatchMetricsRequest  # noqa: Y015
 
 @_typing.final
 class MetricsPoint(_message.Message):
-    """One second of one service."""
+    """A span of one service: one second in Watch and in windows up to 5 minutes, ten seconds in longer ones.
+    An absent field was not measured in that span: unknown is not zero.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -106,45 +108,100 @@ class MetricsPoint(_message.Message):
     REPLICAS_READY_FIELD_NUMBER: _builtins.int
     REPLICAS_TOTAL_FIELD_NUMBER: _builtins.int
     RETRIES_PER_S_FIELD_NUMBER: _builtins.int
+    TIMEOUTS_PER_S_FIELD_NUMBER: _builtins.int
     qps: _builtins.float
+    """absent: no Envoy reported"""
     in_flight: _builtins.float
     latency_p50_ms: _builtins.float
+    """absent also where nothing was answered"""
     latency_p90_ms: _builtins.float
     latency_p99_ms: _builtins.float
     latency_p999_ms: _builtins.float
     cpu_cores: _builtins.float
+    """of all replicas; absent: no agent reported"""
     memory_mib: _builtins.float
     replicas_ready: _builtins.int
+    """healthy in Envoy's eyes"""
     replicas_total: _builtins.int
+    """that have not ended"""
     retries_per_s: _builtins.float
+    timeouts_per_s: _builtins.float
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def qps_by_code(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """"2xx" "4xx" "5xx" """
+        """"2xx" "4xx" "5xx"; a class without answers is left out"""
 
     def __init__(
         self,
         *,
         at: _timestamp_pb2.Timestamp | None = ...,
         qps_by_code: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
-        qps: _builtins.float = ...,
-        in_flight: _builtins.float = ...,
-        latency_p50_ms: _builtins.float = ...,
-        latency_p90_ms: _builtins.float = ...,
-        latency_p99_ms: _builtins.float = ...,
-        latency_p999_ms: _builtins.float = ...,
-        cpu_cores: _builtins.float = ...,
-        memory_mib: _builtins.float = ...,
-        replicas_ready: _builtins.int = ...,
-        replicas_total: _builtins.int = ...,
-        retries_per_s: _builtins.float = ...,
+        qps: _builtins.float | None = ...,
+        in_flight: _builtins.float | None = ...,
+        latency_p50_ms: _builtins.float | None = ...,
+        latency_p90_ms: _builtins.float | None = ...,
+        latency_p99_ms: _builtins.float | None = ...,
+        latency_p999_ms: _builtins.float | None = ...,
+        cpu_cores: _builtins.float | None = ...,
+        memory_mib: _builtins.float | None = ...,
+        replicas_ready: _builtins.int | None = ...,
+        replicas_total: _builtins.int | None = ...,
+        retries_per_s: _builtins.float | None = ...,
+        timeouts_per_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cpu_cores", b"_cpu_cores", "_in_flight", b"_in_flight", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p90_ms", b"_latency_p90_ms", "_latency_p999_ms", b"_latency_p999_ms", "_latency_p99_ms", b"_latency_p99_ms", "_memory_mib", b"_memory_mib", "_qps", b"_qps", "_replicas_ready", b"_replicas_ready", "_replicas_total", b"_replicas_total", "_retries_per_s", b"_retries_per_s", "_timeouts_per_s", b"_timeouts_per_s", "at", b"at", "cpu_cores", b"cpu_cores", "in_flight", b"in_flight", "latency_p50_ms", b"latency_p50_ms", "latency_p90_ms", b"latency_p90_ms", "latency_p999_ms", b"latency_p999_ms", "latency_p99_ms", b"latency_p99_ms", "memory_mib", b"memory_mib", "qps", b"qps", "replicas_ready", b"replicas_ready", "replicas_total", b"replicas_total", "retries_per_s", b"retries_per_s", "timeouts_per_s", b"timeouts_per_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "cpu_cores", b"cpu_cores", "in_flight", b"in_flight", "latency_p50_ms", b"latency_p50_ms", "latency_p90_ms", b"latency_p90_ms", "latency_p999_ms", b"latency_p999_ms", "latency_p99_ms", b"latency_p99_ms", "memory_mib", b"memory_mib", "qps", b"qps", "qps_by_code", b"qps_by_code", "replicas_ready", b"replicas_ready", "replicas_total", b"replicas_total", "retries_per_s", b"retries_per_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cpu_cores", b"_cpu_cores", "_in_flight", b"_in_flight", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p90_ms", b"_latency_p90_ms", "_latency_p999_ms", b"_latency_p999_ms", "_latency_p99_ms", b"_latency_p99_ms", "_memory_mib", b"_memory_mib", "_qps", b"_qps", "_replicas_ready", b"_replicas_ready", "_replicas_total", b"_replicas_total", "_retries_per_s", b"_retries_per_s", "_timeouts_per_s", b"_timeouts_per_s", "at", b"at", "cpu_cores", b"cpu_cores", "in_flight", b"in_flight", "latency_p50_ms", b"latency_p50_ms", "latency_p90_ms", b"latency_p90_ms", "latency_p999_ms", b"latency_p999_ms", "latency_p99_ms", b"latency_p99_ms", "memory_mib", b"memory_mib", "qps", b"qps", "qps_by_code", b"qps_by_code", "replicas_ready", b"replicas_ready", "replicas_total", b"replicas_total", "retries_per_s", b"retries_per_s", "timeouts_per_s", b"timeouts_per_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cpu_cores: _TypeAlias = _typing.Literal["cpu_cores"]  # noqa: Y015
+    _WhichOneofArgType__cpu_cores: _TypeAlias = _typing.Literal["_cpu_cores", b"_cpu_cores"]  # noqa: Y015
+    _WhichOneofReturnType__in_flight: _TypeAlias = _typing.Literal["in_flight"]  # noqa: Y015
+    _WhichOneofArgType__in_flight: _TypeAlias = _typing.Literal["_in_flight", b"_in_flight"]  # noqa: Y015
+    _WhichOneofReturnType__latency_p50_ms: _TypeAlias = _typing.Literal["latency_p50_ms"]  # noqa: Y015
+    _WhichOneofArgType__latency_p50_ms: _TypeAlias = _typing.Literal["_latency_p50_ms", b"_latency_p50_ms"]  # noqa: Y015
+    _WhichOneofReturnType__latency_p90_ms: _TypeAlias = _typing.Literal["latency_p90_ms"]  # noqa: Y015
+    _WhichOneofArgType__latency_p90_ms: _TypeAlias = _typing.Literal["_latency_p90_ms", b"_latency_p90_ms"]  # noqa: Y015
+    _WhichOneofReturnType__latency_p999_ms: _TypeAlias = _typing.Literal["latency_p999_ms"]  # noqa: Y015
+    _WhichOneofArgType__latency_p999_ms: _TypeAlias = _typing.Literal["_latency_p999_ms", b"_latency_p999_ms"]  # noqa: Y015
+    _WhichOneofReturnType__latency_p99_ms: _TypeAlias = _typing.Literal["latency_p99_ms"]  # noqa: Y015
+    _WhichOneofArgType__latency_p99_ms: _TypeAlias = _typing.Literal["_latency_p99_ms", b"_latency_p99_ms"]  # noqa: Y015
+    _WhichOneofReturnType__memory_mib: _TypeAlias = _typing.Literal["memory_mib"]  # noqa: Y015
+    _WhichOneofArgType__memory_mib: _TypeAlias = _typing.Literal["_memory_mib", b"_memory_mib"]  # noqa: Y015
+    _WhichOneofReturnType__qps: _TypeAlias = _typing.Literal["qps"]  # noqa: Y015
+    _WhichOneofArgType__qps: _TypeAlias = _typing.Literal["_qps", b"_qps"]  # noqa: Y015
+    _WhichOneofReturnType__replicas_ready: _TypeAlias = _typing.Literal["replicas_ready"]  # noqa: Y015
+    _WhichOneofArgType__replicas_ready: _TypeAlias = _typing.Literal["_replicas_ready", b"_replicas_ready"]  # noqa: Y015
+    _WhichOneofReturnType__replicas_total: _TypeAlias = _typing.Literal["replicas_total"]  # noqa: Y015
+    _WhichOneofArgType__replicas_total: _TypeAlias = _typing.Literal["_replicas_total", b"_replicas_total"]  # noqa: Y015
+    _WhichOneofReturnType__retries_per_s: _TypeAlias = _typing.Literal["retries_per_s"]  # noqa: Y015
+    _WhichOneofArgType__retries_per_s: _TypeAlias = _typing.Literal["_retries_per_s", b"_retries_per_s"]  # noqa: Y015
+    _WhichOneofReturnType__timeouts_per_s: _TypeAlias = _typing.Literal["timeouts_per_s"]  # noqa: Y015
+    _WhichOneofArgType__timeouts_per_s: _TypeAlias = _typing.Literal["_timeouts_per_s", b"_timeouts_per_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cpu_cores) -> _WhichOneofReturnType__cpu_cores | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__in_flight) -> _WhichOneofReturnType__in_flight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_p50_ms) -> _WhichOneofReturnType__latency_p50_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_p90_ms) -> _WhichOneofReturnType__latency_p90_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_p999_ms) -> _WhichOneofReturnType__latency_p999_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_p99_ms) -> _WhichOneofReturnType__latency_p99_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_mib) -> _WhichOneofReturnType__memory_mib | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__qps) -> _WhichOneofReturnType__qps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__replicas_ready) -> _WhichOneofReturnType__replicas_ready | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__replicas_total) -> _WhichOneofReturnType__replicas_total | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retries_per_s) -> _WhichOneofReturnType__retries_per_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__timeouts_per_s) -> _WhichOneofReturnType__timeouts_per_s | None: ...
 
 Global___MetricsPoint: _TypeAlias = MetricsPoint  # noqa: Y015
 

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class MetricsStub:
-    """Metrics of services, second by second, for the last hour. Owner: the monitor.
+    """Metrics of services for the last hour. Owner: the monitor.
     """
 
     def __init__(self, channel):
@@ -54,7 +54,7 @@ class MetricsStub:
 
 
 class MetricsServicer:
-    """Metrics of services, second by second, for the last hour. Owner: the monitor.
+    """Metrics of services for the last hour. Owner: the monitor.
     """
 
     def Get(self, request, context):
@@ -102,7 +102,7 @@ def add_MetricsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Metrics:
-    """Metrics of services, second by second, for the last hour. Owner: the monitor.
+    """Metrics of services for the last hour. Owner: the monitor.
     """
 
     @staticmethod

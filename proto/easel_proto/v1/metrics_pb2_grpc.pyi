@@ -28,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MetricsStub:
-    """Metrics of services, second by second, for the last hour. Owner: the monitor."""
+    """Metrics of services for the last hour. Owner: the monitor."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -40,7 +40,7 @@ class MetricsStub:
 
 @_typing.type_check_only
 class MetricsAsyncStub(MetricsStub):
-    """Metrics of services, second by second, for the last hour. Owner: the monitor."""
+    """Metrics of services for the last hour. Owner: the monitor."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Get: _aio.UnaryUnaryMultiCallable[_metrics_pb2.GetMetricsRequest, _metrics_pb2.MetricsWindow]  # type: ignore[assignment]
@@ -48,7 +48,7 @@ class MetricsAsyncStub(MetricsStub):
     Explain: _aio.UnaryUnaryMultiCallable[_common_pb2.ExplainRequest, _common_pb2.Explanation]  # type: ignore[assignment]
 
 class MetricsServicer(metaclass=_abc_1.ABCMeta):
-    """Metrics of services, second by second, for the last hour. Owner: the monitor."""
+    """Metrics of services for the last hour. Owner: the monitor."""
 
     @_abc_1.abstractmethod
     def Get(

@@ -8,7 +8,9 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 COUNTS: dict[str, int] = {}
@@ -46,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
         if url.path == "/environment":
             found["environment"] = dict(os.environ)
         if url.path == "/read":
-            found["read"] = attempt(lambda: open(query["file"]).read())
+            found["read"] = attempt(Path(query["file"]).read_text)
         self.send(status, found)
 
     def send(self, status: int, found: dict[str, object]) -> None:
@@ -61,9 +63,9 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def attempt(read: object) -> str:
+def attempt(read: Callable[[], str]) -> str:
     try:
-        return str(read())  # type: ignore[operator]
+        return read()
     except OSError as error:
         return f"{type(error).__name__}: {error}"
 
