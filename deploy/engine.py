@@ -56,14 +56,14 @@ def ensure_base_image(tag: str) -> None:
     with tempfile.TemporaryDirectory(prefix="easel-base-") as tmp:
         tree = Path(tmp) / "root"
         leave_out = [f"--dpkgopt=path-exclude=/usr/share/{d}/*" for d in ("doc", "man", "locale", "info", "lintian")]
-        packages = "python3,python3-venv,ca-certificates,curl"
+        packages = "python3,python3-venv,ca-certificates,curl,passwd"
         _run("mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", f"--include={packages}", *leave_out,
              "bookworm", str(tree))  # fmt: skip
         # a venv over /usr/local: `python` and `pip` behave as in the official image
         _run("chroot", str(tree), "/usr/bin/python3", "-m", "venv", "--symlinks", "/usr/local")
         # what this machine trusts, so that pip inside a build can verify its index
         shutil.copyfile(CA_BUNDLE.resolve(), tree / CA_BUNDLE.relative_to("/"))
-        settings = f"PATH=/usr/local/bin:/usr/bin:/bin SSL_CERT_FILE={CA_BUNDLE} PIP_CERT={CA_BUNDLE} LANG=C.UTF-8"
+        settings = f"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin SSL_CERT_FILE={CA_BUNDLE} PIP_CERT={CA_BUNDLE} LANG=C.UTF-8"
         archive = subprocess.Popen(["tar", "-C", str(tree), "--numeric-owner", "-c", "."], stdout=subprocess.PIPE)
         subprocess.run(
             ["docker", "import", "-c", f"ENV {settings}", "-", tag], stdin=archive.stdout, check=True,
