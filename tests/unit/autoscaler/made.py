@@ -1,0 +1,43 @@
+"""Services, policies and samples as tests need them."""
+
+from __future__ import annotations
+
+from easel_autoscaler.decide.decision import Current
+from easel_autoscaler.decide.load import Load
+from easel_contracts.facts import ServiceState
+from easel_contracts.metrics import ServiceMetrics
+from easel_contracts.spec import Autoscaling, Resources, RevisionSpec
+
+
+def policy(low: int = 1, high: int = 10, up_s: float = 0.0, down_s: float = 300.0, **targets: float) -> Autoscaling:
+    """An autoscaler section; without targets: qps 10."""
+    pairs = tuple(targets.items()) or (("qps", 10.0),)
+    return Autoscaling(min=low, max=high, targets=pairs, scale_up_window_s=up_s, scale_down_window_s=down_s)
+
+
+def service(autoscaling: Autoscaling | None = None, **changes: object) -> ServiceState:
+    """A running service named ocr."""
+    fields: dict[str, object] = {
+        "uid": "u1", "name": "ocr", "generation": 1, "wanted": "running", "instance": 1,
+        "revision": RevisionSpec(number=1, resources=Resources(cpu=1, memory_mib=100), port=8000),
+        "autoscaling": autoscaling, "autoscaling_generation": 1, "instance_generation": 1, **changes,
+    }  # fmt: skip
+    return ServiceState(**fields)  # type: ignore[arg-type]
+
+
+def current(wanted: int, generation: int = 1, number: int = 1, uid: str = "u1") -> Current:
+    """The decision in force."""
+    return Current(uid=uid, generation=generation, number=number, wanted=wanted, row_version=number)
+
+
+def load(ready: int, **per_replica: float) -> Load:
+    """A load, given per ready replica."""
+    return Load(totals={metric: value * ready for metric, value in per_replica.items()}, ready=ready)
+
+
+def second(at_unix_s: float, *, requests: int = 0, in_flight: int = 0, ready: int = 1) -> ServiceMetrics:
+    """One second of ocr."""
+    return ServiceMetrics(
+        workspace="default", service="ocr", at_unix_s=at_unix_s, interval_s=1.0, requests_by_code={"2xx": requests},
+        in_flight=in_flight, latency_buckets_ms=(), latency_counts=(0,), retries=0, timeouts=0, replicas_ready=ready,
+    )  # fmt: skip

@@ -1,0 +1,60 @@
+"""The examples' files agree with each other and with what control admits."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from easel_control.decide.admit import Admitted, admit
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/service.json"))
+
+
+def service_json(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((EXAMPLES / name / "service.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_admitted_as_written(name: str) -> None:
+    """With its local path made absolute, as the CLI does, a service.json is admitted without a remark."""
+    document = service_json(name)
+    for mount in document["storage"]:
+        mount["local"]["path"] = str((EXAMPLES / name / mount["local"]["path"]).resolve())
+
+    found = admit(json.dumps(document))
+
+    assert isinstance(found, Admitted), found
+    assert document["metadata"]["name"] == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_sample_has_its_known_answer(name: str) -> None:
+    """expected.json names the samples that lie beside it, all of them."""
+    directory = EXAMPLES / name / "samples"
+    expected = json.loads((directory / "expected.json").read_text())
+    samples = {path.name for path in directory.iterdir() if path.suffix not in (".json", ".py") and path.is_file()}
+
+    assert set(expected) == samples
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_requirements_name_what_is_imported(name: str) -> None:
+    """A replica's environment holds the requirements alone: each package the server imports comes from them."""
+    tree = ast.parse((EXAMPLES / name / "server.py").read_text())
+    imported = {
+        (node.module if isinstance(node, ast.ImportFrom) else alias.name).split(".")[0]  # type: ignore[union-attr]
+        for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names
+    }  # fmt: skip
+    third_party = imported & {"rapidocr", "magika", "PIL", "cv2", "numpy", "starlette", "uvicorn", "onnxruntime"}
+    distribution = {"PIL": "pillow", "cv2": "rapidocr", "numpy": "rapidocr"}
+    required = service_json(name)["containers"][0]["prepare"]["pythonRequirements"]
+    listed = {requirement.split(">=")[0] for requirement in required}
+
+    assert {distribution.get(module, module) for module in third_party} <= listed
+    assert all(f"{package}" in (EXAMPLES / name / "README.md").read_text() for package in listed)
