@@ -12,9 +12,13 @@ from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent / "proto"
 DESCRIPTOR_SET = "easel_proto/v1/descriptors.binpb"
-ROUTER = ROOT.parent / "services/router/src"
-ENVOY_PROTO = "easel_router/xds/envoy.proto"
-"""The part of Envoy's API that the router speaks; its code lies beside it."""
+ERRORS = ("google/rpc/status.proto", "google/rpc/error_details.proto")
+"""Also in the descriptor set: Envoy's transcoder turns errors into JSON only if it knows their types."""
+ENVOY = {
+    ROOT.parent / "services/router/src": "easel_router/xds/envoy.proto",
+    ROOT.parent / "services/monitor/src": "easel_monitor/envoy_metrics.proto",
+}
+"""The parts of Envoy's API that the router and the monitor speak, by source root; their code lies beside them."""
 
 
 def generate(out: Path) -> None:
@@ -27,13 +31,13 @@ def generate(out: Path) -> None:
          f"--mypy_grpc_out={out}", *protos])  # fmt: skip
     public = [p for p in protos if "/internal/" not in p]
     (out / DESCRIPTOR_SET).parent.mkdir(parents=True, exist_ok=True)
-    run([*common, "--include_imports", f"--descriptor_set_out={out / DESCRIPTOR_SET}", *public])
+    run([*common, "--include_imports", f"--descriptor_set_out={out / DESCRIPTOR_SET}", *public, *ERRORS])
 
 
-def generate_envoy(out: Path) -> None:
-    """Writes the router's messages of Envoy's API under `out`."""
+def generate_envoy(root: Path, out: Path) -> None:
+    """Writes one process's messages of Envoy's API under `out`."""
     plugin = f"--plugin=protoc-gen-mypy={Path(sys.executable).parent}/protoc-gen-mypy"
-    run(["protoc", f"-I{ROUTER}", plugin, f"--python_out={out}", f"--mypy_out={out}", ENVOY_PROTO])
+    run(["protoc", f"-I{root}", plugin, f"--python_out={out}", f"--mypy_out={out}", ENVOY[root]])
 
 
 def google_protos() -> Path:
@@ -64,13 +68,22 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="only compare; exit 1 when out of date")
     if not parser.parse_args().check:
         generate(ROOT)
-        generate_envoy(ROUTER)
+        for root in ENVOY:
+            generate_envoy(root, root)
         return
-    with tempfile.TemporaryDirectory() as tmp, tempfile.TemporaryDirectory() as tmp_envoy:
+    if names := _all_stale():
+        raise SystemExit("generated code is out of date, run `make proto`:\n  " + "\n  ".join(names))
+
+
+def _all_stale() -> list[str]:
+    with tempfile.TemporaryDirectory() as tmp:
         generate(Path(tmp))
-        generate_envoy(Path(tmp_envoy))
-        if names := stale(Path(tmp), ROOT) + stale(Path(tmp_envoy), ROUTER):
-            raise SystemExit("generated code is out of date, run `make proto`:\n  " + "\n  ".join(names))
+        names = stale(Path(tmp), ROOT)
+    for root in ENVOY:
+        with tempfile.TemporaryDirectory() as tmp:
+            generate_envoy(root, Path(tmp))
+            names += stale(Path(tmp), root)
+    return names
 
 
 if __name__ == "__main__":

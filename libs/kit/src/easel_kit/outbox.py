@@ -63,7 +63,7 @@ async def tell(
 
 async def refuse_when_full(connection: Connection) -> None:
     """Raises Refused while the outbox is at its cap; called before a mutation is admitted."""
-    rows = await connection.fetchval("SELECT count(*) FROM (SELECT 1 FROM outbox LIMIT $1) AS some", MAX_ROWS)
+    rows = await connection.fetchval("SELECT count(*) FROM (SELECT 1 FROM outbox LIMIT $1) AS capped", MAX_ROWS)
     if rows >= MAX_ROWS:
         raise Refused(
             "OUTBOX_FULL",

@@ -1,0 +1,1 @@
+"""Easel: turn trained models into online inference services on your own machines."""

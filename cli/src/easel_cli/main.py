@@ -1,0 +1,64 @@
+"""The command `easel`: puts the commands together. It decides nothing and imports no SDK."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from easel_cli import calling, events, init, observing, platform, replica, service
+from easel_cli.command import HomeOption, KeyOption, ServerOption
+
+HELP = """Easel turns trained models into services on your own machines.
+
+`easel up` starts a platform, `easel create service.json --wait` deploys a model, `easel predict NAME` calls it.
+"""
+EPILOG = (
+    "Exit codes: 0 done, 1 failed, 2 bad input, 3 not found, 4 no platform answers, 5 timed out, 130 interrupted.\n\n"
+    "Example: easel up --detach && easel create service.json --wait"
+)
+
+app = typer.Typer(
+    name="easel", help=HELP, epilog=EPILOG, no_args_is_help=True, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(platform.installed_version())
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    ctx: typer.Context,
+    home: HomeOption = None,
+    server: ServerOption = None,
+    access_key: KeyOption = None,
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Keeps what stands before the command's name; the same options behind it win."""
+    ctx.obj = {"home": home, "server": server, "access_key": access_key}
+
+
+for module in (service, replica, calling, init, events, observing, platform):
+    app.add_typer(module.app)
+app.add_typer(events.webhook_app, name="webhook", help="Have events posted to an address.",
+              rich_help_panel=events.PANEL)  # fmt: skip
+app.add_typer(observing.node_app, name="node", help="Where replicas run.", rich_help_panel=observing.PANEL)
+
+
+def main() -> None:
+    """Entry point."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    app()
+
+
+if __name__ == "__main__":
+    main()

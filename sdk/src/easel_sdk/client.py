@@ -1,0 +1,119 @@
+"""The async client: one object, one attribute per API. It decides nothing; it holds the parts together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from easel_contracts.ids import DEFAULT_WORKSPACE
+from easel_proto.v1.services_pb2 import Service
+from easel_sdk.discovery import Target, discover
+from easel_sdk.events import EventsApi
+from easel_sdk.explaining import PartExplanation, explain
+from easel_sdk.observing import AuditApi, MetricsApi, NodesApi, RoutesApi, ScalingApi
+from easel_sdk.replicas import ReplicasApi
+from easel_sdk.services import ServicesApi
+from easel_sdk.transport import Transport
+from easel_sdk.waiting import Progress, Waiter, Wanted
+
+if TYPE_CHECKING:  # httpx takes 0.2 s to import, and only calls to services need it
+    from easel_sdk.predicting import Body, Prediction, Predictor
+
+
+class Client:
+    """A platform. `async with Client() as easel: await easel.services.list()`.
+
+    Without arguments it finds the platform of EASEL_SERVER or EASEL_HOME, else of ~/.easel. Nothing is sent before
+    the first call. Raises CannotReach or NoAccessKey where there is nothing to call.
+    """
+
+    def __init__(
+        self,
+        server: str | None = None,
+        access_key: str | None = None,
+        home: str | os.PathLike[str] | None = None,
+        *,
+        workspace: str = DEFAULT_WORKSPACE,
+        target: Target | None = None,
+    ) -> None:
+        self.target = target or discover(server, access_key, home)
+        self._transport = Transport(self.target)
+        self._workspace = workspace
+        self._predictor: Predictor | None = None
+        self.services = ServicesApi(self._transport, workspace)
+        self.replicas = ReplicasApi(self._transport, workspace)
+        self.events = EventsApi(self._transport, workspace)
+        self.nodes = NodesApi(self._transport, workspace)
+        self.scaling = ScalingApi(self._transport, workspace)
+        self.routes = RoutesApi(self._transport, workspace)
+        self.metrics = MetricsApi(self._transport, workspace)
+        self.audit = AuditApi(self._transport, workspace)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._transport.close()
+
+    async def wait(
+        self, name: str, until: Wanted = "running", *, generation: int = 0, timeout_s: float | None = None
+    ) -> Service | None:
+        """Returns the service once it is `until` ("running", "stopped", "deleted": then None).
+
+        `generation`: that of the change to wait for (`service.generation` of what the change returned). Raises
+        ServiceFailed or TimedOut.
+        """
+        service = None
+        async for progress in self.watch_progress(name, until, generation=generation, timeout_s=timeout_s):
+            service = progress.service
+        return service
+
+    async def watch_progress(
+        self, name: str, until: Wanted = "running", *, generation: int = 0, timeout_s: float | None = None
+    ) -> AsyncIterator[Progress]:
+        """Like `wait`, with every look on the way."""
+        waiter = Waiter(self.services, self.replicas, self.events)
+        async for progress in waiter.watch(name, until, generation=generation, timeout_s=timeout_s):
+            yield progress
+
+    async def explain(self, name: str) -> list[PartExplanation]:
+        """Why the service is as it is: what each part of the platform says, those that do not answer named."""
+        return await explain(self._transport, self._workspace, name)
+
+    async def predict(
+        self, name: str, body: Body = None, *, path: str = "", method: str | None = None,
+        headers: Mapping[str, str] | None = None, timeout_s: float | None = None,
+    ) -> Prediction:  # fmt: skip
+        """Calls a service with its token and returns the whole answer.
+
+        `body`: bytes or text as they are, a mapping or list as JSON. Raises PredictFailed on any status from 400.
+        """
+        from easel_sdk.predicting import make_call
+
+        return await self._calls().predict(make_call(name, body, path=path, method=method, headers=headers), timeout_s)
+
+    async def predict_stream(
+        self, name: str, body: Body = None, *, path: str = "", method: str | None = None,
+        headers: Mapping[str, str] | None = None, timeout_s: float | None = None,
+    ) -> AsyncIterator[bytes]:  # fmt: skip
+        """Like `predict`, but the answer's body piece by piece as it comes (SSE, long answers)."""
+        from easel_sdk.predicting import make_call
+
+        call = make_call(name, body, path=path, method=method, headers=headers)
+        async for chunk in self._calls().stream(call, timeout_s):
+            yield chunk
+
+    def _calls(self) -> Predictor:
+        if self._predictor is None:
+            from easel_sdk.predicting import Predictor
+
+            self._predictor = Predictor(self.services, self.target.data_url, self.target.ca_file)
+        return self._predictor

@@ -1,0 +1,165 @@
+"""Services: create, change, look, wait. What the platform admits is decided there, not here.
+
+Mutations carry an idempotency key, made here when none is given, so that a repeated call has one effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from easel_contracts.ids import uuid7
+from easel_proto.v1 import services_pb2 as pb
+from easel_proto.v1.services_pb2_grpc import ServicesStub
+from easel_sdk.code import Archive, pack
+from easel_sdk.discovery import host_id
+from easel_sdk.spec_file import SpecSource, local_paths, read_spec, with_sources
+from easel_sdk.transport import Transport
+
+if TYPE_CHECKING:  # these exist for type checkers only
+    from easel_proto.v1.services_pb2_grpc import ServicesAsyncStub
+
+_CHUNK_BYTES = 512 * 1024
+_UPLOAD_TIMEOUT_S = 600.0
+
+
+class ServicesApi:
+    """Calls to `easel.v1.Services`. Methods raise the errors of easel_sdk.errors."""
+
+    def __init__(self, transport: Transport, workspace: str) -> None:
+        self._transport = transport
+        self._workspace = workspace
+
+    async def info(self) -> pb.Info:
+        """What the platform is and where its data listener answers."""
+        return await self._transport.call(lambda t, m: self._stub().GetInfo(pb.GetInfoRequest(), timeout=t, metadata=m))
+
+    async def create(
+        self, spec: SpecSource, *, dry_run: bool = False, idempotency_key: str | None = None
+    ) -> pb.Service:
+        """Deploys a service.json: a path of one, its text, or the parsed document.
+
+        Local paths in it are used in place where the platform sees this machine's files, else packed and uploaded.
+        Returns when the platform has it on disk; `wait` says when it serves. `dry_run` only admits it.
+        """
+        request = pb.CreateServiceRequest(
+            workspace=self._workspace, config=await self._config(spec), dry_run=dry_run,
+            idempotency_key=idempotency_key or uuid7(),
+        )  # fmt: skip
+        return await self._transport.call(lambda t, m: self._stub().Create(request, timeout=t, metadata=m))
+
+    async def update(
+        self, name: str, spec: SpecSource, *, replace: bool = False, dry_run: bool = False,
+        idempotency_key: str | None = None,
+    ) -> pb.Service:  # fmt: skip
+        """Changes a service: `spec` holds the keys to change, or with `replace` everything.
+
+        A change of `metadata.instance` alone is a scale; anything else is a new revision.
+        """
+        request = pb.UpdateServiceRequest(
+            workspace=self._workspace, name=name, config=await self._config(spec), dry_run=dry_run,
+            update_type="replace" if replace else "merge", idempotency_key=idempotency_key or uuid7(),
+        )  # fmt: skip
+        return await self._transport.call(lambda t, m: self._stub().Update(request, timeout=t, metadata=m))
+
+    async def get(self, name: str) -> pb.Service:
+        """The service as it is now. Raises NotFound."""
+        request = pb.GetServiceRequest(workspace=self._workspace, name=name)
+        return await self._transport.call(lambda t, m: self._stub().Get(request, timeout=t, metadata=m))
+
+    async def list(self) -> list[pb.Service]:
+        """Every service of the workspace."""
+        found: list[pb.Service] = []
+        token = ""
+        while True:
+            request = pb.ListServicesRequest(workspace=self._workspace, page_size=1000, page_token=token)
+            answer = await self._transport.call(
+                lambda t, m, request=request: self._stub().List(request, timeout=t, metadata=m)  # type: ignore[misc]
+            )
+            found.extend(answer.services)
+            token = answer.next_page_token
+            if not token:
+                return found
+
+    async def delete(self, name: str, *, idempotency_key: str | None = None) -> pb.Service:
+        """Ends a service for good; its replicas finish what they are at."""
+        request = pb.DeleteServiceRequest(**self._named(name, idempotency_key))
+        return await self._transport.call(lambda t, m: self._stub().Delete(request, timeout=t, metadata=m))
+
+    async def start(self, name: str, *, idempotency_key: str | None = None) -> pb.Service:
+        """Starts a stopped service."""
+        request = pb.StartServiceRequest(**self._named(name, idempotency_key))
+        return await self._transport.call(lambda t, m: self._stub().Start(request, timeout=t, metadata=m))
+
+    async def stop(self, name: str, *, idempotency_key: str | None = None) -> pb.Service:
+        """Stops every replica; the service stays known."""
+        request = pb.StopServiceRequest(**self._named(name, idempotency_key))
+        return await self._transport.call(lambda t, m: self._stub().Stop(request, timeout=t, metadata=m))
+
+    async def restart(self, name: str, *, idempotency_key: str | None = None) -> pb.Service:
+        """Replaces every replica, new ones first."""
+        request = pb.RestartServiceRequest(**self._named(name, idempotency_key))
+        return await self._transport.call(lambda t, m: self._stub().Restart(request, timeout=t, metadata=m))
+
+    async def scale(self, name: str, instance: int, *, idempotency_key: str | None = None) -> pb.Service:
+        """Sets how many replicas run where no autoscaler decides."""
+        request = pb.ScaleServiceRequest(instance=instance, **self._named(name, idempotency_key))
+        return await self._transport.call(lambda t, m: self._stub().Scale(request, timeout=t, metadata=m))
+
+    async def revisions(self, name: str) -> Sequence[pb.Revision]:
+        """Every revision, as the platform orders them."""
+        request = pb.ListRevisionsRequest(workspace=self._workspace, name=name)
+        answer = await self._transport.call(lambda t, m: self._stub().ListRevisions(request, timeout=t, metadata=m))
+        return [*answer.revisions]
+
+    async def schema(self) -> dict[str, Any]:
+        """The JSON Schema of service.json."""
+        answer = await self._transport.call(
+            lambda t, m: self._stub().GetSchema(pb.GetSchemaRequest(), timeout=t, metadata=m)
+        )
+        schema: dict[str, Any] = json.loads(answer.json_schema)
+        return schema
+
+    async def upload_code(self, directory: str | Path) -> str:
+        """Packs and uploads a directory; returns its digest, for `storage[].local.digest`."""
+        archive = await asyncio.to_thread(pack, Path(directory))
+        return await self._upload(archive)
+
+    async def _upload(self, archive: Archive) -> str:
+        def send(timeout_s: float, metadata: Any) -> Any:
+            archive.file.seek(0)  # from the start again, when it is repeated
+            return self._stub().UploadCode(_chunks(archive), timeout=timeout_s, metadata=metadata)
+
+        with archive.file:
+            answer = await self._transport.call(send, timeout_s=_UPLOAD_TIMEOUT_S)
+        digest: str = answer.digest
+        return digest
+
+    async def _config(self, spec: SpecSource) -> str:
+        """The document's text, with local paths made usable. A document without them goes as it is."""
+        file = read_spec(spec)
+        paths = local_paths(file)
+        if not paths:
+            return file.text
+        digests = {}
+        if (await self.info()).host_id != host_id():
+            for local in paths:
+                if Path(local.written).is_absolute() and not local.path.exists():
+                    continue  # a path of the platform's machine, not of this one: it says whether it is there
+                archive = await asyncio.to_thread(pack, local.path, field=local.field)
+                digests[local.field] = await self._upload(archive)
+        return with_sources(file, digests).text
+
+    def _stub(self) -> ServicesAsyncStub:
+        return ServicesStub(self._transport.channel())
+
+    def _named(self, name: str, key: str | None) -> dict[str, Any]:
+        return {"workspace": self._workspace, "name": name, "idempotency_key": key or uuid7()}
+
+
+def _chunks(archive: Archive) -> Iterator[pb.UploadCodeRequest]:
+    while chunk := archive.file.read(_CHUNK_BYTES):
+        yield pb.UploadCodeRequest(chunk=chunk)

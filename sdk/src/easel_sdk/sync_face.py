@@ -1,0 +1,327 @@
+"""Sync methods of every API. Written by tools/generate_sync_face.py from the async classes; do not edit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from easel_proto.v1 import audit_pb2, metrics_pb2, nodes_pb2, routes_pb2, scaling_pb2
+from easel_proto.v1 import events_pb2 as events_messages
+from easel_proto.v1 import replicas_pb2 as replicas_messages
+from easel_proto.v1 import services_pb2 as services_messages
+from easel_proto.v1.services_pb2 import Service
+from easel_sdk import client, events, observing, replicas, services
+from easel_sdk.errors import Unavailable
+from easel_sdk.explaining import PartExplanation
+from easel_sdk.spec_file import SpecSource
+from easel_sdk.waiting import Progress, Wanted
+
+if TYPE_CHECKING:
+    from easel_sdk.predicting import Body, Prediction
+
+R = TypeVar("R")
+
+
+class Runner(Protocol):
+    """Runs async work from sync code."""
+
+    def run(self, work: Coroutine[Any, Any, R]) -> R:
+        """The result."""
+
+    def iterate(self, work: AsyncIterator[R]) -> Iterator[R]:
+        """The items as they come."""
+
+
+class ServicesFace:
+    """Calls to `easel.v1.Services`. Methods raise the errors of easel_sdk.errors."""
+
+    def __init__(self, api: services.ServicesApi, runner: Runner) -> None:
+        self._api = api
+        self._runner = runner
+
+    def info(self) -> services_messages.Info:
+        """What the platform is and where its data listener answers."""
+        return self._runner.run(self._api.info())
+
+    def create(
+        self, spec: SpecSource, *, dry_run: bool = False, idempotency_key: str | None = None
+    ) -> services_messages.Service:
+        """Deploys a service.json: a path of one, its text, or the parsed document.
+
+        Local paths in it are used in place where the platform sees this machine's files, else packed and uploaded.
+        Returns when the platform has it on disk; `wait` says when it serves. `dry_run` only admits it.
+        """
+        return self._runner.run(self._api.create(spec, dry_run=dry_run, idempotency_key=idempotency_key))
+
+    def update(
+        self,
+        name: str,
+        spec: SpecSource,
+        *,
+        replace: bool = False,
+        dry_run: bool = False,
+        idempotency_key: str | None = None,
+    ) -> services_messages.Service:
+        """Changes a service: `spec` holds the keys to change, or with `replace` everything.
+
+        A change of `metadata.instance` alone is a scale; anything else is a new revision.
+        """
+        return self._runner.run(
+            self._api.update(name, spec, replace=replace, dry_run=dry_run, idempotency_key=idempotency_key)
+        )
+
+    def get(self, name: str) -> services_messages.Service:
+        """The service as it is now. Raises NotFound."""
+        return self._runner.run(self._api.get(name))
+
+    def list(self) -> list[services_messages.Service]:
+        """Every service of the workspace."""
+        return self._runner.run(self._api.list())
+
+    def delete(self, name: str, *, idempotency_key: str | None = None) -> services_messages.Service:
+        """Ends a service for good; its replicas finish what they are at."""
+        return self._runner.run(self._api.delete(name, idempotency_key=idempotency_key))
+
+    def start(self, name: str, *, idempotency_key: str | None = None) -> services_messages.Service:
+        """Starts a stopped service."""
+        return self._runner.run(self._api.start(name, idempotency_key=idempotency_key))
+
+    def stop(self, name: str, *, idempotency_key: str | None = None) -> services_messages.Service:
+        """Stops every replica; the service stays known."""
+        return self._runner.run(self._api.stop(name, idempotency_key=idempotency_key))
+
+    def restart(self, name: str, *, idempotency_key: str | None = None) -> services_messages.Service:
+        """Replaces every replica, new ones first."""
+        return self._runner.run(self._api.restart(name, idempotency_key=idempotency_key))
+
+    def scale(self, name: str, instance: int, *, idempotency_key: str | None = None) -> services_messages.Service:
+        """Sets how many replicas run where no autoscaler decides."""
+        return self._runner.run(self._api.scale(name, instance, idempotency_key=idempotency_key))
+
+    def revisions(self, name: str) -> Sequence[services_messages.Revision]:
+        """Every revision, as the platform orders them."""
+        return self._runner.run(self._api.revisions(name))
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of service.json."""
+        return self._runner.run(self._api.schema())
+
+    def upload_code(self, directory: str | Path) -> str:
+        """Packs and uploads a directory; returns its digest, for `storage[].local.digest`."""
+        return self._runner.run(self._api.upload_code(directory))
+
+
+class ReplicasFace:
+    """Calls to `easel.v1.Replicas`."""
+
+    def __init__(self, api: replicas.ReplicasApi, runner: Runner) -> None:
+        self._api = api
+        self._runner = runner
+
+    def list(self, service: str, *, all: bool = False) -> list[replicas_messages.Replica]:
+        """The service's replicas; with `all` also those that have ended, newest first."""
+        return self._runner.run(self._api.list(service, all=all))
+
+    def logs(
+        self, service: str, *, replica: str = "", tail_lines: int = 0, follow: bool = False, previous: bool = False
+    ) -> Iterator[replicas_messages.LogChunk]:
+        """What replicas printed, and with `follow` what they print.
+
+        `tail_lines`: 0 is 200 lines, -1 all that is kept. `previous`: the run before the last restart. The stream
+        is not taken up again when it breaks: a log has no position to go on from.
+        """
+        return self._runner.iterate(
+            self._api.logs(service, replica=replica, tail_lines=tail_lines, follow=follow, previous=previous)
+        )
+
+
+class EventsFace:
+    """Calls to `easel.v1.Events`."""
+
+    def __init__(self, api: events.EventsApi, runner: Runner) -> None:
+        self._api = api
+        self._runner = runner
+
+    def watch(
+        self,
+        *,
+        entity: str = "",
+        key: str = "",
+        from_sequence: int = 0,
+        tail: int = 0,
+        follow: bool = True,
+        dead: bool = False,
+        on_gap: Callable[[Unavailable], None] | None = None,
+    ) -> Iterator[events_messages.Event]:
+        """Events that match; with `follow` those to come too, without end.
+
+        Starts at `from_sequence`, or with the `tail` newest ones. A broken stream is taken up again after the last
+        event that came, none twice and none left out; `on_gap` is told each time.
+        """
+        return self._runner.iterate(
+            self._api.watch(
+                entity=entity, key=key, from_sequence=from_sequence, tail=tail, follow=follow, dead=dead, on_gap=on_gap
+            )
+        )
+
+    def create_token(self) -> events_messages.EventsToken:
+        """Read-only NATS credentials for the public subjects."""
+        return self._runner.run(self._api.create_token())
+
+    def create_webhook(
+        self, url: str, *, entity: str = "", key: str = "", idempotency_key: str | None = None
+    ) -> events_messages.Webhook:
+        """Has matching events posted to `url` as CloudEvents; the answer's `secret` signs them and is shown once."""
+        return self._runner.run(self._api.create_webhook(url, entity=entity, key=key, idempotency_key=idempotency_key))
+
+    def list_webhooks(self) -> list[events_messages.Webhook]:
+        """Every webhook, without its secret."""
+        return self._runner.run(self._api.list_webhooks())
+
+    def delete_webhook(self, id: str) -> None:
+        """Ends a webhook."""
+        return self._runner.run(self._api.delete_webhook(id))
+
+
+class NodesFace:
+    """Calls to `easel.v1.Nodes`."""
+
+    def __init__(self, api: observing.NodesApi, runner: Runner) -> None:
+        self._api = api
+        self._runner = runner
+
+    def list(self) -> list[nodes_pb2.Node]:
+        """Where replicas can run."""
+        return self._runner.run(self._api.list())
+
+    def get(self, node: str) -> nodes_pb2.Node:
+        """One node. Raises NotFound."""
+        return self._runner.run(self._api.get(node))
+
+
+class ScalingFace:
+    """Calls to `easel.v1.Scaling`."""
+
+    def __init__(self, api: observing.ScalingApi, runner: Runner) -> None:
+        self._api = api
+        self._runner = runner
+
+    def get(self, name: str) -> scaling_pb2.ScalingStatus:
+        """How many replicas the service should have, and what that was decided from."""
+        return self._runner.run(self._api.get(name))
+
+    def history(self, name: str, *, limit: int = 50) -> list[scaling_pb2.Decision]:
+        """The journal of decisions, newest first."""
+        return self._runner.run(self._api.history(name, limit=limit))
+
+
+class RoutesFace:
+    """Calls to `easel.v1.Routes`."""
+
+    def __init__(self, api: observing.RoutesApi, runner: Runner) -> None:
+        self._api = api
+        self._runner = runner
+
+    def get(self, name: str) -> routes_pb2.Route:
+        """What every live Envoy does with the service's path."""
+        return self._runner.run(self._api.get(name))
+
+
+class MetricsFace:
+    """Calls to `easel.v1.Metrics`."""
+
+    def __init__(self, api: observing.MetricsApi, runner: Runner) -> None:
+        self._api = api
+        self._runner = runner
+
+    def get(self, name: str, *, window_s: int = 60) -> metrics_pb2.MetricsWindow:
+        """A summary of the last `window_s` seconds (at most 3600) and each of those seconds."""
+        return self._runner.run(self._api.get(name, window_s=window_s))
+
+    def watch(self, name: str) -> Iterator[metrics_pb2.MetricsPoint]:
+        """Each second as it ends, without end; a broken stream is taken up again."""
+        return self._runner.iterate(self._api.watch(name))
+
+
+class AuditFace:
+    """Calls to `easel.v1.Audit`."""
+
+    def __init__(self, api: observing.AuditApi, runner: Runner) -> None:
+        self._api = api
+        self._runner = runner
+
+    def list(self, *, target: str = "", limit: int = 100) -> list[audit_pb2.AuditRecord]:
+        """The newest `limit` records of mutations, of one target (`service/ocr`) or all."""
+        return self._runner.run(self._api.list(target=target, limit=limit))
+
+
+class ClientFace:
+    """Every API of a platform, sync."""
+
+    def __init__(self, api: client.Client, runner: Runner) -> None:
+        self._client = api
+        self._runner = runner
+        self.services = ServicesFace(api.services, runner)
+        self.replicas = ReplicasFace(api.replicas, runner)
+        self.events = EventsFace(api.events, runner)
+        self.nodes = NodesFace(api.nodes, runner)
+        self.scaling = ScalingFace(api.scaling, runner)
+        self.routes = RoutesFace(api.routes, runner)
+        self.metrics = MetricsFace(api.metrics, runner)
+        self.audit = AuditFace(api.audit, runner)
+
+    def wait(
+        self, name: str, until: Wanted = "running", *, generation: int = 0, timeout_s: float | None = None
+    ) -> Service | None:
+        """Returns the service once it is `until` ("running", "stopped", "deleted": then None).
+
+        `generation`: that of the change to wait for (`service.generation` of what the change returned). Raises
+        ServiceFailed or TimedOut.
+        """
+        return self._runner.run(self._client.wait(name, until, generation=generation, timeout_s=timeout_s))
+
+    def watch_progress(
+        self, name: str, until: Wanted = "running", *, generation: int = 0, timeout_s: float | None = None
+    ) -> Iterator[Progress]:
+        """Like `wait`, with every look on the way."""
+        return self._runner.iterate(
+            self._client.watch_progress(name, until, generation=generation, timeout_s=timeout_s)
+        )
+
+    def explain(self, name: str) -> list[PartExplanation]:
+        """Why the service is as it is: what each part of the platform says, those that do not answer named."""
+        return self._runner.run(self._client.explain(name))
+
+    def predict(
+        self,
+        name: str,
+        body: Body = None,
+        *,
+        path: str = "",
+        method: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Prediction:
+        """Calls a service with its token and returns the whole answer.
+
+        `body`: bytes or text as they are, a mapping or list as JSON. Raises PredictFailed on any status from 400.
+        """
+        return self._runner.run(
+            self._client.predict(name, body, path=path, method=method, headers=headers, timeout_s=timeout_s)
+        )
+
+    def predict_stream(
+        self,
+        name: str,
+        body: Body = None,
+        *,
+        path: str = "",
+        method: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Iterator[bytes]:
+        """Like `predict`, but the answer's body piece by piece as it comes (SSE, long answers)."""
+        return self._runner.iterate(
+            self._client.predict_stream(name, body, path=path, method=method, headers=headers, timeout_s=timeout_s)
+        )

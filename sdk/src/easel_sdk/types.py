@@ -1,0 +1,39 @@
+"""What the platform answers with: the protobuf messages of easel.v1, under one roof.
+
+They are used as they are, so that a field that the API gains is there at once. `easel_sdk.to_dict(message)` makes
+plain data of any of them; `easel_sdk.to_datetime(message.create_time)` a datetime of a time.
+"""
+
+from __future__ import annotations
+
+from easel_proto.v1.audit_pb2 import AuditRecord
+from easel_proto.v1.common_pb2 import Explanation, Why
+from easel_proto.v1.events_pb2 import Event, EventsToken, Webhook
+from easel_proto.v1.metrics_pb2 import MetricsPoint, MetricsWindow
+from easel_proto.v1.nodes_pb2 import Node
+from easel_proto.v1.replicas_pb2 import LogChunk, Replica
+from easel_proto.v1.routes_pb2 import Route
+from easel_proto.v1.scaling_pb2 import Decision, ScaleTarget, ScalingStatus
+from easel_proto.v1.services_pb2 import Info, Revision, Service, SourceDigest
+
+__all__ = [
+    "AuditRecord",
+    "Decision",
+    "Event",
+    "EventsToken",
+    "Explanation",
+    "Info",
+    "LogChunk",
+    "MetricsPoint",
+    "MetricsWindow",
+    "Node",
+    "Replica",
+    "Revision",
+    "Route",
+    "ScaleTarget",
+    "ScalingStatus",
+    "Service",
+    "SourceDigest",
+    "Webhook",
+    "Why",
+]

@@ -1,0 +1,1 @@
+"""The agent: forks, limits, probes, logs and measures replicas on one node."""

@@ -1,0 +1,88 @@
+"""Keeps uploaded code of services, unpacked once per digest and shared read-only by replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import tarfile
+import zipfile
+from collections.abc import AsyncIterator, Callable, Container
+from pathlib import Path
+from typing import BinaryIO
+
+from easel_agent.cache import DirectoryCache
+
+FetchCode = Callable[[str], AsyncIterator[bytes]]
+"""Digest → pieces of the archive, from control."""
+
+
+class BadArchive(Exception):
+    """The code cannot be used; the text says why."""
+
+
+class CodeStore:
+    """Directories of unpacked archives, named by digest."""
+
+    def __init__(self, home: Path, fetch: FetchCode, keep: int) -> None:
+        self._cache = DirectoryCache(home, keep)
+        self._fetch = fetch
+
+    async def get(self, digest: str) -> Path:
+        """The directory with the archive's content. Raises BadArchive, or what the transport raises."""
+        if not digest.startswith("sha256:") or not digest[7:].isalnum():
+            raise BadArchive(f"{digest!r} is not a digest")
+
+        async def make(directory: Path) -> None:
+            with (directory.parent / f".{directory.name}.part").open("w+b") as stream:
+                os.unlink(stream.name)
+                await self._download(digest, stream)
+                await asyncio.to_thread(unpack, stream, directory)
+
+        return await self._cache.get(digest[7:], make)
+
+    def prune(self, used: Container[str]) -> None:
+        """Remove what was used least lately, beyond the cap."""
+        self._cache.prune(used)
+
+    async def _download(self, digest: str, stream: BinaryIO) -> None:
+        found = hashlib.sha256()
+        async for data in self._fetch(digest):
+            found.update(data)
+            stream.write(data)
+        if found.hexdigest() != digest[7:]:
+            raise BadArchive(f"the archive's content is sha256:{found.hexdigest()}, expected {digest}")
+        stream.seek(0)
+
+
+def unpack(stream: BinaryIO, directory: Path) -> None:
+    """Unpack a tar (plain or compressed) or zip archive. Members that would land outside raise BadArchive."""
+    try:
+        if zipfile.is_zipfile(stream):
+            stream.seek(0)
+            _unzip(stream, directory)
+        else:
+            stream.seek(0)
+            with tarfile.open(fileobj=stream) as archive:
+                archive.extractall(directory, filter="data")
+    except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError) as error:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise BadArchive(f"the archive cannot be unpacked: {error}") from error
+    for parent, folders, files in os.walk(directory):
+        for name in folders:
+            os.chmod(os.path.join(parent, name), 0o755)
+        for name in files:
+            path = os.path.join(parent, name)
+            if not os.path.islink(path):
+                os.chmod(path, os.stat(path).st_mode | 0o444)
+
+
+def _unzip(stream: BinaryIO, directory: Path) -> None:
+    with zipfile.ZipFile(stream) as archive:
+        archive.extractall(directory)  # strips what would lead outside
+        for member in archive.infolist():
+            mode = member.external_attr >> 16 & 0o777
+            target = directory / member.filename
+            if mode and target.is_file():
+                target.chmod(mode)

@@ -1,0 +1,38 @@
+"""Environment values and code from control, over the internal API. Nothing fetched here is ever logged."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import grpc
+
+from easel_kit.grpc_errors import from_rpc
+from easel_proto.internal.v1 import control_pb2, control_pb2_grpc
+
+ANSWER_S = 20.0
+"""Longest wait for control: it may be restarting."""
+
+
+class ControlSecrets:
+    """See launching.Secrets and archives.FetchCode."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = control_pb2_grpc.SecretsStub(channel)
+
+    async def environment(self, workspace: str, service: str, revision: int) -> dict[str, str]:
+        """The values of a revision's environment. Raises EaselError."""
+        request = control_pb2.GetEnvironmentRequest(workspace=workspace, service=service, revision=revision)
+        try:
+            answer = await self._stub.GetEnvironment(request, timeout=ANSWER_S, wait_for_ready=True)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error) from error
+        return dict(answer.env)
+
+    async def code(self, digest: str) -> AsyncIterator[bytes]:
+        """Pieces of an archive. Raises EaselError."""
+        request = control_pb2.GetCodeRequest(digest=digest)
+        try:
+            async for chunk in self._stub.GetCode(request, wait_for_ready=True, timeout=600):
+                yield chunk.data
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error) from error

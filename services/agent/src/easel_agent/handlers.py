@@ -1,0 +1,86 @@
+"""The agent's gRPC API (proto/easel_proto/internal/v1/agent.proto). Thin: decodes, asks the fleet, encodes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+from easel_agent.fleet import Fleet
+from easel_agent.model import Isolation, Stopping
+from easel_contracts.errors import InvalidInput, Refused, Unauthenticated
+from easel_contracts.spec import RunSpec
+from easel_kit.grpc import caller
+from easel_proto.internal.v1 import agent_pb2, agent_pb2_grpc
+
+SHORTEST_HEARTBEAT_S = 0.2
+
+
+class AgentApi(agent_pb2_grpc.AgentServicer):
+    """Only the scheduler calls this."""
+
+    def __init__(self, fleet: Fleet, isolation: Isolation, cpu: float, memory_mib: int) -> None:
+        self._fleet, self._isolation, self._cpu, self._memory_mib = fleet, isolation, cpu, memory_mib
+
+    async def Describe(self, request: agent_pb2.DescribeRequest, context: Any) -> agent_pb2.NodeDescription:
+        """What this node is and can."""
+        _from_scheduler()
+        node = self._fleet.node
+        return agent_pb2.NodeDescription(
+            node_id=node.node_id, address=node.address, network=node.network, cpu=self._cpu,
+            memory_mib=self._memory_mib, isolation=self._isolation.sentence, limits=node.limits.sentence,
+            can_mount=self._isolation.mount_ns, can_mount_why_not=self._isolation.mounts_refused,
+            agent_run_id=node.run_id,
+        )  # fmt: skip
+
+    async def Start(self, request: agent_pb2.StartRequest, context: Any) -> agent_pb2.StartResponse:
+        """Start a replica."""
+        _from_scheduler()
+        try:
+            run = msgspec.msgpack.decode(request.spec_msgpack, type=RunSpec)
+        except msgspec.MsgspecError as error:
+            raise InvalidInput(f"spec_msgpack is not a RunSpec: {error}") from error
+        if run.replica != request.replica_id or "/" in run.replica or not run.replica.strip("."):
+            raise InvalidInput(
+                f"replica_id {request.replica_id!r} and the spec's {run.replica!r} must be one plain name"
+            )
+        try:
+            known = self._fleet.start(run, request.fencing_token)
+        except OSError as error:
+            raise Refused("NODE_DISK", f"the node cannot keep anything on disk: {error}", "free some space") from error
+        return agent_pb2.StartResponse(already_known=known)
+
+    async def Stop(self, request: agent_pb2.StopRequest, context: Any) -> agent_pb2.StopResponse:
+        """Begin to end a replica."""
+        _from_scheduler()
+        stopping = Stopping(grace_s=max(0.0, request.grace_s), sigterm=request.sigterm, idle=request.idle)
+        known = self._fleet.stop(request.replica_id, stopping, request.fencing_token)
+        return agent_pb2.StopResponse(known=known)
+
+    async def Watch(self, request: agent_pb2.WatchRequest, context: Any) -> AsyncIterator[agent_pb2.WatchEvent]:
+        """Snapshot, done, changes, heartbeats."""
+        _from_scheduler()
+        snapshot = True
+        async for report in self._fleet.watch(max(SHORTEST_HEARTBEAT_S, request.heartbeat_s or 1.0)):
+            if report is not None:
+                yield agent_pb2.WatchEvent(replica_msgpack=msgspec.msgpack.encode(report))
+            elif snapshot:
+                snapshot = False
+                yield agent_pb2.WatchEvent(snapshot_done=True)
+            else:
+                yield agent_pb2.WatchEvent(heartbeat=True)
+
+    async def Logs(self, request: agent_pb2.LogsRequest, context: Any) -> AsyncIterator[agent_pb2.LogData]:
+        """A replica's log."""
+        _from_scheduler()
+        pieces = self._fleet.logs(request.replica_id, tail_lines=request.tail_lines, follow=request.follow,
+                                  previous=request.previous)  # fmt: skip
+        async for stream, data in pieces:
+            yield agent_pb2.LogData(stream=stream, data=data)
+
+
+def _from_scheduler() -> None:
+    """Other processes of Easel have no business here: whoever may start programs owns the node."""
+    if caller().actor != "scheduler":
+        raise Unauthenticated("NOT_THE_SCHEDULER", f"only the scheduler may call the agent, not {caller().actor}")

@@ -1,0 +1,1 @@
+"""The control process: services, revisions, tokens, access keys, audit."""

@@ -1,0 +1,168 @@
+"""From a file's text to what a row needs: admission, sources, secrets, sealing.
+
+Everything wrong comes in one answer, as far as it can be looked at. Reads disks; writes nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from easel_contracts.errors import FieldError, InvalidInput
+from easel_contracts.spec import RevisionSpec
+from easel_control.decide.admit import Admitted, EnvValue, admit_document, parse, text_of
+from easel_control.decide.change import Content
+from easel_control.decide.document import Document, same
+from easel_control.decide.merge import merged, redacted, with_kept_values
+from easel_control.environment import Environments
+from easel_control.model import ServiceRow
+from easel_control.sources import digests
+from easel_control.store import Store
+from easel_control.vault import Vault
+from easel_kit.db import Connection
+
+
+class Prepared(Struct, frozen=True, kw_only=True):
+    """An admitted file, ready to be written."""
+
+    name: str
+    content: Content
+    env: tuple[EnvValue, ...]
+
+
+class Admission:
+    """Admits files for new and for existing services."""
+
+    def __init__(
+        self, vault: Vault, environments: Environments, store: Store, code_dir: Path, *, sees_paths: bool
+    ) -> None:
+        self._vault, self._environments, self._store = vault, environments, store
+        self._code_dir, self._sees_paths = code_dir, sees_paths
+
+    async def new(self, workspace: str, text: str) -> Prepared:
+        """What a file for a new service asks for; raises InvalidInput with everything wrong."""
+        admitted, spec = await self._sound(parse(text))
+        token = admitted.token or generated_token()
+        content = self._content(
+            workspace, admitted, spec, token_sealed=self._seal_token(workspace, admitted.name, token)
+        )
+        return Prepared(name=admitted.name, content=content, env=admitted.env)
+
+    async def changed(self, row: ServiceRow, text: str, update_type: str) -> Prepared:
+        """What a service's configuration becomes by an update; raises InvalidInput with everything wrong."""
+        stored = self.config_of(row)
+        document = parse(text)
+        if update_type == "merge":
+            document = merged(stored, document)
+        elif update_type == "replace":
+            document = _named(document, row.name)
+        else:
+            raise InvalidInput(f"update_type {update_type!r} is not allowed; merge or replace is")
+        admitted, spec = await self._sound(with_kept_values(document, stored))
+        if admitted.name != row.name:
+            raise InvalidInput("a service cannot be renamed", (FieldError(
+                path="metadata.name", code="OUT_OF_RANGE", message=f"it is {admitted.name}, the service is {row.name}",
+                hint="leave the name out, or create another service"),))  # fmt: skip
+        token = admitted.token
+        if token is not None and token == self.token_of(row):
+            token = None
+        revision = await self._store.revision(row.workspace, row.name, row.revision.number)
+        assert revision is not None
+        content = self._content(
+            row.workspace, admitted, spec,
+            token_sealed=None if token is None else self._seal_token(row.workspace, row.name, token),
+            config_changed=not same(_but_instance(stored), _but_instance(admitted.config)),
+            env_changed=not self._environments.same(
+                row.workspace, row.name, revision.number, revision.env_sealed, admitted.env
+            ),
+        )  # fmt: skip
+        return Prepared(name=row.name, content=content, env=admitted.env)
+
+    def config_of(self, row: ServiceRow) -> dict[str, Any]:
+        """The stored configuration with environment values."""
+        found: dict[str, Any] = json.loads(self._vault.open(f"config/{row.workspace}/{row.name}", row.config_sealed))
+        return found
+
+    def token_of(self, row: ServiceRow) -> str:
+        """The service's token."""
+        return self._vault.open(f"token/{row.workspace}/{row.name}", row.token_sealed).decode()
+
+    def with_instance(self, row: ServiceRow) -> ServiceRow:
+        """The row with its configuration brought in line with its number of replicas, after a scale."""
+        config = self.config_of(row)
+        config["metadata"]["instance"] = row.instance
+        return replace(
+            row,
+            config_sealed=self._seal_config(row.workspace, row.name, config),
+            config_shown=text_of(redacted(config)),
+        )
+
+    async def _sound(self, document: Document) -> tuple[Admitted, RevisionSpec]:
+        admitted = admit_document(document)
+        if not isinstance(admitted, Admitted):
+            raise refusal(admitted)
+        sources, missing = await digests(admitted.revision, self._code_dir, sees_paths=self._sees_paths)
+        errors = (*missing, *self._environments.missing(admitted.env))
+        if errors:
+            raise refusal(errors)
+        return admitted, replace(admitted.revision, sources=sources)
+
+    def _content(
+        self, workspace: str, admitted: Admitted, spec: RevisionSpec, *, token_sealed: bytes | None,
+        config_changed: bool = True, env_changed: bool = True,
+    ) -> Content:  # fmt: skip
+        return Content(
+            revision=spec, instance=admitted.instance, autoscaling=admitted.autoscaling, token_sealed=token_sealed,
+            env_changed=env_changed, config_sealed=self._seal_config(workspace, admitted.name, admitted.config),
+            config_shown=text_of(redacted(admitted.config)), config_changed=config_changed, labels=admitted.labels,
+            workspace_id=admitted.workspace_id,
+        )  # fmt: skip
+
+    def _seal_token(self, workspace: str, name: str, token: str) -> bytes:
+        return self._vault.seal(f"token/{workspace}/{name}", token.encode())
+
+    def _seal_config(self, workspace: str, name: str, config: dict[str, Any]) -> bytes:
+        return self._vault.seal(f"config/{workspace}/{name}", text_of(config).encode())
+
+    def seal_env(self, row: ServiceRow, env: tuple[EnvValue, ...]) -> bytes:
+        """The environment of the row's revision as it is stored."""
+        return self._environments.seal(row.workspace, row.name, row.revision.number, env)
+
+
+def refusal(errors: tuple[FieldError, ...]) -> InvalidInput:
+    """One answer with all errors."""
+    count = f"{len(errors)} things are" if len(errors) > 1 else "one thing is"
+    lines = "; ".join(f"{e.path or 'the file'}: {e.message}" for e in errors[:3])
+    more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
+    return InvalidInput(f"{count} wrong with the service.json: {lines}{more}", errors, hint=errors[0].hint)
+
+
+def generated_token() -> str:
+    """As EAS makes them: base64 of 40 hexadecimal characters."""
+    return base64.b64encode(secrets.token_hex(20).encode()).decode()
+
+
+def _named(document: Document, name: str) -> Document:
+    """A whole configuration may leave the name out: the request says it."""
+    metadata = document.value.get("metadata", {})
+    if not isinstance(metadata, dict) or "name" in metadata or not document.value:
+        return document
+    return replace(document, value={**document.value, "metadata": {**metadata, "name": name}})
+
+
+def _but_instance(config: dict[str, Any]) -> dict[str, Any]:
+    return {**config, "metadata": {k: v for k, v in config["metadata"].items() if k != "instance"}}
+
+
+async def revisions_count(connection: Connection, row: ServiceRow) -> int:
+    """The highest revision number there has been."""
+    number = await connection.fetchval(
+        "SELECT max(number) FROM revisions WHERE workspace = $1 AND name = $2", row.workspace, row.name
+    )
+    return int(number or 0)

@@ -1,0 +1,75 @@
+"""Builds control: the only place where its adapters are made."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from easel_contracts.facts import KeyState, state_of
+from easel_control.admission import Admission
+from easel_control.answers import Answers
+from easel_control.api import ServicesApi
+from easel_control.audit import AuditApi
+from easel_control.commands import Commands
+from easel_control.environment import Environments
+from easel_control.handlers import Handlers
+from easel_control.keys import list_keys
+from easel_control.model import ServiceRow
+from easel_control.secrets_api import SecretsApi
+from easel_control.settings import Settings
+from easel_control.store import Store
+from easel_control.upkeep import Upkeep
+from easel_control.uploads import CodeStore
+from easel_control.vault import Vault, open_vault
+from easel_control.views import service_view
+from easel_control.worlds import Worlds
+from easel_kit.db import Database
+from easel_kit.run import Process
+from easel_proto.internal.v1 import control_pb2_grpc
+from easel_proto.v1 import audit_pb2_grpc, services_pb2, services_pb2_grpc
+
+PROBE = b"easel"
+
+
+async def build(process: Process[Settings]) -> None:
+    """Wires rows, facts, APIs and the status loop. Raises WrongMasterKey where the key is not the database's."""
+    settings, clock, workspace = process.settings, process.clock, process.settings.workspace
+    vault = open_vault(settings.home / "master.key")
+    await check_vault(process.db, vault)
+    for fact in await list_keys(process.db, clock):  # the keys are control's own rows: no need to wait for their facts
+        process.keyring.learn(state_of(fact, KeyState))
+    store = Store(process.db, clock)
+    worlds = Worlds(store, clock)
+    code = CodeStore(settings.home / "code", settings.code_max_mib * 2**20)
+    environments = Environments(vault, settings.home / "secrets")
+    same_machine = settings.mode == "standalone" and bool(settings.host_id)
+    admission = Admission(vault, environments, store, code.directory, sees_paths=same_machine)
+    answers = Answers(vault)
+    handlers = Handlers(workspace, store, worlds, process.leases, clock)
+
+    def show(row: ServiceRow) -> services_pb2.Service:
+        return service_view(row, admission.token_of(row), settings.data_url)
+
+    commands = Commands(store, admission, answers, clock, show, handlers.reconciler.wake)
+    services = ServicesApi(settings, store, commands, answers, code, worlds, clock, admission.token_of)
+    process.serve(services_pb2_grpc.add_ServicesServicer_to_server, services, "easel.v1.Services")
+    process.serve(audit_pb2_grpc.add_AuditServicer_to_server, AuditApi(process.db, workspace), "easel.v1.Audit")
+    secrets = SecretsApi(workspace, store, environments, code, admission.token_of)
+    process.serve(control_pb2_grpc.add_SecretsServicer_to_server, secrets, "easel.internal.v1.Secrets")
+
+    process.subscribe({"replica": handlers.on_replica, "route": handlers.on_route, "scale": handlers.on_scale})
+    process.owns("service", store.facts)
+    process.owns("key", partial(list_keys, process.db, clock))
+    process.background(handlers.reconciler.run)
+    process.background(Upkeep(settings, store, code, clock).run)
+    process.gauge("reconcile_failing", "Services whose status could not be written",
+                  lambda: len(handlers.reconciler.failing()))  # fmt: skip
+
+
+async def check_vault(database: Database, vault: Vault) -> None:
+    """Seals a probe into a new database; opens that of an old one. Raises WrongMasterKey."""
+    async with database.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO vault_probe (sealed) VALUES ($1) ON CONFLICT DO NOTHING", vault.seal("probe", PROBE)
+        )
+        sealed = await connection.fetchval("SELECT sealed FROM vault_probe")
+    vault.open("probe", sealed)

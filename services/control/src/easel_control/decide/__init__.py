@@ -1,0 +1,1 @@
+"""What control decides, as pure functions of frozen data: no I/O, no clock, no chance."""

@@ -1,0 +1,185 @@
+"""service.json → what is to run, or every reason why not.
+
+`admit` never raises and reads nothing but its arguments. What it returns is complete: a revision's content, scaling,
+token, environment and the configuration in one normal spelling, which admits to the same again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from easel_contracts.errors import FieldError
+from easel_contracts.spec import Autoscaling, Lifecycle, Mount, Resources, RevisionSpec, Traffic
+from easel_control.decide import document
+from easel_control.decide.check import Checker
+from easel_control.decide.document import Document
+from easel_control.decide.keys import ALIASES, BY_PATH, MAPS, TREE
+from easel_control.decide.probes import probes_of
+from easel_control.decide.rules import check_rules, clean_path
+
+
+class EnvValue(Struct, frozen=True, kw_only=True):
+    """One environment variable: a value, or the name of a secret."""
+
+    name: str
+    value: str | None = None
+    secret: str | None = None
+
+    def __repr__(self) -> str:
+        return f"EnvValue({self.name!r}, …)"
+
+
+class Admitted(Struct, frozen=True, kw_only=True):
+    """A sound service.json. Holds secrets: never log or tell it."""
+
+    name: str
+    instance: int
+    revision: RevisionSpec
+    """Number 0 and no source digests: the caller knows these."""
+    autoscaling: Autoscaling | None
+    token: str | None
+    """None: keep the one there is, or make one."""
+    env: tuple[EnvValue, ...]
+    labels: dict[str, str]
+    workspace_id: str
+    config: dict[str, Any]
+    """Nested, only what was given, without token; environment values included."""
+
+    def __repr__(self) -> str:
+        return f"Admitted({self.name!r})"
+
+
+def parse(text: str) -> Document:
+    """The text in the one nested spelling."""
+    return document.parse(text, lambda path: re.sub(r"\[\d+\]", "[]", path) in MAPS, ALIASES)
+
+
+def admit(text: str) -> Admitted | tuple[FieldError, ...]:
+    """What the text asks for, or everything that is wrong with it."""
+    return admit_document(parse(text))
+
+
+def admit_document(parsed: Document) -> Admitted | tuple[FieldError, ...]:
+    """As `admit`, for a document that was parsed, or merged, before."""
+    if not parsed.value and parsed.errors:
+        return parsed.errors
+    checker = Checker()
+    config = checker.object(TREE, {"metadata": {}} | parsed.value, "")
+    errors = [*parsed.errors, *checker.errors]
+    joined = Checker()
+    check_rules(joined, config, frozenset(e.path for e in errors))
+    errors += joined.errors
+    if errors:
+        return _placed(errors, parsed)
+    return _admitted(config)
+
+
+def _placed(errors: list[FieldError], parsed: Document) -> tuple[FieldError, ...]:
+    """The errors with line and column, in the order of the file; each once."""
+    spelled = {path: spelling for spelling, path in ALIASES.items()}
+    out: dict[tuple[str, str, str], FieldError] = {}
+    for error in errors:
+        place = parsed.places.get(error.path) or parsed.places.get(spelled.get(error.path, ""))
+        if place and error.line is None:
+            error = replace(error, line=place[0], column=place[1])
+        out.setdefault((error.path, error.code, error.message), error)
+    return tuple(sorted(out.values(), key=lambda e: (e.line or 10**9, e.column or 0)))
+
+
+def _admitted(config: dict[str, Any]) -> Admitted:
+    """The value for a configuration in which nothing is wrong."""
+    token = config.pop("token", None)
+    config = _without_empty(config)
+    container = config["containers"][0]
+    env = container.get("env", [])
+    return Admitted(
+        name=config["metadata"]["name"],
+        instance=get(config, "metadata.instance"),
+        revision=_revision(config, container, tuple(e["name"] for e in env)),
+        autoscaling=_autoscaling(config),
+        token=token,
+        env=tuple(
+            EnvValue(name=e["name"], value=e.get("value"), secret=e["secretRef"]["name"] if "secretRef" in e else None)
+            for e in env
+        ),
+        labels=config.get("labels", {}),
+        workspace_id=config["metadata"].get("workspace_id", ""),
+        config=config,
+    )
+
+
+def _revision(config: dict[str, Any], container: dict[str, Any], env_names: tuple[str, ...]) -> RevisionSpec:
+    prepare = container.get("prepare", {})
+    startup, liveness, readiness = probes_of(Checker(), "containers[0]", container)
+    return RevisionSpec(
+        number=0,
+        resources=Resources(cpu=float(get(config, "metadata.cpu")), memory_mib=get(config, "metadata.memory")),
+        port=container.get("port", BY_PATH["containers[].port"].default),
+        command=container.get("command"),
+        script=container.get("script"),
+        env_names=env_names,
+        python_requirements=tuple(prepare.get("pythonRequirements", ())),
+        python_requirements_path=prepare.get("pythonRequirementsPath"),
+        mounts=tuple(_mount(entry) for entry in config.get("storage", ())),
+        startup=startup, liveness=liveness, readiness=readiness,
+        lifecycle=Lifecycle(
+            termination_grace_s=float(get(config, "metadata.eas.termination_grace_period")),
+            enable_sigterm=get(config, "metadata.rpc.enable_sigterm"),
+        ),
+        traffic=Traffic(
+            keepalive_ms=get(config, "metadata.rpc.keepalive"),
+            retry=get(config, "traffic.retry"),
+            retry_body_mib=get(config, "traffic.retry_body_mib"),
+        ),
+    )  # fmt: skip
+
+
+def _mount(entry: dict[str, Any]) -> Mount:
+    local = entry["local"]
+    digest = local.get("digest")
+    return Mount(
+        mount_path=clean_path(entry["mount_path"]),
+        host_path=None if digest else clean_path(local["path"]),
+        code_digest=digest,
+        read_only=local.get("readOnly", True),
+    )
+
+
+def _autoscaling(config: dict[str, Any]) -> Autoscaling | None:
+    section = config.get("autoscaler")
+    if section is None:
+        return None
+    window = "stabilizationWindowSeconds"
+    return Autoscaling(
+        min=section["min"],
+        max=section["max"],
+        targets=tuple(sorted((name, float(threshold)) for name, threshold in section["strategies"].items())),
+        scale_up_window_s=float(get(config, f"autoscaler.behavior.scaleUp.{window}")),
+        scale_down_window_s=float(get(config, f"autoscaler.behavior.scaleDown.{window}")),
+    )
+
+
+def get(config: dict[str, Any], path: str) -> Any:
+    """The value at a path without lists, or the table's default."""
+    at: Any = config
+    for part in path.split("."):
+        if not isinstance(at, dict) or part not in at:
+            return BY_PATH[path].default
+        at = at[part]
+    return at
+
+
+def _without_empty(value: dict[str, Any]) -> dict[str, Any]:
+    """Without sections that say nothing; `tcp_socket` is a word by itself."""
+    out = {k: _without_empty(v) if isinstance(v, dict) and k not in MAPS else v for k, v in value.items()}
+    return {k: v for k, v in out.items() if v != {} or k in ("tcp_socket", "http_get")}
+
+
+def text_of(config: dict[str, Any]) -> str:
+    """A configuration as text, the same for the same content."""
+    return json.dumps(config, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

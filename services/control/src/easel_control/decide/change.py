@@ -1,0 +1,201 @@
+"""What a mutation makes of a service's row: the new row, the fact's verb, and the sentence for it. Pure.
+
+`ServiceRow` in, `Change` out; a mutation that changes nothing gives None. Errors are EaselErrors.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from easel_contracts.errors import Conflict, InvalidInput
+from easel_contracts.spec import Autoscaling, RevisionSpec
+from easel_contracts.states import SERVICE
+from easel_control.decide.keys import BY_PATH
+from easel_control.model import ServiceRow
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """A row to write and what to tell of it."""
+
+    row: ServiceRow
+    verb: str
+    reason: str
+    message: str
+    new_revision: bool = False
+
+
+class Content(Struct, frozen=True, kw_only=True):
+    """What an admitted configuration asks for, sealed where it is secret."""
+
+    revision: RevisionSpec
+    """Number 0."""
+    instance: int
+    autoscaling: Autoscaling | None
+    token_sealed: bytes | None
+    """None: unchanged."""
+    env_changed: bool
+    config_sealed: bytes
+    config_shown: str
+    config_changed: bool
+    labels: dict[str, str]
+    workspace_id: str
+
+
+def created(content: Content, *, workspace: str, name: str, uid: str, past: tuple[int, int], now: datetime) -> Change:
+    """A new service. `past`: where (generation, row_version) of an earlier one of this name ended."""
+    assert content.token_sealed is not None
+    generation = past[0] + 1
+    row = ServiceRow(
+        workspace=workspace, name=name, uid=uid, row_version=past[1] + 1, generation=generation,
+        observed_generation=generation, instance=content.instance, instance_generation=generation,
+        revision=replace(content.revision, number=1),
+        revision_generation=generation, autoscaling=content.autoscaling,
+        autoscaling_generation=generation if content.autoscaling else 0, token_sealed=content.token_sealed,
+        config_sealed=content.config_sealed, config_shown=content.config_shown, labels=content.labels,
+        workspace_id=content.workspace_id, status="Creating", reason="Admitted",
+        message="admitted; replicas are being placed", total=content.instance, begun_at=now, created_at=now,
+        updated_at=now,
+    )  # fmt: skip
+    return Change(row=row, verb="created", reason="Created", message="revision 1 was admitted", new_revision=True)
+
+
+def updated(before: ServiceRow, content: Content, newest_revision: int, now: datetime) -> Change | None:
+    """The service with a new configuration: a scale, a new revision, both, or only settings."""
+    _refuse_deleting(before)
+    spec = replace(content.revision, number=before.revision.number, restart_nonce=before.revision.restart_nonce)
+    new_revision = spec != before.revision or content.env_changed
+    instance_changed = content.instance != before.instance
+    scaling_changed = content.autoscaling != before.autoscaling
+    token_changed = content.token_sealed is not None
+    if not (new_revision or instance_changed or scaling_changed or token_changed or content.config_changed):
+        return None
+    only_instance = instance_changed and not (new_revision or scaling_changed or token_changed)
+    if only_instance and before.autoscaling is not None:
+        _refuse_scale_under_autoscaler(before)
+    row = replace(
+        _raised(before, now),
+        instance=content.instance, autoscaling=content.autoscaling, config_sealed=content.config_sealed,
+        config_shown=content.config_shown, labels=content.labels, workspace_id=content.workspace_id,
+    )  # fmt: skip
+    if token_changed:
+        row = replace(row, token_sealed=content.token_sealed, token_version=before.token_version + 1)
+    if instance_changed:
+        row = replace(row, instance_generation=row.generation)
+    if scaling_changed:
+        row = replace(row, autoscaling_generation=row.generation)
+    if new_revision:
+        return _with_revision(row, content.revision, newest_revision + 1, now)
+    if only_instance:
+        return _scaled(row, before.instance)
+    return Change(row=row, verb="updated", reason="Updated", message="settings were changed; the revision stays")
+
+
+def _with_revision(row: ServiceRow, spec: RevisionSpec, number: int, now: datetime) -> Change:
+    message = f"revision {number} was admitted"
+    row = replace(
+        row, revision=replace(spec, number=number, restart_nonce=0), revision_generation=row.generation,
+        begun_at=now, phase_s={},
+    )  # fmt: skip
+    row = _moved(row, "Updating", "RevisionAdmitted", message)
+    return Change(row=row, verb="updated", reason="RevisionAdmitted", message=message, new_revision=True)
+
+
+def scaled(before: ServiceRow, instance: int, now: datetime) -> Change | None:
+    """The service with another number of replicas; no revision."""
+    _refuse_deleting(before)
+    key = BY_PATH["metadata.instance"]
+    assert key.minimum is not None
+    assert key.maximum is not None
+    if not key.minimum <= instance <= key.maximum:
+        raise InvalidInput(
+            f"instance {instance} is not allowed; {key.minimum:g} to {key.maximum:g} is",
+            hint=f"`easel stop {before.name}` is the way to no replica" if instance == 0 else "",
+        )
+    if before.autoscaling is not None:
+        _refuse_scale_under_autoscaler(before)
+    if instance == before.instance:
+        return None
+    row = _raised(before, now)
+    return _scaled(replace(row, instance=instance, instance_generation=row.generation), before.instance)
+
+
+def _scaled(row: ServiceRow, was: int) -> Change:
+    message = f"{was} → {row.instance} replicas"
+    if row.wanted == "running":
+        row = replace(_moved(row, "Scaling", "Scaled", message), total=row.instance)
+    return Change(row=row, verb="scaled", reason="Scaled", message=message)
+
+
+def _refuse_scale_under_autoscaler(row: ServiceRow) -> None:
+    assert row.autoscaling is not None
+    low, high = row.autoscaling.min, row.autoscaling.max
+    raise Conflict(
+        "AUTOSCALED",
+        f"the autoscaler decides how many replicas {row.name} has, between {low} and {high}",
+        f"change autoscaler.min and autoscaler.max (equal: a fixed number), or remove the section: "
+        f'`easel modify {row.name}` with "autoscaler": null',
+    )
+
+
+def stopped(before: ServiceRow, now: datetime) -> Change | None:
+    """The service without replicas; its configuration stays."""
+    _refuse_deleting(before)
+    if before.wanted == "stopped":
+        return None
+    row = _moved(replace(_raised(before, now), wanted="stopped", settled=0), "Stopping", "Stopped", "is being stopped")
+    return Change(row=row, verb="stopped", reason="Stopped", message="stop was asked for")
+
+
+def started(before: ServiceRow, now: datetime) -> Change | None:
+    """The service with its replicas again."""
+    _refuse_deleting(before)
+    if before.wanted == "running":
+        return None
+    row = replace(_raised(before, now), wanted="running", begun_at=now, phase_s={})
+    row = _moved(row, "Starting", "Started", "is being started")
+    return Change(row=row, verb="started", reason="Started", message="start was asked for")
+
+
+def restarted(before: ServiceRow, now: datetime) -> Change:
+    """The same revision with all replicas replaced, new ones first."""
+    _refuse_deleting(before)
+    if before.wanted != "running":
+        raise Conflict("STOPPED", f"{before.name} is stopped", f"`easel start {before.name}` starts it")
+    row = _raised(before, now)
+    revision = replace(row.revision, restart_nonce=row.revision.restart_nonce + 1)
+    row = replace(row, revision=revision, revision_generation=row.generation, begun_at=now, phase_s={})
+    row = _moved(row, "Updating", "Restarted", "replicas are being replaced")
+    return Change(row=row, verb="restarted", reason="Restarted", message="restart was asked for")
+
+
+def deleted(before: ServiceRow, now: datetime) -> Change | None:
+    """The service on its way out; the row goes when replicas and route are gone."""
+    if before.wanted == "deleted":
+        return None
+    row = _moved(replace(_raised(before, now), wanted="deleted", settled=0), "Deleting", "Deleting", "is being deleted")
+    return Change(row=row, verb="status_changed", reason="Deleting", message="delete was asked for")
+
+
+def _refuse_deleting(row: ServiceRow) -> None:
+    if row.wanted == "deleted":
+        raise Conflict("DELETING", f"{row.name} is being deleted", "wait until it is gone, then create it anew")
+
+
+def _raised(row: ServiceRow, now: datetime) -> ServiceRow:
+    """One generation on. Status is set in the same write, so it speaks of this generation already."""
+    generation = row.generation + 1
+    return replace(
+        row, row_version=row.row_version + 1, generation=generation, observed_generation=generation, updated_at=now
+    )
+
+
+def _moved(row: ServiceRow, status: str, reason: str, message: str) -> ServiceRow:
+    """The row in another status, where the table of states allows the step; else as it is."""
+    if status != row.status and status not in SERVICE[row.status]:
+        return row
+    if row.wanted == "stopped" and status not in ("Stopping", "Stopped"):
+        return row
+    return replace(row, status=status, reason=reason, message=message)

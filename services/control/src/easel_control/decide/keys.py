@@ -1,0 +1,174 @@
+"""The keys of service.json that Easel carries out, one entry each. Order is the order of the documentation.
+
+Never put a key here that something does not really act on; what is documented for EAS and not built yet stands in
+`later.py` and is refused by name.
+"""
+
+from __future__ import annotations
+
+from easel_control.decide.key import Key, Node, tree_of
+from easel_control.decide.later import LATER
+
+NAME_SAYS = "3 to 63 characters: lower-case letters, digits and underscore, a letter first"
+ENV_NAME_SAYS = "letters, digits and underscore, not starting with a digit"
+SECRET_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
+DAY_S = 86_400
+
+
+def _probe(name: str, doc: str) -> tuple[Key, ...]:
+    at = f"containers[].{name}"
+    return (
+        Key(path=at, kind="object", doc=f"{doc} Exactly one of `http_get`, `tcp_socket`, `exec`."),
+        Key(path=f"{at}.http_get", kind="object", doc="Passes when the answer's status is 200 to 399."),
+        Key(path=f"{at}.http_get.path", kind="string", default="/", pattern=r"/[^\s#]*",
+            pattern_says="a path that starts with /", doc="Path asked for."),
+        Key(path=f"{at}.http_get.port", kind="integer", minimum=1, maximum=65535,
+            doc="Port asked. Absent, or equal to `containers[0].port`: the replica's own port."),
+        Key(path=f"{at}.http_get.scheme", kind="string", default="HTTP", choices=("HTTP", "HTTPS"),
+            doc="HTTPS does not verify the certificate."),
+        Key(path=f"{at}.tcp_socket", kind="object", doc="Passes when the port accepts a connection."),
+        Key(path=f"{at}.tcp_socket.port", kind="integer", minimum=1, maximum=65535, doc="As for `http_get.port`."),
+        Key(path=f"{at}.exec", kind="object", doc="Passes when the command exits with 0."),
+        Key(path=f"{at}.exec.command", kind="list", required=True, min_length=1, max_length=256,
+            doc="Program and arguments; no shell."),
+        Key(path=f"{at}.exec.command[]", kind="string", doc="Program or argument."),
+        Key(path=f"{at}.initial_delay_seconds", kind="number", default=0, minimum=0, maximum=DAY_S,
+            doc="Seconds from the start of the program to the first check."),
+        Key(path=f"{at}.period_seconds", kind="number", default=10, above=0, maximum=DAY_S,
+            doc="Seconds between checks."),
+        Key(path=f"{at}.timeout_seconds", kind="number", default=1, above=0, maximum=3600,
+            doc="Seconds a check may take."),
+        Key(path=f"{at}.success_threshold", kind="integer", default=1, minimum=1, maximum=1000,
+            doc="Checks in a row that must pass."),
+        Key(path=f"{at}.failure_threshold", kind="integer", default=3, minimum=1, maximum=100_000,
+            doc="Checks in a row that must fail."),
+    )  # fmt: skip
+
+
+METADATA = (
+    Key(path="metadata", kind="object", doc="Name, size and behaviour of the service."),
+    Key(path="metadata.name", kind="string", required=True, pattern=r"[a-z][a-z0-9_]{2,62}", pattern_says=NAME_SAYS,
+        also=("name",), doc="Name of the service, unique in its workspace; part of its URL."),
+    Key(path="metadata.instance", kind="integer", default=1, minimum=1, maximum=1000,
+        doc="Replicas wanted, where no autoscaler decides. Changing only this is a scale, not a new revision. "
+            "`easel stop` is the way to none."),
+    Key(path="metadata.workspace_id", kind="string", also=("workspace_id",), max_length=64,
+        doc="EAS's workspace id: kept and shown; Easel has the one workspace `default`."),
+    Key(path="metadata.cpu", kind="number", default=1, above=0, maximum=1024, doc="Cores per replica."),
+    Key(path="metadata.memory", kind="integer", default=1024, minimum=16, maximum=16_777_216,
+        doc="Memory per replica in MiB."),
+    Key(path="metadata.rpc", kind="object", doc="How requests are treated."),
+    Key(path="metadata.rpc.keepalive", kind="integer", default=600_000, minimum=1, maximum=DAY_S * 1000,
+        doc="Longest time of a request to the first byte of its answer, in milliseconds; then 408."),
+    Key(path="metadata.rpc.enable_sigterm", kind="boolean", default=False,
+        doc="true: a replica that is to end gets SIGTERM at once and shuts down itself. "
+            "false: it loses traffic, and is killed when its requests are done or the grace period is over."),
+    Key(path="metadata.eas", kind="object", doc="Ends of replicas."),
+    Key(path="metadata.eas.termination_grace_period", kind="number", default=30, minimum=0, maximum=DAY_S,
+        doc="Seconds a replica that is to end keeps for running requests."),
+)  # fmt: skip
+
+CONTAINERS = (
+    Key(path="containers", kind="list", required=True, min_length=1, max_length=1,
+        doc="The program. Exactly one entry for now."),
+    Key(path="containers[]", kind="object"),
+    Key(path="containers[].command", kind="string", min_length=1,
+        doc="One command, without shell features except that `$PORT` and other variables are replaced. "
+            "One of `command` and `script` is needed."),
+    Key(path="containers[].script", kind="string", min_length=1, doc="A shell script, instead of `command`."),
+    Key(path="containers[].port", kind="integer", default=8000, minimum=1, maximum=65535,
+        doc="The port the program is written for. Each replica is given its own port in `$PORT`; listen there."),
+    Key(path="containers[].env", kind="list", max_length=512, doc="Environment variables."),
+    Key(path="containers[].env[]", kind="object"),
+    Key(path="containers[].env[].name", kind="string", required=True, pattern=r"[A-Za-z_][A-Za-z0-9_]*",
+        pattern_says=ENV_NAME_SAYS, max_length=256, doc="Name of the variable."),
+    Key(path="containers[].env[].value", kind="string", secret=True,
+        doc="Its value: kept encrypted and shown to nobody. In an update, an entry with neither `value` nor "
+            "`secretRef` keeps the value it has."),
+    Key(path="containers[].env[].secretRef", kind="object", doc="The value comes from a secret, instead of `value`."),
+    Key(path="containers[].env[].secretRef.name", kind="string", required=True, pattern=SECRET_NAME,
+        pattern_says="letters, digits, dot, dash and underscore, at most 128",
+        doc="Name of the secret: the file `secrets/NAME` (mode 0600) in control's home."),
+    Key(path="containers[].prepare", kind="object", doc="What is done before the program starts."),
+    Key(path="containers[].prepare.pythonRequirements", kind="list", max_length=1000,
+        doc="pip requirements, installed once per set into a virtual environment of their own."),
+    Key(path="containers[].prepare.pythonRequirements[]", kind="string", min_length=1, max_length=2000,
+        pattern=r"[^-\s][^\r\n]*", pattern_says="one requirement in a line, such as `numpy>=2`, no pip options",
+        doc="A requirement."),
+    Key(path="containers[].prepare.pythonRequirementsPath", kind="string", pattern=r"/[^\0]*",
+        pattern_says="an absolute path below one of the mount paths",
+        doc="A requirements.txt inside a mount, instead of `pythonRequirements`."),
+    *_probe("startup_check", "Until it has passed once, the other two are not made."),
+    *_probe("liveness_check", "When it fails, the program is started again."),
+    *_probe("readiness_check", "While it fails, the replica gets no requests. "
+            "Without any: the port must accept connections."),
+    *_probe("health_check", "Liveness and readiness in one: stands for whichever of the two is absent."),
+)  # fmt: skip
+
+STORAGE = (
+    Key(path="storage", kind="list", max_length=64, doc="What replicas see at their mount paths."),
+    Key(path="storage[]", kind="object"),
+    Key(path="storage[].mount_path", kind="string", required=True, pattern=r"/[^\0]*",
+        pattern_says="an absolute path", max_length=4096,
+        doc="Where the replica sees it; not a directory of the system, and none inside another."),
+    Key(path="storage[].local", kind="object", doc="A directory or file of the machine."),
+    Key(path="storage[].local.path", kind="string", pattern=r"/[^\0]*", pattern_says="an absolute path",
+        max_length=4096, resolved_by_cli=True,
+        doc="Path on the machine where the replicas run. The CLI makes a relative one absolute, from the file's place, "
+            "and uploads the directory when the server is elsewhere."),
+    Key(path="storage[].local.digest", kind="string", pattern=r"sha256:[0-9a-f]{64}",
+        pattern_says="`sha256:` and 64 hexadecimal digits, as an upload answers",
+        doc="An uploaded archive; `path` then only says where it came from."),
+    Key(path="storage[].local.readOnly", kind="boolean", default=True,
+        doc="false: replicas may write there (they share it)."),
+)  # fmt: skip
+
+SCALING = (
+    Key(path="autoscaler", kind="object", doc="Lets the number of replicas follow the load."),
+    Key(path="autoscaler.min", kind="integer", required=True, minimum=0, maximum=1000,
+        doc="Fewest replicas; at least 1 (0, scale to zero, is not built yet)."),
+    Key(path="autoscaler.max", kind="integer", required=True, minimum=1, maximum=1000,
+        doc="Most replicas; not less than `min`."),
+    Key(path="autoscaler.strategies", kind="object", doc="Targets per replica; at least one is needed."),
+    Key(path="autoscaler.strategies.qps", kind="number", above=0, maximum=1e9,
+        doc="Requests per second and replica."),
+    Key(path="autoscaler.strategies.concurrency", kind="number", above=0, maximum=1e9,
+        doc="Requests being answered at a time, per replica."),
+    Key(path="autoscaler.scaleStrategies", kind="list", max_length=16,
+        doc="The same as a list, as in EAS's API; instead of `strategies`."),
+    Key(path="autoscaler.scaleStrategies[]", kind="object"),
+    Key(path="autoscaler.scaleStrategies[].metricName", kind="string", required=True, doc="`qps` or `concurrency`."),
+    Key(path="autoscaler.scaleStrategies[].threshold", kind="number", required=True, above=0, maximum=1e9,
+        doc="Target per replica."),
+    Key(path="autoscaler.behavior", kind="object", doc="How fast."),
+    Key(path="autoscaler.behavior.scaleUp", kind="object", doc="Growing."),
+    Key(path="autoscaler.behavior.scaleUp.stabilizationWindowSeconds", kind="number", default=0, minimum=0,
+        maximum=DAY_S, doc="Seconds the load must have been high before replicas are added."),
+    Key(path="autoscaler.behavior.scaleDown", kind="object", doc="Shrinking."),
+    Key(path="autoscaler.behavior.scaleDown.stabilizationWindowSeconds", kind="number", default=300, minimum=0,
+        maximum=DAY_S, doc="Seconds the load must have been low before replicas are taken away."),
+)  # fmt: skip
+
+OTHER = (
+    Key(path="token", kind="string", secret=True, min_length=8, max_length=256, pattern=r"[\x21-\x7e]+",
+        pattern_says="8 to 256 printable ASCII characters without spaces",
+        doc="Callers send it as `Authorization`. Absent: one is made at creation, and kept by an update. "
+            "Kept encrypted."),
+    Key(path="generate_token", kind="boolean", text_too=True,
+        doc='Old EAS spelling: true (or "true") makes a token. Every service has a token, so false needs `token`.'),
+    Key(path="labels", kind="map", max_length=64, doc="Your own labels: name and value, both text."),
+    Key(path="traffic", kind="object", doc="Easel's own: how the gateway treats requests."),
+    Key(path="traffic.retry", kind="string", default="pre_send", choices=("safe", "pre_send", "off"),
+        doc="safe: any request may run twice and is retried. pre_send: only GET, HEAD, PUT, DELETE and requests with "
+            "`Idempotency-Key` are retried after they were sent. off: none is."),
+    Key(path="traffic.retry_body_mib", kind="integer", default=1, minimum=0, maximum=64,
+        doc="Bodies up to so many MiB are kept for a retry; larger ones are sent once."),
+)  # fmt: skip
+
+SUPPORTED = (*METADATA, *CONTAINERS, *STORAGE, *SCALING, *OTHER)
+KEYS = (*SUPPORTED, *LATER)
+TREE: Node = tree_of(KEYS)
+MAPS = frozenset(key.path for key in KEYS if key.kind == "map")
+BY_PATH = {key.path: key for key in KEYS}
+ALIASES: dict[str, str] = {spelling: key.path for key in KEYS for spelling in key.also}
+"""Old spelling → path."""

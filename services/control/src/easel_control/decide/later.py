@@ -1,0 +1,113 @@
+"""Keys that EAS documents and Easel does not carry out yet: path → the feature. Each is refused by that name.
+
+Values listed as `neutral` ask for nothing and pass, so that an exported service.json with its defaults written out
+is not refused for them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from easel_control.decide.key import Key
+
+
+def _later(path: str, feature: str, *neutral: Any) -> Key:
+    return Key(path=path, kind="map", later=feature, neutral=neutral)
+
+
+PROCESSOR = "deployment by processor"
+IMAGE = "deployment from an image needs the Docker runtime"
+GPU = "GPU scheduling"
+POOLS = "resource groups and pools"
+SPOT = "preemptible machines"
+GATEWAY = "gateway policies"
+ASYNC = "asynchronous services and the queue"
+ROLLING = "rolling update settings"
+
+TOP = (
+    _later("cloud", "cloud resources and networks", {}),
+    _later("networking", GATEWAY, {}),
+    _later("dockerAuth", IMAGE, ""),
+    *(_later(name, PROCESSOR, "") for name in (
+        "model_path", "oss_endpoint", "model_entry", "model_config", "processor", "processor_path", "processor_entry",
+        "processor_mainclass", "processor_type", "data_image", "processor_image")),
+    _later("warm_up_data_path", "warm-up of models", ""),
+    _later("runtime.enable_crash_block", "keeping a crashed replica for inspection", False),
+    _later("unit.size", "services of several machines per replica", 1),
+    _later("aimaster", "services of several machines per replica", {}),
+    _later("sinker", "recording of requests and answers", {}),
+    _later("confidential", "encrypted mounts", {}),
+    _later("features", "EAS feature switches", {}),
+    _later("options", "EAS options", {}),
+    _later("queue", ASYNC, {}),
+    _later("metrics", "metrics a service reports itself", {}, []),
+)  # fmt: skip
+
+METADATA = (
+    _later("metadata.gpu", GPU, 0),
+    _later("metadata.gpu_memory", GPU, 0),
+    _later("metadata.gpu_core_percentage", GPU, 0),
+    _later("metadata.cuda", GPU, ""),
+    _later("metadata.qos", "shared CPU (BestEffort)", ""),
+    _later("metadata.resource", POOLS, ""),
+    _later("metadata.resource_burstable", POOLS, False),
+    _later("metadata.resource_rebalancing", POOLS, False),
+    _later("metadata.quota_id", POOLS, ""),
+    _later("metadata.quota_type", POOLS, ""),
+    _later("metadata.rdma", "RDMA networks", 0),
+    _later("metadata.enable_grpc", "gRPC to replicas", False),
+    _later("metadata.enable_webservice", "web applications at the root path", False),
+    _later("metadata.type", ASYNC, "", "Standard"),
+    _later("metadata.workload_type", "elastic jobs", ""),
+    _later("metadata.disk", "limits of the system disk", ""),
+    _later("metadata.shm_size", "limits of shared memory"),
+    _later("metadata.region", "regions", ""),
+    _later("metadata.gateway", GATEWAY, ""),
+    _later("metadata.group", "service groups", ""),
+    _later("metadata.rpc.batching", "batching in the server", False),
+    _later("metadata.rpc.io_threads", "processor threads"),
+    _later("metadata.rpc.max_batch_size", "batching in the server"),
+    _later("metadata.rpc.max_batch_timeout", "batching in the server"),
+    _later("metadata.rpc.max_queue_size", "limits of concurrency"),
+    _later("metadata.rpc.worker_threads", "limits of concurrency"),
+    _later("metadata.rpc.rate_limit", "limits of request rates", 0),
+    _later("metadata.rpc.decompressor", "decompression of bodies", ""),
+    _later("metadata.rpc.proxy_path", ASYNC, ""),
+    _later("metadata.rpc.enable_jemalloc", "preloading of jemalloc", 0),
+    _later("metadata.rolling_strategy.max_surge", ROLLING),
+    _later("metadata.rolling_strategy.max_unavailable", ROLLING),
+    _later("metadata.scheduling.spread.policy", "spreading over hosts and zones", "default"),
+)  # fmt: skip
+
+CONTAINERS = (
+    _later("containers[].image", IMAGE, ""),
+    _later("containers[].args", "separate arguments (write them into `command`)", []),
+    _later("containers[].resources", "limits per container (use `metadata.cpu` and `metadata.memory`)", {}),
+)
+
+STORAGE = (
+    _later("storage[].oss", "OSS mounts"),
+    _later("storage[].nfs", "NFS mounts"),
+    _later("storage[].git", "Git mounts"),
+    _later("storage[].image", "image mounts"),
+    _later("storage[].empty_dir", "scratch volumes"),
+    _later("storage[].dataset", "PAI datasets"),
+    _later("storage[].properties", "console properties of mounts", {}),
+)
+
+SCALING = (
+    *(_later(f"autoscaler.strategies.{name}", f"scaling on {name}") for name in (
+        "qps1k", "cpu", "gpu", "gpu[util]", "memory", "queue[backlog]", "queue[avgbacklog]")),
+    _later("autoscaler.scaleStrategies[].service", "scaling on another service's metric", ""),
+    _later("autoscaler.behavior.onZero", "scale to zero", {}),
+    _later("cronscaler", "timetables", {}),
+)  # fmt: skip
+
+LATER = (*TOP, *METADATA, *CONTAINERS, *STORAGE, *SCALING)
+"""Every documented key that is not built yet."""
+
+LATER_METRICS = ("qps1k", "cpu", "gpu", "gpu[util]", "memory", "queue[backlog]", "queue[avgbacklog]")
+"""Autoscaler metrics EAS documents; `custom[...]` too, by its prefix."""
+
+LATER_PREFIXES = {"autoscaler.strategies.custom[": "scaling on a metric the service reports itself"}
+"""Beginnings of paths → the feature, where names are open."""

@@ -1,0 +1,60 @@
+"""easel.internal.v1.Secrets: the only way by which secrets leave control, each to the one process that needs it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from easel_contracts.errors import NotFound, Unauthenticated
+from easel_control.environment import Environments
+from easel_control.model import ServiceRow
+from easel_control.pages import workspace_of
+from easel_control.store import Store
+from easel_control.uploads import CodeStore
+from easel_kit.grpc import caller
+from easel_proto.internal.v1 import control_pb2, control_pb2_grpc
+
+
+class SecretsApi(control_pb2_grpc.SecretsServicer):
+    """Tokens for the router; environments and code for the agent."""
+
+    def __init__(
+        self, workspace: str, store: Store, environments: Environments, code: CodeStore,
+        token_of: Callable[[ServiceRow], str],
+    ) -> None:  # fmt: skip
+        self._workspace, self._store, self._environments = workspace, store, environments
+        self._code, self._token_of = code, token_of
+
+    async def GetTokens(self, request: control_pb2.GetTokensRequest, context: object) -> control_pb2.GetTokensResponse:
+        """Tokens of the services named, or of all when none is; unknown names are left out."""
+        _only("router")
+        workspace = workspace_of(request.workspace, self._workspace)
+        answer = control_pb2.GetTokensResponse()
+        for row in await self._store.some(workspace, list(request.services)):
+            answer.tokens.add(service=row.name, token=self._token_of(row), version=row.token_version)
+        return answer
+
+    async def GetEnvironment(
+        self, request: control_pb2.GetEnvironmentRequest, context: object
+    ) -> control_pb2.GetEnvironmentResponse:
+        """Values of a revision's environment."""
+        _only("agent")
+        workspace = workspace_of(request.workspace, self._workspace)
+        row = await self._store.revision(workspace, request.service, request.revision)
+        if row is None:
+            raise NotFound("NO_SUCH_REVISION", f"{request.service} has no revision {request.revision}")
+        env = self._environments.resolve(workspace, row.name, row.number, row.env_sealed)
+        return control_pb2.GetEnvironmentResponse(env=env)
+
+    async def GetCode(
+        self, request: control_pb2.GetCodeRequest, context: object
+    ) -> AsyncIterator[control_pb2.CodeChunk]:
+        """An uploaded archive."""
+        _only("agent")
+        async for chunk in self._code.read(request.digest):
+            yield control_pb2.CodeChunk(data=chunk)
+
+
+def _only(process: str) -> None:
+    """Raises Unauthenticated unless the caller is `process`."""
+    if caller().actor != process:
+        raise Unauthenticated("NOT_FOR_YOU", f"only {process} may ask for this, not {caller().actor}")

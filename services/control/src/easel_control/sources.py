@@ -1,0 +1,115 @@
+"""What the sources of a revision contain now: tree hashes of local paths, uploaded archives, lists of requirements.
+
+Reads files; never writes one. What can change under a running revision is called `mutable`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+from easel_contracts.errors import FieldError
+from easel_contracts.spec import Mount, RevisionSpec, SourceDigest
+
+MUTABLE = "mutable"
+MAX_BYTES = 256 * 1024 * 1024
+MAX_FILES = 10_000
+SKIPPED = frozenset(("__pycache__", ".git"))
+"""Directories whose content does not count: running a program changes them."""
+
+
+class _TooLarge(Exception):
+    pass
+
+
+async def digests(
+    spec: RevisionSpec, code_dir: Path, *, sees_paths: bool
+) -> tuple[tuple[SourceDigest, ...], tuple[FieldError, ...]]:
+    """(digest of each source, what is missing). `sees_paths`: local paths are on this machine."""
+    found: list[SourceDigest] = []
+    errors: list[FieldError] = []
+    for i, mount in enumerate(spec.mounts):
+        at = f"storage[{i}]"
+        digest = await asyncio.to_thread(_of_mount, mount, at, code_dir, sees_paths, errors)
+        found.append(SourceDigest(source=at, digest=digest))
+    if spec.python_requirements:
+        listed = "\n".join(spec.python_requirements)
+        found.append(SourceDigest(source="containers[0].prepare.pythonRequirements", digest=_sha256(listed.encode())))
+    return tuple(found), tuple(errors)
+
+
+def _of_mount(mount: Mount, at: str, code_dir: Path, sees_paths: bool, errors: list[FieldError]) -> str:
+    if mount.code_digest is not None:
+        if not archive(code_dir, mount.code_digest).exists():
+            errors.append(FieldError(path=f"{at}.local.digest", code="NOT_UPLOADED", message="no such archive is here",
+                                     hint="upload the code first; the CLI does it by itself"))  # fmt: skip
+        return mount.code_digest
+    assert mount.host_path is not None
+    if not sees_paths:
+        return MUTABLE
+    path = Path(mount.host_path)
+    if not path.exists():
+        errors.append(FieldError(path=f"{at}.local.path", code="NOT_FOUND", message=f"{path} does not exist here",
+                                 hint="the path is read on the machine where the replicas run"))  # fmt: skip
+    if not mount.read_only:
+        return MUTABLE
+    return tree_digest(path)
+
+
+def archive(code_dir: Path, digest: str) -> Path:
+    """Where an uploaded archive lies."""
+    return code_dir / f"{digest.removeprefix('sha256:')}.tar.gz"
+
+
+def tree_digest(root: Path) -> str:
+    """`sha256:…` over names, kinds, executable bits and contents below `root`, or `mutable` where it is too large.
+
+    What cannot be read makes it `mutable` too: its content is not known.
+    """
+    total = hashlib.sha256()
+    left = [MAX_BYTES, MAX_FILES]
+    try:
+        if root.is_dir():
+            for directory, names, files in os.walk(root, onerror=_raise):
+                names[:] = sorted(name for name in names if name not in SKIPPED)
+                links = [name for name in names if (Path(directory) / name).is_symlink()]
+                for name in sorted([*files, *links]):
+                    path = Path(directory) / name
+                    total.update(_entry(path, str(path.relative_to(root)), left))
+        else:
+            total.update(_entry(root, root.name, left))
+    except (OSError, _TooLarge):
+        return MUTABLE
+    return f"sha256:{total.hexdigest()}"
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _entry(path: Path, name: str, left: list[int]) -> bytes:
+    """Digest of one file or link."""
+    status = path.lstat()
+    left[1] -= 1
+    if stat.S_ISLNK(status.st_mode):
+        content, kind = _sha256(os.readlink(path).encode(errors="surrogateescape")), "link"
+    elif stat.S_ISREG(status.st_mode):
+        left[0] -= status.st_size
+        if min(left) < 0:
+            raise _TooLarge
+        with path.open("rb") as file:
+            content = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        kind = "program" if status.st_mode & 0o100 else "file"
+    else:
+        content, kind = "", "other"
+    if left[1] < 0:
+        raise _TooLarge
+    line = f"{kind}\0{content}\0{name}\n"
+    return hashlib.sha256(line.encode(errors="surrogateescape")).digest()
+
+
+def _sha256(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"

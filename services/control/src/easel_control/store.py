@@ -1,0 +1,197 @@
+"""Control's rows: reading, and writing under a guard. Every write of a service tells its fact in the same transaction.
+
+Never decides, and never sees a secret in clear.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from easel_contracts.facts import Cause, Fact, ReplicaState, raw
+from easel_contracts.ids import uuid7
+from easel_control.model import RevisionRow, ServiceRow, service_state
+from easel_kit.clock import Clock
+from easel_kit.db import Connection, Database, guarded
+from easel_kit.leases import shard_of
+from easel_kit.outbox import tell
+
+_encode = msgspec.msgpack.Encoder().encode
+_service = msgspec.msgpack.Decoder(ServiceRow)
+_revision = msgspec.msgpack.Decoder(RevisionRow)
+_replica = msgspec.msgpack.Decoder(ReplicaState)
+
+
+KEEP_REVISIONS = 100
+"""Revisions of a service that are remembered, newest first."""
+
+
+class Store:
+    """Reads and writes of one workspace's services and revisions."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self.database, self._clock = database, clock
+
+    async def get(self, workspace: str, name: str, connection: Connection | None = None) -> ServiceRow | None:
+        """The service, or None. With a connection: locked until its transaction ends."""
+        query = "SELECT data FROM services WHERE workspace = $1 AND name = $2"
+        if connection is not None:
+            data = await connection.fetchval(query + " FOR UPDATE", workspace, name)
+        else:
+            async with self.database.connection() as reader:
+                data = await reader.fetchval(query, workspace, name)
+        return None if data is None else _service.decode(data)
+
+    async def page(self, workspace: str, after: str, size: int) -> list[ServiceRow]:
+        """Services by name, from the one after `after` on."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT data FROM services WHERE workspace = $1 AND name > $2 ORDER BY name LIMIT $3",
+                workspace, after, size,
+            )  # fmt: skip
+        return [_service.decode(row["data"]) for row in rows]
+
+    async def some(self, workspace: str, names: list[str]) -> list[ServiceRow]:
+        """The named services that exist; all when none is named."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT data FROM services WHERE workspace = $1 AND ($2::text[] = '{}' OR name = ANY($2))",
+                workspace, names,
+            )  # fmt: skip
+        return [_service.decode(row["data"]) for row in rows]
+
+    async def names(self) -> list[tuple[str, str]]:
+        """(workspace, name) of every service."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch("SELECT workspace, name FROM services")
+        return [(row["workspace"], row["name"]) for row in rows]
+
+    async def insert(self, connection: Connection, row: ServiceRow) -> bool:
+        """Writes a new service; False where the name is taken."""
+        status = await connection.execute(
+            "INSERT INTO services (workspace, name, row_version, generation, wanted, status, data)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+            row.workspace, row.name, row.row_version, row.generation, row.wanted, row.status, _encode(row),
+        )  # fmt: skip
+        return not status.endswith(" 0")
+
+    async def update(self, connection: Connection, row: ServiceRow, fence: int | None = None) -> None:
+        """Writes a service whose row_version was raised by one; raises Stale where someone was first.
+
+        `fence`: the token of the lease under which this was decided; one that is not the newest is refused.
+        """
+        status = await connection.execute(
+            "UPDATE services SET row_version = $3, generation = $4, wanted = $5, status = $6, data = $7"
+            " WHERE workspace = $1 AND name = $2 AND row_version = $3 - 1"
+            " AND ($8::bigint IS NULL OR EXISTS (SELECT 1 FROM leases WHERE shard = $9 AND token = $8))",
+            row.workspace, row.name, row.row_version, row.generation, row.wanted, row.status, _encode(row),
+            fence, shard_of(row.name),
+        )  # fmt: skip
+        guarded(status)
+
+    async def remove(self, connection: Connection, row: ServiceRow, fence: int | None) -> None:
+        """Removes a service with its revisions, and remembers how far its name has counted. Raises Stale."""
+        status = await connection.execute(
+            "DELETE FROM services WHERE workspace = $1 AND name = $2 AND row_version = $3 - 1"
+            " AND ($4::bigint IS NULL OR EXISTS (SELECT 1 FROM leases WHERE shard = $5 AND token = $4))",
+            row.workspace, row.name, row.row_version, fence, shard_of(row.name),
+        )  # fmt: skip
+        guarded(status)
+        await connection.execute(
+            "INSERT INTO past_names (workspace, name, generation, row_version) VALUES ($1, $2, $3, $4)"
+            " ON CONFLICT (workspace, name) DO UPDATE SET generation = excluded.generation,"
+            " row_version = excluded.row_version, deleted_at = now()",
+            row.workspace, row.name, row.generation, row.row_version,
+        )  # fmt: skip
+
+    async def past(self, connection: Connection, workspace: str, name: str) -> tuple[int, int]:
+        """(generation, row_version) at which a service of this name ended; zeros where there was none."""
+        row = await connection.fetchrow(
+            "SELECT generation, row_version FROM past_names WHERE workspace = $1 AND name = $2", workspace, name
+        )
+        return (row["generation"], row["row_version"]) if row else (0, 0)
+
+    async def tell(self, connection: Connection, row: ServiceRow, verb: str, cause: Cause) -> Fact:
+        """Tells a service's newest state."""
+        return await tell(
+            connection, self.database, entity="service", verb=verb, key=row.name, generation=row.generation,
+            row_version=row.row_version, state=service_state(row), cause=cause, workspace=row.workspace,
+            clock=self._clock,
+        )  # fmt: skip
+
+    async def add_revision(self, connection: Connection, row: RevisionRow) -> None:
+        """Writes a new revision."""
+        await connection.execute(
+            "INSERT INTO revisions (workspace, name, number, state, data) VALUES ($1, $2, $3, $4, $5)",
+            row.workspace, row.name, row.number, row.state, _encode(row),
+        )  # fmt: skip
+
+    async def revision_state(self, connection: Connection, row: RevisionRow, state: str) -> None:
+        """Moves a revision on; what it runs never changes. Raises Stale where it is in another state by now."""
+        moved = _encode(msgspec.structs.replace(row, state=state))
+        status = await connection.execute(
+            "UPDATE revisions SET state = $4, data = $5"
+            " WHERE workspace = $1 AND name = $2 AND number = $3 AND state = $6",
+            row.workspace, row.name, row.number, state, moved, row.state,
+        )  # fmt: skip
+        guarded(status)
+
+    async def revisions(self, workspace: str, name: str) -> list[RevisionRow]:
+        """All revisions, oldest first."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT data FROM revisions WHERE workspace = $1 AND name = $2 ORDER BY number", workspace, name
+            )
+        return [_revision.decode(row["data"]) for row in rows]
+
+    async def revision(self, workspace: str, name: str, number: int) -> RevisionRow | None:
+        """One revision."""
+        async with self.database.connection() as connection:
+            data = await connection.fetchval(
+                "SELECT data FROM revisions WHERE workspace = $1 AND name = $2 AND number = $3", workspace, name, number
+            )
+        return None if data is None else _revision.decode(data)
+
+    async def failed_replicas(self, workspace: str, name: str) -> list[ReplicaState]:
+        """Replicas that ended by failing, newest first, as far as they are remembered; at most 20."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT data FROM projection WHERE entity = 'replica' AND workspace = $1 AND key = $2 AND final"
+                " ORDER BY seen_at DESC LIMIT 20",
+                workspace, name,
+            )  # fmt: skip
+        found = [_replica.decode(row["data"]) for row in rows]
+        return [replica for replica in found if replica.state == "failed"]
+
+    async def code_in_use(self) -> set[str]:
+        """Digests of uploaded archives that some revision names."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch("SELECT data FROM revisions")
+        return {m.code_digest for row in rows for m in _revision.decode(row["data"]).spec.mounts if m.code_digest}
+
+    async def facts(self) -> list[Fact]:
+        """The newest fact of every service, for readers that rebuild."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch("SELECT data FROM services ORDER BY workspace, name")
+        found = [_service.decode(row["data"]) for row in rows]
+        return [
+            Fact(
+                id=uuid7(), entity="service", verb="status_changed", workspace=row.workspace, key=row.name,
+                epoch=self.database.epoch, generation=row.generation, row_version=row.row_version, at=row.updated_at,
+                cause=Cause(actor="control", reason="Listed"), data=raw(service_state(row)),
+            )
+            for row in found
+        ]  # fmt: skip
+
+    async def prune(self, idempotency_keep_h: float) -> None:
+        """Forgets old answers, old revisions, and names long gone (readers forget them after 8 days)."""
+        async with self.database.connection() as connection:
+            await connection.execute(
+                "DELETE FROM idempotency WHERE at < now() - make_interval(secs => $1)", idempotency_keep_h * 3600
+            )
+            await connection.execute(
+                "DELETE FROM revisions r USING (SELECT workspace, name, max(number) AS newest FROM revisions"
+                " GROUP BY workspace, name) n WHERE r.workspace = n.workspace AND r.name = n.name"
+                " AND r.number <= n.newest - $1 AND r.state IN ('superseded', 'failed', 'reverted')",
+                KEEP_REVISIONS,
+            )
+            await connection.execute("DELETE FROM past_names WHERE deleted_at < now() - interval '30 days'")

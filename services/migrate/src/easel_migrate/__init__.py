@@ -1,0 +1,1 @@
+"""One step before all: schemas, roles, streams, durable consumers."""

@@ -1,0 +1,1 @@
+"""The monitor: one-second metrics, events for outsiders."""

@@ -1,0 +1,1 @@
+"""The router: what Envoy is told."""

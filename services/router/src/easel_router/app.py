@@ -1,0 +1,169 @@
+"""Builds the router: the only place where its adapters are made."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+
+import grpc.aio
+
+from easel_contracts.facts import ReplicaState, ServiceState
+from easel_kit.projection import Projection
+from easel_kit.reconcile import Reconciler
+from easel_kit.run import Process
+from easel_proto.v1 import routes_pb2_grpc
+from easel_router.api import RoutesApi
+from easel_router.apply import Applier
+from easel_router.decide.snapshot import ServicePlan
+from easel_router.drains import Drains
+from easel_router.envoys import Envoys
+from easel_router.handlers import World
+from easel_router.lastgood import LastGood
+from easel_router.model import Known
+from easel_router.settings import Settings
+from easel_router.store import Store
+from easel_router.tokens import Tokens
+from easel_router.xds.catalog import Catalog
+from easel_router.xds.listener import listeners
+from easel_router.xds.load import Loads
+from easel_router.xds.server import XdsServer
+
+_PRUNE_S = 3600.0
+
+
+async def build(process: Process[Settings]) -> None:
+    """Wires facts, discovery, the API and the background work."""
+    settings, clock = process.settings, process.clock
+    store = Store(process.db, clock, settings.workspace)
+    known = Known(settings.workspace, settings.networks)
+    world = World(
+        known,
+        Projection(process.db, "service", ServiceState),
+        Projection(process.db, "replica", ReplicaState),
+        settings.workspace,
+    )
+    catalog, loads, last_good = Catalog(), Loads(), LastGood(settings.home)
+    last_good.load()
+    await world.load(last_good.plans)
+    secret = await store.probe_secret()
+    server = XdsServer(catalog, loads, listeners, lambda token: _is_envoy(process.keyring.process(token)))
+    envoys = Envoys(server, clock, settings.envoy_grace_s, secret)
+    envoys.expect(await store.known_envoys(settings.envoy_grace_s))
+    tokens = Tokens(process.channel("control"), known, settings.workspace)
+    applier = Applier(
+        known=known, tokens=tokens, catalog=catalog, envoys=envoys, store=store, leases=process.leases,
+        last_good=last_good, clock=clock, probe_secret=secret, timeout_s=settings.apply_timeout_s,
+    )  # fmt: skip
+    drains = Drains(known, loads, envoys, store, process.leases)
+    routes = Reconciler("routes", applier.reconcile, clock, _names(known), concurrency=64)
+    drain_loop = Reconciler("drains", drains.reconcile, clock, drains.keys, concurrency=256)
+    _wire(world, applier, drains, routes, drain_loop)
+
+    process.subscribe({"service": world.on_service, "replica": world.on_replica})
+    process.owns("route", store.route_facts)
+    process.owns("traffic", store.traffic_facts)
+    api = RoutesApi(known, store, applier, envoys, clock)
+    process.serve(routes_pb2_grpc.add_RoutesServicer_to_server, api, "easel.v1.Routes")
+
+    start = Start(process, known, applier, tokens, last_good, store, server)
+    for task in (start.run, routes.run, drain_loop.run, last_good.run, start.prune):
+        process.background(task)
+    process.background(lambda: envoys.record(lambda e, on: store.envoy_seen(e, process.holder, connected=on)))
+    for hook in (start.stop, last_good.flush, envoys.close):
+        process.on_stop(hook)
+    _observe(process, server, envoys, applier, routes)
+
+
+class Start:
+    """Serves discovery once nothing is missing: last good plans first, tokens from control where there is none."""
+
+    def __init__(
+        self, process: Process[Settings], known: Known, applier: Applier, tokens: Tokens, last_good: LastGood,
+        store: Store, server: XdsServer,
+    ) -> None:  # fmt: skip
+        self._process, self._known, self._applier, self._tokens = process, known, applier, tokens
+        self._last_good, self._store, self._server = last_good, store, server
+        self._listening: grpc.aio.Server | None = None
+
+    async def run(self) -> None:
+        """Preloads, then listens for ever."""
+        for service, plan in self._last_good.plans.items():
+            state = self._known.services.get(service)
+            self._known.tokens.setdefault(service, plan.token)
+            self._applier.preload(plan, routed=state is None or state.wanted != "deleted")
+        await self._every_route_is_back()
+        self._listening = await self._server.start(self._process.settings.router_xds_addr)
+        if (address := self._process.settings.router_xds_addr).startswith("unix:"):
+            os.chmod(address.removeprefix("unix:"), 0o600)
+        self._server.loaded.set()
+        await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        """Ends the streams; Envoys keep what they have."""
+        if self._listening:
+            await self._listening.stop(0.2)
+
+    async def prune(self) -> None:
+        """Drops old rows, for ever."""
+        while True:
+            await self._process.clock.sleep(_PRUNE_S)
+            await self._store.prune(list(self._server.streams), self._process.holder)
+
+    async def _every_route_is_back(self) -> None:
+        """A route that was live must be in the catalog before an Envoy may ask; that can need control's tokens."""
+        while True:
+            routed = [s.state.service for s in await self._store.routes() if s.state.state != "removed"]
+            missing = [
+                name
+                for name in routed
+                if name not in self._last_good.plans
+                and name in self._known.services
+                and self._known.services[name].wanted != "deleted"
+            ]
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await self._tokens.refresh(missing)
+            for name in missing:
+                if plan := self._known.plan(name):
+                    self._applier.preload(plan)
+            if all(name in self._known.tokens for name in missing):
+                return
+            self._process.log.warning("waiting for control's tokens before Envoys may connect", services=missing)
+            await self._process.clock.sleep(0.5)
+
+
+def _names(known: Known) -> Callable[[], Awaitable[list[str]]]:
+    async def names() -> list[str]:
+        return list(known.services)
+
+    return names
+
+
+def _wire(world: World, applier: Applier, drains: Drains, routes: Reconciler, drain_loop: Reconciler) -> None:
+    def applied(plan: ServicePlan) -> None:
+        for replica in drains.applied(plan):
+            drain_loop.wake(replica)
+
+    world.wake = routes.wake
+    applier.applied = applied
+
+
+def _is_envoy(name: str | None) -> bool:
+    return name is not None and name.startswith("envoy")
+
+
+def _observe(
+    process: Process[Settings], server: XdsServer, envoys: Envoys, applier: Applier, routes: Reconciler
+) -> None:
+    def acknowledged_p99_ms() -> float:
+        seen = sorted(applier.apply_ms)
+        return seen[int(len(seen) * 0.99)] if seen else 0.0
+
+    process.ready_when("routes loaded", server.loaded.is_set)
+    process.gauge("envoys", "Envoys that count", lambda: len(envoys.live()))
+    process.gauge("refused_routes", "Services whose newest route an Envoy refused", lambda: len(applier.refused))
+    process.gauge("nacks", "Refused discovery messages of the present streams",
+                  lambda: sum(s.nacks for s in server.streams.values()))  # fmt: skip
+    process.gauge("apply_p99_ms", "Decision to acknowledged and probed, of the last 1000", acknowledged_p99_ms)
+    process.gauge("reconcile_failing", "Services whose last reconcile failed", lambda: len(routes.failing()))

@@ -1,0 +1,211 @@
+"""Brings one service's route to every Envoy: plan → resources → acknowledged → probed → told.
+
+Order: clusters and endpoints first, acknowledged, then the route; removal the other way round. A refusal puts the last
+good resources back and is told once; the next change tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from easel_contracts.facts import Cause, RouteState
+from easel_kit.clock import Clock
+from easel_kit.leases import Leases
+from easel_kit.telemetry import get_logger
+from easel_router.decide.snapshot import ServicePlan, problems
+from easel_router.envoys import Envoys, NoEnvoy
+from easel_router.lastgood import LastGood
+from easel_router.model import Known
+from easel_router.store import Store, Stored
+from easel_router.tokens import Tokens
+from easel_router.xds.catalog import Catalog
+from easel_router.xds.render import CLUSTER, ENDPOINTS, ROUTE, Resources, grpc_cluster, render
+from easel_router.xds.stream import Gone, Refused
+
+_NO_ENVOY_AGAIN_S = 1.0
+_TOKEN_AGAIN_S = 1.0
+
+log = get_logger("apply")
+
+Wanted = dict[str, dict[str, str | None]]
+
+
+class Applier:
+    """Applies routes; one service at a time is the reconciler's business."""
+
+    def __init__(
+        self, *, known: Known, tokens: Tokens, catalog: Catalog, envoys: Envoys, store: Store, leases: Leases,
+        last_good: LastGood, clock: Clock, probe_secret: str, timeout_s: float,
+    ) -> None:  # fmt: skip
+        self._known, self._tokens, self._catalog, self._envoys = known, tokens, catalog, envoys
+        self._store, self._leases, self._last_good, self._clock = store, leases, last_good, clock
+        self._secret, self._timeout_s = probe_secret, timeout_s
+        self.progress: dict[str, str] = {}
+        """Service → built, sent or acknowledged, while its route is on the way."""
+        self.applied: Callable[[ServicePlan], None] = lambda plan: None
+        """Called after a plan is live on every Envoy."""
+        self.refused: dict[str, str] = {}
+        """Service → reason, while its newest plan is refused."""
+        self.apply_ms: deque[float] = deque(maxlen=1000)
+
+    async def reconcile(self, service: str) -> float | None:
+        """Brings one service up to date; seconds until it wants to be looked at again, or None."""
+        state = self._known.services.get(service)
+        if state is None:
+            return None
+        if state.wanted == "deleted":
+            return await self._remove(service)
+        token_is_new = await self._tokens.ensure(service)
+        plan = self._known.plan(service)
+        assert plan is not None, "a service with a token has a plan"
+        again = await self._apply(plan)
+        return again if token_is_new else _TOKEN_AGAIN_S
+
+    def preload(self, plan: ServicePlan, *, routed: bool = True) -> None:
+        """Puts a plan into the catalog without waiting: the last good one, at start; of a deleted service no route."""
+        resources = render(plan, self._secret)
+        for kind in (CLUSTER, ENDPOINTS, ROUTE) if routed else (CLUSTER, ENDPOINTS):
+            self._put(kind, plan.service, resources)
+
+    async def _apply(self, plan: ServicePlan) -> float | None:
+        started = self._clock.monotonic()
+        before = await self._store.route(plan.service)
+        resources = render(plan, self._secret)
+        if wrong := tuple(problems(plan.service, plan)):
+            await self._refuse(plan, resources.hash, before, "; ".join(wrong))
+            return None
+        if before is not None and _same(before, plan, resources.hash):
+            if before.state.state == "probed":
+                self.preload(plan)
+                self._last_good.put(plan)
+                self.applied(plan)
+            return None
+        self.progress[plan.service] = "built"
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                streams = await self._distribute(plan.service, resources)
+        except NoEnvoy:
+            return _NO_ENVOY_AGAIN_S
+        except Gone:
+            return 0.0
+        except Refused as refused:
+            await self._refuse(plan, resources.hash, before, str(refused))
+            return None
+        finally:
+            self.progress.pop(plan.service, None)
+        took_ms = (self._clock.monotonic() - started) * 1000
+        await self._live(plan, resources, before, envoys=streams, took_ms=took_ms)
+        return None
+
+    async def _distribute(self, service: str, resources: Resources) -> int:
+        self.progress[service] = "sent"
+        first: Wanted = {kind: self._put(kind, service, resources) for kind in (CLUSTER, ENDPOINTS)}
+        await self._envoys.everywhere(first)
+        second: Wanted = {ROUTE: self._put(ROUTE, service, resources)}
+        streams = await self._envoys.everywhere(second)
+        self.progress[service] = "acknowledged"
+        await self._envoys.probed(streams, service, resources.hash)
+        return len(streams)
+
+    def _put(self, kind: str, service: str, resources: Resources) -> dict[str, str | None]:
+        names = (service,) if kind == ROUTE else (service, grpc_cluster(service))
+        wanted = resources.by_type[kind]
+        versions = {name: self._catalog.put(kind, name, wanted.get(name)) for name in names}
+        # what a removed cluster's endpoints are is nobody's question any more
+        return {} if kind == ENDPOINTS and not wanted else versions
+
+    async def _live(
+        self, plan: ServicePlan, resources: Resources, before: Stored | None, *, envoys: int, took_ms: float
+    ) -> None:
+        self._last_good.put(plan)
+        self.refused.pop(plan.service, None)
+        self.apply_ms.append(took_ms)
+        lease = self._leases.token_for(plan.service)
+        if lease is not None:
+            state = _route_state(plan, "probed", resources.hash, envoys=envoys, apply_ms=round(took_ms, 2))
+            message = f"{len(plan.serving)} replicas take traffic on {envoys} Envoys, {len(plan.draining)} drain"
+            await self._store.write(
+                state, before, lease, Cause(actor="router", reason="SnapshotProbed", message=message)
+            )
+        self.applied(plan)
+
+    async def _refuse(self, plan: ServicePlan, version: str, before: Stored | None, reason: str) -> None:
+        """Back to the last good resources; told once per content."""
+        log.error("route refused", service=plan.service, reason=reason)
+        self.refused[plan.service] = reason
+        if good := self._last_good.plans.get(plan.service):
+            self.preload(good)
+        else:
+            self._withdraw(plan.service)
+        lease = self._leases.token_for(plan.service)
+        if lease is not None and not _same(before, plan, version):
+            state = _route_state(plan, "refused", version, refused_reason=reason)
+            await self._store.write(
+                state, before, lease, Cause(actor="router", reason="SnapshotRefused", message=reason)
+            )
+
+    async def _remove(self, service: str) -> float | None:
+        """First nothing new; clusters and endpoints stay while a replica may still have a request."""
+        before = await self._store.route(service)
+        if before is None or before.state.state != "removed":
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    gone = {ROUTE: {service: self._catalog.put(ROUTE, service, None)}}
+                    await self._envoys.probed(await self._envoys.everywhere(gone), service, "")
+            except NoEnvoy:
+                return _NO_ENVOY_AGAIN_S
+            except Gone:
+                return 0.0
+            await self._tell_removed(service, before)
+        if self._known.replicas(service):
+            if plan := self._last_good.plans.get(service):
+                self.applied(all_draining(plan))
+            return None  # the last replica's end wakes it again
+        self._withdraw(service)
+        self._last_good.remove(service)
+        self.refused.pop(service, None)
+        self._known.forget(service)
+        return None
+
+    async def _tell_removed(self, service: str, before: Stored | None) -> None:
+        lease = self._leases.token_for(service)
+        if lease is None:
+            return
+        generation = self._known.services[service].generation
+        state = RouteState(service=service, generation=generation, state="removed", version="", replicas=())
+        cause = Cause(actor="router", reason="ServiceDeleted", message=f"{service} was deleted")
+        await self._store.write(state, before, lease, cause)
+
+    def _withdraw(self, service: str) -> None:
+        self._catalog.put(ROUTE, service, None)
+        for kind in (CLUSTER, ENDPOINTS):
+            for name in (service, grpc_cluster(service)):
+                self._catalog.put(kind, name, None)
+
+
+def all_draining(plan: ServicePlan) -> ServicePlan:
+    """The plan of a route that was removed: every replica only finishes."""
+    upstreams = tuple(msgspec.structs.replace(u, draining=True) for u in plan.upstreams)
+    return msgspec.structs.replace(plan, upstreams=upstreams)
+
+
+def _same(before: Stored | None, plan: ServicePlan, version: str) -> bool:
+    if before is None:
+        return False
+    stored = before.state
+    return stored.state in ("probed", "refused") and stored.version == version and stored.generation == plan.generation
+
+
+def _route_state(
+    plan: ServicePlan, state: str, version: str, *, envoys: int = 0, apply_ms: float = 0.0, refused_reason: str = ""
+) -> RouteState:
+    assert state in ("probed", "refused")
+    return RouteState(
+        service=plan.service, generation=plan.generation, state="probed" if state == "probed" else "refused",
+        version=version, replicas=plan.serving, draining=plan.draining, token_version=plan.token.version,
+        envoys=envoys, refused_reason=refused_reason, apply_ms=apply_ms,
+    )  # fmt: skip

@@ -1,0 +1,158 @@
+"""What Envoy should do with every service: pure, from one frozen table.
+
+Decides which replicas take traffic, which only finish what they have, and what a request that cannot be served
+is told. Never reads a clock, a file or the network, and knows nothing of Envoy's messages (`xds.render` does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from easel_contracts.facts import Endpoint, ReplicaState, ServiceState
+from easel_contracts.spec import Traffic
+
+_TAKES_TRAFFIC = frozenset({"ready"})
+_FINISHES = frozenset({"draining"})
+
+
+class Token(Struct, frozen=True, kw_only=True):
+    """A service's token; `version` changes with it."""
+
+    value: str
+    version: int
+
+
+class Upstream(Struct, frozen=True, kw_only=True, order=True):
+    """A replica as Envoy reaches it."""
+
+    replica: str
+    ip: str
+    port: int
+    draining: bool = False
+
+
+class ServicePlan(Struct, frozen=True, kw_only=True):
+    """What Envoy does with one service's path."""
+
+    workspace: str
+    service: str
+    generation: int
+    token: Token
+    traffic: Traffic
+    upstreams: tuple[Upstream, ...]
+    """Sorted by replica."""
+    without_replica: str
+    """The sentence of the 503 while no replica can answer."""
+    unreachable: tuple[str, ...] = ()
+    """Replicas left out because Envoy shares no network with them."""
+
+    @property
+    def serving(self) -> tuple[str, ...]:
+        """Replicas that take new requests."""
+        return tuple(u.replica for u in self.upstreams if not u.draining)
+
+    @property
+    def draining(self) -> tuple[str, ...]:
+        """Replicas that only finish."""
+        return tuple(u.replica for u in self.upstreams if u.draining)
+
+
+class Table(Struct, frozen=True, kw_only=True):
+    """Everything the snapshot depends on."""
+
+    services: Mapping[str, ServiceState]
+    replicas: Mapping[str, tuple[ReplicaState, ...]]
+    """By service."""
+    tokens: Mapping[str, Token]
+    networks: tuple[str, ...] = ()
+    """Networks that Envoy is in, best first; empty: any address will do."""
+    workspace: str = "default"
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """All plans at once."""
+
+    plans: Mapping[str, ServicePlan]
+
+    def consistent(self) -> tuple[str, ...]:
+        """What is wrong with it; empty when nothing is."""
+        return tuple(problem for name, plan in self.plans.items() for problem in problems(name, plan))
+
+
+def plan(table: Table, service: str) -> ServicePlan | None:
+    """The plan of one service; None: it has no route (deleted, unknown, or its token is not known yet)."""
+    state, token = table.services.get(service), table.tokens.get(service)
+    if state is None or state.wanted == "deleted" or token is None:
+        return None
+    chosen, unreachable = _upstreams(table.replicas.get(service, ()), table.networks)
+    return ServicePlan(
+        workspace=table.workspace,
+        service=service,
+        generation=state.generation,
+        token=token,
+        traffic=state.revision.traffic,
+        upstreams=chosen,
+        without_replica=_why_none(state, chosen, unreachable),
+        unreachable=unreachable,
+    )
+
+
+def build(table: Table) -> Snapshot:
+    """The plan of every service that has a route."""
+    plans = {name: made for name in sorted(table.services) if (made := plan(table, name)) is not None}
+    return Snapshot(plans=plans)
+
+
+def problems(name: str, plan: ServicePlan) -> Iterable[str]:
+    """Self-check of one plan: what would make Envoy refuse it, or let strangers in."""
+    if name != plan.service:
+        yield f"{name}: holds the plan of {plan.service}"
+    if not plan.token.value:
+        yield f"{name}: an empty token would let everyone in"
+    if plan.traffic.keepalive_ms <= 0:
+        yield f"{name}: keepalive_ms is {plan.traffic.keepalive_ms}, allowed is 1 or more"
+    replicas = [u.replica for u in plan.upstreams]
+    if replicas != sorted(set(replicas)):
+        yield f"{name}: replicas are not sorted and unique"
+    addresses = [(u.ip, u.port) for u in plan.upstreams]
+    if len(addresses) != len(set(addresses)):
+        yield f"{name}: two replicas have one address"
+    for upstream in plan.upstreams:
+        if not upstream.ip or not 0 < upstream.port < 65536:
+            yield f"{name}: {upstream.replica} has no address ({upstream.ip!r}:{upstream.port})"
+
+
+def _upstreams(
+    replicas: Iterable[ReplicaState], networks: tuple[str, ...]
+) -> tuple[tuple[Upstream, ...], tuple[str, ...]]:
+    chosen: dict[tuple[str, int], Upstream] = {}
+    unreachable = []
+    for replica in sorted(replicas, key=lambda r: (r.row_version, r.id)):
+        if replica.state not in _TAKES_TRAFFIC | _FINISHES:
+            continue
+        endpoint = _reachable(replica.endpoints, networks)
+        if endpoint is None:
+            unreachable.append(replica.id)
+            continue
+        made = Upstream(replica=replica.id, ip=endpoint.ip, port=endpoint.port, draining=replica.state in _FINISHES)
+        before = chosen.get((made.ip, made.port))
+        if before is None or before.draining or not made.draining:
+            chosen[made.ip, made.port] = made  # a reused port belongs to whoever got it last
+    return tuple(sorted(chosen.values())), tuple(sorted(unreachable))
+
+
+def _reachable(endpoints: tuple[Endpoint, ...], networks: tuple[str, ...]) -> Endpoint | None:
+    usable = [e for e in endpoints if e.ip and 0 < e.port < 65536]
+    if not networks:
+        return usable[0] if usable else None
+    return next((e for network in networks for e in usable if e.network == network), None)
+
+
+def _why_none(state: ServiceState, upstreams: tuple[Upstream, ...], unreachable: tuple[str, ...]) -> str:
+    if state.wanted == "stopped":
+        return f"service {state.name} is stopped; `easel start {state.name}` starts it"
+    if unreachable and not upstreams:
+        return f"service {state.name} has replicas, but the gateway shares no network with them"
+    return f"service {state.name} has no replica that can answer now; `easel explain {state.name}` says why"

@@ -1,0 +1,70 @@
+"""Tells `traffic.drained` once no Envoy has a request left at a replica that drains.
+
+Only after the route that marks it DRAINING is live everywhere; an Envoy that counts and has not reported is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from easel_kit.leases import Leases
+from easel_router.decide.snapshot import ServicePlan, Upstream
+from easel_router.envoys import Envoys
+from easel_router.model import Known
+from easel_router.store import Store
+from easel_router.xds.load import Loads
+from easel_router.xds.render import grpc_cluster
+
+_ROUND_S = 10.0
+"""Longest time for one look at all Envoys; then it begins anew with those that count by then."""
+
+
+class Drains:
+    """Watches replicas that drain."""
+
+    def __init__(self, known: Known, loads: Loads, envoys: Envoys, store: Store, leases: Leases) -> None:
+        self._known, self._loads, self._envoys, self._store, self._leases = known, loads, envoys, store, leases
+        self._live: dict[str, ServicePlan] = {}
+
+    def applied(self, plan: ServicePlan) -> list[str]:
+        """A plan is live everywhere; which replicas to look at."""
+        self._live[plan.service] = plan
+        return [replica.id for replica in self._known.replicas(plan.service) if replica.state == "draining"]
+
+    async def keys(self) -> list[str]:
+        """Replicas that drain now."""
+        return self._known.draining()
+
+    async def reconcile(self, replica: str) -> float | None:
+        """Watches one replica until it has no request left."""
+        state = self._known.replica(replica)
+        if state is None or state.state != "draining" or self._leases.token_for(state.service) is None:
+            return None
+        plan = self._live.get(state.service)
+        upstream = next((u for u in plan.upstreams if u.replica == replica), None) if plan else None
+        if plan is None or (upstream is not None and not upstream.draining):
+            return None  # woken again when its route is live
+        if await self._store.is_drained(replica):
+            return None
+        if upstream is not None:  # else it never was in the route: nothing can be in flight
+            await self._empty(plan.service, upstream)
+        await self._store.drained(plan.service, replica, plan.generation)
+        return None
+
+    async def _empty(self, service: str, upstream: Upstream) -> None:
+        clusters = (service, grpc_cluster(service))
+        address = (upstream.ip, upstream.port)
+        with self._loads.watching(clusters):
+            while True:
+                if self._known.replica(upstream.replica) is None:
+                    return  # it has ended meanwhile
+                waits = (self._loads.next_in_flight(envoy, clusters, address) for envoy in self._envoys.live())
+                try:
+                    async with asyncio.timeout(_ROUND_S):
+                        found = await asyncio.gather(*waits)
+                except TimeoutError:
+                    continue
+                if found and not any(found):
+                    return
+                if not found:
+                    await asyncio.sleep(1.0)  # no Envoy counts: nobody knows, and unknown is not zero

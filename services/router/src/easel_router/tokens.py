@@ -1,0 +1,55 @@
+"""Fetches services' tokens from control, only when their version has changed. Never logs or stores one."""
+
+from __future__ import annotations
+
+import grpc.aio
+
+from easel_kit.telemetry import get_logger
+from easel_proto.internal.v1 import control_pb2, control_pb2_grpc
+from easel_router.decide.snapshot import Token
+from easel_router.model import Known
+
+log = get_logger("tokens")
+
+
+class TokenMissing(Exception):
+    """control has not (yet) the token that a service needs."""
+
+
+class Tokens:
+    """Keeps `known.tokens` as new as the services are."""
+
+    def __init__(self, channel: grpc.aio.Channel, known: Known, workspace: str) -> None:
+        self._stub = control_pb2_grpc.SecretsStub(channel)
+        self._known, self._workspace = known, workspace
+
+    def outdated(self, service: str) -> bool:
+        """Whether the token kept is older than the service says."""
+        state, token = self._known.services.get(service), self._known.tokens.get(service)
+        if state is None or state.wanted == "deleted":
+            return False
+        return token is None or token.version < state.token_version
+
+    async def refresh(self, services: list[str]) -> None:
+        """Fetches the tokens of these services; raises grpc.aio.AioRpcError where control does not answer."""
+        wanted = [name for name in services if self.outdated(name)]
+        if not wanted:
+            return
+        request = control_pb2.GetTokensRequest(workspace=self._workspace, services=wanted)
+        answer = await self._stub.GetTokens(request, timeout=5)
+        for found in answer.tokens:
+            before = self._known.tokens.get(found.service)
+            if found.token and (before is None or before.version <= found.version):
+                self._known.tokens[found.service] = Token(value=found.token, version=found.version)
+
+    async def ensure(self, service: str) -> bool:
+        """True: the token is as new as the service; False: an older one is in use; raises where there is none."""
+        if not self.outdated(service):
+            return True
+        try:
+            await self.refresh([service])
+        except grpc.aio.AioRpcError as error:
+            log.warning("token not fetched", service=service, error=error.details())
+        if service not in self._known.tokens:
+            raise TokenMissing(f"control has not given the token of {service} yet")
+        return not self.outdated(service)

@@ -1,0 +1,206 @@
+"""The data listener: what happens to a request before and after its route, and how refusals look.
+
+Pure: an Envoy's node metadata in, serialised Listeners out. The same for every service; what differs is in `render`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
+
+from easel_router.xds import envoy_pb2 as pb
+from easel_router.xds.render import AUTH_FILTER, ads, any_of, seconds
+
+DATA = "data"
+PROBE = "probe"
+
+_PREFIX = "type.googleapis.com/envoy."
+_MIB = 1 << 20
+
+
+def listeners(metadata: dict[str, object]) -> dict[str, bytes]:
+    """The data listener at the node's `data_address` and its twin for the router's probes at `probe_address`.
+
+    Both share one route table, so a probe sees what a request would.
+    """
+    tls = metadata.get("tls_cert"), metadata.get("tls_key")
+    made = {DATA: listener(DATA, str(metadata["data_address"]), tls if all(tls) else None)}
+    if probe := metadata.get("probe_address"):
+        made[PROBE] = listener(PROBE, str(probe), None)
+    return {name: one.SerializeToString(deterministic=True) for name, one in made.items()}
+
+
+def listener(name: str, address: str, tls: tuple[object, object] | None) -> pb.Listener:
+    """One listener at `unix:/path` or `host:port`."""
+    chain = pb.FilterChain(
+        filters=[
+            pb.Filter(
+                name="http",
+                typed_config=any_of(
+                    _PREFIX + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                    _http(name),
+                ),
+            )
+        ]
+    )
+    if tls:
+        chain.transport_socket.CopyFrom(_tls(str(tls[0]), str(tls[1])))
+    return pb.Listener(
+        name=name,
+        stat_prefix=name,
+        address=parse_address(address),
+        filter_chains=[chain],
+        per_connection_buffer_limit_bytes=UInt32Value(value=_MIB),
+        enable_reuse_port=BoolValue(value=not address.startswith("unix:")),
+    )
+
+
+def parse_address(address: str) -> pb.Address:
+    """`unix:/path` (0600) or `host:port`."""
+    if address.startswith("unix:"):
+        return pb.Address(pipe=pb.Pipe(path=address.removeprefix("unix:"), mode=0o600))
+    host, _, port = address.rpartition(":")
+    return pb.Address(socket_address=pb.SocketAddress(address=host.strip("[]"), port_value=int(port)))
+
+
+def _http(name: str) -> pb.HttpConnectionManager:
+    extractor = pb.ScopedRoutes.ScopeKeyBuilder.FragmentBuilder.HeaderValueExtractor(
+        name=":path", element_separator="/", index=3
+    )  # "" / api / predict / <service>: straight from the path, a derived header would cost more than the look-up
+    builder = pb.ScopedRoutes.ScopeKeyBuilder(
+        fragments=[pb.ScopedRoutes.ScopeKeyBuilder.FragmentBuilder(header_value_extractor=extractor)]
+    )
+    lua = pb.Lua(
+        default_source_code=pb.DataSource(inline_string=_auth_source()), clear_route_cache=BoolValue(value=False)
+    )
+    upgrade = pb.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")
+    return pb.HttpConnectionManager(
+        stat_prefix=name,
+        scoped_routes=pb.ScopedRoutes(
+            name="services",
+            scope_key_builder=builder,
+            rds_config_source=ads(),
+            scoped_rds=pb.ScopedRds(scoped_rds_config_source=ads()),
+        ),
+        http_filters=[
+            pb.HttpFilter(name=AUTH_FILTER, typed_config=any_of(_PREFIX + "extensions.filters.http.lua.v3.Lua", lua)),
+            pb.HttpFilter(
+                name="envoy.filters.http.router",
+                typed_config=Any(type_url=_PREFIX + "extensions.filters.http.router.v3.Router"),
+            ),
+        ],
+        upgrade_configs=[upgrade],
+        http2_protocol_options=pb.Http2ProtocolOptions(
+            max_concurrent_streams=UInt32Value(value=1000),
+            initial_stream_window_size=UInt32Value(value=_MIB),
+            initial_connection_window_size=UInt32Value(value=4 * _MIB),
+        ),
+        use_remote_address=BoolValue(value=True),
+        server_name="easel",
+        server_header_transformation=pb.HttpConnectionManager.APPEND_IF_ABSENT,
+        stream_idle_timeout=seconds(300),
+        request_headers_timeout=seconds(10),
+        common_http_protocol_options=pb.HttpProtocolOptions(idle_timeout=seconds(3600)),
+        local_reply_config=_replies(),
+    )
+
+
+def _auth_source() -> str:
+    return files("easel_router.xds").joinpath("auth.lua").read_text()
+
+
+def _tls(cert: str, key: str) -> pb.TransportSocket:
+    certificate = pb.TlsCertificate(
+        certificate_chain=pb.DataSource(filename=cert), private_key=pb.DataSource(filename=key)
+    )
+    context = pb.DownstreamTlsContext(
+        common_tls_context=pb.CommonTlsContext(tls_certificates=[certificate], alpn_protocols=["h2", "http/1.1"])
+    )
+    return pb.TransportSocket(
+        name="envoy.transport_sockets.tls",
+        typed_config=any_of(_PREFIX + "extensions.transport_sockets.tls.v3.DownstreamTlsContext", context),
+    )
+
+
+# --- bodies of what Envoy answers itself
+
+_LIMIT = (
+    "no answer began within %METADATA(ROUTE:easel:limit_s)% s, the service's limit (metadata.rpc.keepalive)",
+    "raise metadata.rpc.keepalive (milliseconds), or make the model answer sooner",
+)
+_CUT = "the replica's connection broke in mid-request ({}), and this request may not be repeated safely"
+_CUT_HINT = "send it again; with an Idempotency-Key header, or retry: safe, Easel does that itself"
+
+
+@cache
+def _replies() -> pb.LocalReplyConfig:
+    """First match wins."""
+    return pb.LocalReplyConfig(
+        mappers=[
+            _mapper(_flags("UT"), "RequestTimeout", *_LIMIT, status=408),
+            _mapper(_flags("SI"), "RequestTimeout", *_LIMIT, status=408),
+            _mapper(
+                _flags("UH", "NC"), "NoReadyReplica", "%METADATA(ROUTE:easel:without_replica)%", "wait, or see why"
+            ),
+            _mapper(_flags("UO"), "TooManyRequests", "too many requests wait for this service", "slow down, or scale"),
+            _mapper(_flags("RL"), "TooManyRequests", "the service's rate limit is reached", "slow down", status=429),
+            _mapper(
+                _flags("UF"),
+                "ReplicaUnreachable",
+                "no replica accepted the connection (%RESPONSE_CODE_DETAILS%)",
+                "`easel w NAME` shows the replicas, `easel logs NAME` what they say",
+            ),
+            _mapper(_flags("UC", "UR", "LR"), "ReplicaGone", _CUT.format("%RESPONSE_CODE_DETAILS%"), _CUT_HINT),
+            _mapper(_flags("UPE"), "BadAnswer", "the replica's answer is not HTTP", "does it speak HTTP at this port?"),
+            _mapper(
+                _status(401),
+                "Unauthorized",
+                "%LOCAL_REPLY_BODY%",
+                "`easel desc NAME` shows the token; a service's token opens no other service",
+            ),
+            _mapper(
+                _status(404),
+                "NotFound",
+                "no such service: %REQ(:PATH)%",
+                "calls go to /api/predict/NAME[/rest]; `easel ls` lists the services",
+            ),
+            _mapper(_status(413), "PayloadTooLarge", "the request's body is too large", "send less at once"),
+            _mapper(_status(408), "RequestTimeout", "the request did not arrive in time", "send it again"),
+            _mapper(_status(503), "Unavailable", "%LOCAL_REPLY_BODY%", "try again"),
+            _mapper(_at_least(400), "Refused", "%LOCAL_REPLY_BODY% (%RESPONSE_CODE_DETAILS%)", ""),
+        ]
+    )
+
+
+def _mapper(
+    filter_: pb.AccessLogFilter, code: str, message: str, hint: str, status: int | None = None
+) -> pb.ResponseMapper:
+    body = pb.SubstitutionFormatString(content_type="application/json")
+    fields = {"code": code, "message": message, "request_id": "%REQ(X-REQUEST-ID)%"}
+    body.json_format.update(fields | ({"hint": hint} if hint else {}))
+    made = pb.ResponseMapper(filter=filter_, body_format_override=body)
+    if status is not None:
+        made.status_code.value = status
+    return made
+
+
+def _flags(*flags: str) -> pb.AccessLogFilter:
+    return pb.AccessLogFilter(response_flag_filter=pb.ResponseFlagFilter(flags=flags))
+
+
+def _status(code: int) -> pb.AccessLogFilter:
+    return _compare(pb.ComparisonFilter.EQ, code)
+
+
+def _at_least(code: int) -> pb.AccessLogFilter:
+    return _compare(pb.ComparisonFilter.GE, code)
+
+
+def _compare(op: pb.ComparisonFilter.Op.ValueType, code: int) -> pb.AccessLogFilter:
+    value = pb.RuntimeUInt32(default_value=code, runtime_key=f"easel.reply.{code}")
+    return pb.AccessLogFilter(
+        status_code_filter=pb.StatusCodeFilter(comparison=pb.ComparisonFilter(op=op, value=value))
+    )

@@ -1,0 +1,1 @@
+"""The scheduler: which node, when to start, drain and replace a replica."""

@@ -1,0 +1,63 @@
+"""Why a service's replicas are as many, where and what they are: the plan's own reasons, for people."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from easel_scheduler.decide.plan import plan
+from easel_scheduler.decide.wanted import wanted
+from easel_scheduler.decide.world import Replica, Snapshot
+
+
+class Line(Struct, frozen=True):
+    """One reason."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+HINTS = {
+    "NoCapacity": "`easel ls` and the nodes' reservations show who holds what; lower metadata.cpu or metadata.memory",
+    "NoNode": "start an agent, or see with `easel status` why it is not connected",
+    "CrashLoop": "read its last lines: `easel logs NAME --previous`",
+    "OutOfMemory": "raise metadata.memory, or make the program use less",
+    "WrongPort": "listen on the port in the environment variable PORT",
+    "RequirementsFailed": "try the requirements with pip on the same Python version",
+    "ProbeFailed": "see that the probe's path and port answer, and how long the program needs to start",
+    "BackOff": "fix the cause and update the service: a new revision does not wait",
+    "AwaitsRoute": "if it lasts, see `easel explain` of the router's part",
+}
+"""Reason → what to do."""
+
+
+def explain(s: Snapshot) -> tuple[Line, ...]:
+    """How many and why, then each replica, then what is awaited."""
+    if s.service is None:
+        return tuple(Line(w.why.code, w.why.message) for w in plan(s).wait)
+    want = wanted(s.service, s.scale)
+    lines = [Line(want.code, f"{want.count} replicas wanted: {want.message}")]
+    live = sorted((r for r in s.replicas if r.live), key=lambda r: r.created_at)
+    for r in live:
+        lines += _replica(r)
+    ended = [r for r in s.replicas if r.state in ("failed", "lost")]
+    if ended:
+        newest = max(ended, key=lambda r: r.ended_at or r.state_at)
+        when = f"{newest.ended_at or newest.state_at:%Y-%m-%d %H:%M:%S} UTC"
+        lines.append(Line(newest.cause, f"last ended: {newest.id} {newest.state} at {when}: {newest.message}",
+                          HINTS.get(newest.cause, "")))  # fmt: skip
+    waits = [w for w in plan(s).wait if w.replica is None]
+    lines += [Line(w.why.code, w.why.message, HINTS.get(w.why.code, "")) for w in waits]
+    return tuple(lines)
+
+
+def _replica(r: Replica) -> list[Line]:
+    where = f"on {r.node}" if r.node else "on no node"
+    since = f"since {r.state_at:%H:%M:%S} UTC"
+    what = f"{r.id} (revision {r.spec.number}) is {r.state} {where} {since}" + (f": {r.message}" if r.message else "")
+    lines = [Line(r.cause or r.state.capitalize(), what, HINTS.get(r.cause, ""))]
+    if r.placement and r.node:
+        lines.append(Line("Placed", f"{r.id}: {r.placement}"))
+    if r.node or not r.message:
+        lines += [Line(f"Refused_{x.filter}", f"{r.id}: {x.node} did not take it: {x.message}") for x in r.refusals]
+    return lines

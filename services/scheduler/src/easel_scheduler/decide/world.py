@@ -1,0 +1,191 @@
+"""What the scheduler's decisions are made of: replicas, nodes, snapshots and plans. Frozen data, nothing else."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from easel_contracts.facts import Endpoint, RouteState, ScaleState, ServiceState
+from easel_contracts.spec import Resources, RevisionSpec
+from easel_contracts.states import REPLICA, is_final
+
+
+class Reason(Struct, frozen=True):
+    """Why: a constant for programs, a sentence for people."""
+
+    code: str
+    message: str
+
+
+class Identity(Struct, frozen=True):
+    """What makes two replicas interchangeable."""
+
+    service_uid: str
+    revision: int
+    restart_nonce: int
+
+
+class Refusal(Struct, frozen=True, kw_only=True):
+    """One node's first reason not to take a replica."""
+
+    node: str
+    filter: str
+    """Name of the filter that refused: state, cpu, memory, gpu, mounts."""
+    message: str
+
+
+class Replica(Struct, frozen=True, kw_only=True):
+    """A row of the scheduler's truth."""
+
+    id: str
+    workspace: str
+    service: str
+    service_uid: str
+    generation: int
+    spec: RevisionSpec
+    state: str
+    """See easel_contracts.states.REPLICA."""
+    row_version: int = 1
+    node: str | None = None
+    run: str | None = None
+    """agent_run_id of the agent's life in which it was started; None: no start is known to have arrived."""
+    sequence: int = -1
+    """Of the last report folded, within `run`."""
+    endpoints: tuple[Endpoint, ...] = ()
+    pid: int | None = None
+    restarts: int = 0
+    cause: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    phase_s: dict[str, float] = {}
+    log_tail: tuple[str, ...] = ()
+    isolation: str = ""
+    limits: str = ""
+    placement: str = ""
+    """Why it is on its node."""
+    refusals: tuple[Refusal, ...] = ()
+    """The nodes that did not take it when it was last tried."""
+    traceparent: str | None = None
+    created_at: datetime
+    state_at: datetime
+    """When `state` was entered."""
+    placed_at: datetime | None = None
+    ready_at: datetime | None = None
+    """When it was ready for the first time; None: it never took traffic."""
+    draining_at: datetime | None = None
+    ended_at: datetime | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """Replicas of the same identity are interchangeable."""
+        return Identity(self.service_uid, self.spec.number, self.spec.restart_nonce)
+
+    @property
+    def live(self) -> bool:
+        """Not in a final state."""
+        return not is_final(REPLICA, self.state)
+
+
+class Node(Struct, frozen=True, kw_only=True):
+    """A node with what its live replicas reserve."""
+
+    id: str
+    state: str
+    """ready | not_ready | lost"""
+    cpu: float
+    """Cores that may be reserved."""
+    memory_mib: int
+    gpu: int = 0
+    can_mount: bool = True
+    can_mount_why_not: str = ""
+    cpu_reserved: float = 0.0
+    memory_reserved_mib: int = 0
+    gpu_reserved: int = 0
+    of_service: int = 0
+    """Live replicas of the service that is being placed."""
+    silent_s: float = 0.0
+    """Since its agent was last heard."""
+
+
+class Need(Struct, frozen=True):
+    """What a replica asks of a node."""
+
+    resources: Resources
+    mounts: tuple[tuple[str, str | None], ...]
+    """(path in the replica, path on the node or None for uploaded code)."""
+
+    @classmethod
+    def of(cls, spec: RevisionSpec) -> Need:
+        """What one replica of this revision asks for."""
+        return cls(spec.resources, tuple((m.mount_path, m.host_path) for m in spec.mounts))
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """All that is known when a service is planned."""
+
+    now: datetime
+    service: ServiceState | None
+    """None: control has not told yet; unknown is not deleted."""
+    scale: ScaleState | None = None
+    route: RouteState | None = None
+    """The newest applied route."""
+    replicas: tuple[Replica, ...] = ()
+    """The service's own: all that live, and the newest that ended."""
+    nodes: tuple[Node, ...] = ()
+
+
+class Create(Struct, frozen=True):
+    """Make a replica; `node` None: it stays pending."""
+
+    node: str | None
+    why: Reason
+    refusals: tuple[Refusal, ...] = ()
+
+
+class Place(Struct, frozen=True):
+    """Put a pending replica on a node."""
+
+    replica: str
+    node: str
+    why: Reason
+    refusals: tuple[Refusal, ...] = ()
+
+
+class Drain(Struct, frozen=True):
+    """Take a replica out of traffic, then stop it."""
+
+    replica: str
+    why: Reason
+
+
+class Stop(Struct, frozen=True):
+    """End a replica that is on no node yet."""
+
+    replica: str
+    why: Reason
+
+
+class Wait(Struct, frozen=True):
+    """Nothing can be done now; `replica` None: it concerns the service."""
+
+    replica: str | None
+    why: Reason
+    refusals: tuple[Refusal, ...] = ()
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """Every change to one service's replicas, each with its reason."""
+
+    create: tuple[Create, ...] = ()
+    place: tuple[Place, ...] = ()
+    drain: tuple[Drain, ...] = ()
+    stop: tuple[Stop, ...] = ()
+    wait: tuple[Wait, ...] = ()
+    wake_after_s: float | None = None
+    """When the plan would differ without anything else happening."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is to be done."""
+        return bool(self.create or self.place or self.drain or self.stop)

@@ -1,0 +1,264 @@
+"""The scheduler's rows. Every change of a row raises row_version and tells its fact in the same transaction.
+
+Guards: id + row_version, and the fencing token of the writer; no row updated raises Stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from easel_contracts import facts
+from easel_contracts.facts import Cause, Fact
+from easel_contracts.ids import uuid7
+from easel_contracts.spec import Resources
+from easel_kit.db import Connection, Database, guarded
+from easel_kit.outbox import tell
+from easel_scheduler.decide.world import Reason, Replica
+from easel_scheduler.model import NodeRow, node_state, replica_state
+
+KEEP_DRAINED_DAYS = 8
+"""What the router told of drained replicas is forgotten after the stream has forgotten it."""
+
+_replica = msgspec.json.Decoder(Replica)
+_node = msgspec.json.Decoder(NodeRow)
+
+
+class Reserved(Struct, frozen=True):
+    """What live replicas reserve on a node."""
+
+    resources: Resources
+    replicas: int
+    of_service: int
+
+
+class Store:
+    """Reads and guarded writes of one workspace."""
+
+    def __init__(self, database: Database, workspace: str) -> None:
+        self.database, self.workspace = database, workspace
+
+    async def replica(self, replica_id: str) -> Replica | None:
+        """One replica, also when it has ended; None: there is no such row."""
+        async with self.database.connection() as connection:
+            data = await connection.fetchval(
+                "SELECT data FROM replica WHERE workspace = $1 AND id = $2", self.workspace, replica_id
+            )
+        return None if data is None else _replica.decode(data)
+
+    async def of_service(self, service: str, ended: int = 20) -> tuple[Replica, ...]:
+        """All that live, and the newest that ended."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT data FROM replica WHERE workspace = $1 AND service = $2 AND live UNION ALL"
+                " (SELECT data FROM replica WHERE workspace = $1 AND service = $2 AND NOT live"
+                "  ORDER BY ended_at DESC LIMIT $3)",
+                self.workspace, service, ended,
+            )  # fmt: skip
+        return tuple(_replica.decode(row["data"]) for row in rows)
+
+    async def all_replicas(self) -> list[Replica]:
+        """Every row; only for readers that rebuild."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch("SELECT data FROM replica WHERE workspace = $1", self.workspace)
+        return [_replica.decode(row["data"]) for row in rows]
+
+    async def live_ids(self, node: str | None = None) -> list[str]:
+        """Live replicas that have a node (this one)."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT id FROM replica WHERE workspace = $1 AND live"
+                " AND CASE WHEN $2::text IS NULL THEN node IS NOT NULL ELSE node = $2 END",
+                self.workspace, node,
+            )  # fmt: skip
+        return [row["id"] for row in rows]
+
+    async def services(self, *, pending: bool = False) -> list[str]:
+        """Services that have live replicas; or only those with a pending one."""
+        which = "state = 'pending'" if pending else "live"
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(
+                f"SELECT DISTINCT service FROM replica WHERE workspace = $1 AND {which}", self.workspace
+            )
+        return [row["service"] for row in rows]
+
+    async def nodes(self) -> list[NodeRow]:
+        """Every node ever joined."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT data, last_seen_at FROM node WHERE workspace = $1 ORDER BY id", self.workspace
+            )
+        return [replace(_node.decode(row["data"]), last_seen_at=row["last_seen_at"]) for row in rows]
+
+    async def node(self, node_id: str) -> NodeRow | None:
+        """One node."""
+        async with self.database.connection() as connection:
+            row = await connection.fetchrow(
+                "SELECT data, last_seen_at FROM node WHERE workspace = $1 AND id = $2", self.workspace, node_id
+            )
+        return None if row is None else replace(_node.decode(row["data"]), last_seen_at=row["last_seen_at"])
+
+    async def reserved(self, service: str = "") -> dict[str, Reserved]:
+        """Node → what its live replicas reserve; `of_service` counts those of one service."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT node, sum(cpu) AS cpu, sum(memory_mib)::bigint AS memory_mib, sum(gpu)::int AS gpu,"
+                " count(*) AS replicas, count(*) FILTER (WHERE service = $2) AS of_service"
+                " FROM replica WHERE workspace = $1 AND live AND node IS NOT NULL GROUP BY node",
+                self.workspace, service,
+            )  # fmt: skip
+        return {
+            row["node"]: Reserved(
+                Resources(cpu=row["cpu"], memory_mib=row["memory_mib"], gpu=row["gpu"]),
+                row["replicas"],
+                row["of_service"],
+            )
+            for row in rows
+        }
+
+    async def placement_version(self) -> int:
+        """What `place` must still find; read it before the nodes."""
+        async with self.database.connection() as connection:
+            found = await connection.fetchval("SELECT version FROM placement WHERE workspace = $1", self.workspace)
+        return found or 0
+
+    async def place(self, connection: Connection, version: int, token: int) -> None:
+        """Claims the right to place from what was seen at `version`; raises Stale when somebody placed since."""
+        await connection.execute("INSERT INTO placement (workspace) VALUES ($1) ON CONFLICT DO NOTHING", self.workspace)
+        status = await connection.execute(
+            "UPDATE placement SET version = version + 1, token = $3"
+            " WHERE workspace = $1 AND version = $2 AND token <= $3",
+            self.workspace,
+            version,
+            token,
+        )  # fmt: skip
+        guarded(status)
+
+    async def insert(self, connection: Connection, r: Replica, why: Reason, token: int) -> None:
+        """A new replica, with its fact."""
+        await connection.execute(
+            "INSERT INTO replica (workspace, id, service, node, state, live, cpu, memory_mib, gpu, row_version,"
+            " plan_token, data) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            r.workspace, r.id, r.service, r.node, r.state, r.live, r.spec.resources.cpu,
+            r.spec.resources.memory_mib, r.spec.resources.gpu, r.row_version, token,
+            msgspec.json.encode(r).decode(),
+        )  # fmt: skip
+        await self._tell(connection, r, why)
+
+    async def update(
+        self, connection: Connection, r: Replica, why: Reason, *, plan_token: int = 0, life_token: int = 0
+    ) -> Replica:
+        """Writes `r` over the row it was read as, with its fact; raises Stale when somebody was first."""
+        after = replace(r, row_version=r.row_version + 1)
+        status = await connection.execute(
+            "UPDATE replica SET node = $4, state = $5, live = $6, row_version = row_version + 1,"
+            " plan_token = greatest(plan_token, $7), life_token = greatest(life_token, $8),"
+            " ended_at = $9, data = $10"
+            " WHERE workspace = $1 AND id = $2 AND row_version = $3"
+            " AND ($7 = 0 OR plan_token <= $7) AND ($8 = 0 OR life_token <= $8)",
+            r.workspace,
+            r.id,
+            r.row_version,
+            r.node,
+            r.state,
+            r.live,
+            plan_token,
+            life_token,
+            r.ended_at,
+            msgspec.json.encode(after).decode(),
+        )  # fmt: skip
+        guarded(status)
+        await self._tell(connection, after, why)
+        return after
+
+    async def write_node(self, connection: Connection, row: NodeRow, why: Reason, token: int) -> None:
+        """Writes a node over the row it was read as (row_version 0: it is new), with its fact; may raise Stale."""
+        after = replace(row, row_version=row.row_version + 1)
+        status = await connection.execute(
+            "INSERT INTO node (workspace, id, state, row_version, token, agent_addr, last_seen_at, data)"
+            " VALUES ($1, $2, $3, $4 + 1, $5, $6, $7, $8) ON CONFLICT (workspace, id) DO UPDATE"
+            " SET state = $3, row_version = $4 + 1, token = $5, agent_addr = $6, last_seen_at = $7, data = $8"
+            " WHERE node.row_version = $4 AND node.token <= $5",
+            row.workspace,
+            row.id,
+            row.state,
+            row.row_version,
+            token,
+            row.agent_addr,
+            row.last_seen_at,
+            msgspec.json.encode(after).decode(),
+        )  # fmt: skip
+        guarded(status)
+        cause = Cause(actor="scheduler", reason=why.code, message=why.message)
+        await tell(
+            connection, self.database, entity="node", verb=row.state, key=row.id, generation=1,
+            row_version=after.row_version, state=node_state(after), cause=cause, workspace=row.workspace,
+        )  # fmt: skip
+
+    async def seen(self, node: str, at: datetime) -> None:
+        """Notes when a node was last heard; no fact."""
+        async with self.database.connection() as connection:
+            await connection.execute(
+                "UPDATE node SET last_seen_at = $3 WHERE workspace = $1 AND id = $2 AND last_seen_at < $3",
+                self.workspace, node, at,
+            )  # fmt: skip
+
+    async def prune(self, keep: int, days: int) -> list[str]:
+        """Deletes ended replicas beyond the newest `keep` of each service or older than `days`; says which."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(
+                "DELETE FROM replica r USING (SELECT id, row_number() OVER"
+                "  (PARTITION BY service ORDER BY ended_at DESC) AS n FROM replica WHERE workspace = $1 AND NOT live) x"
+                " WHERE r.workspace = $1 AND r.id = x.id AND NOT r.live"
+                " AND (x.n > $2 OR r.ended_at < now() - make_interval(days => $3)) RETURNING r.id",
+                self.workspace, keep, days,
+            )  # fmt: skip
+            await connection.execute(
+                "DELETE FROM projection WHERE entity = 'traffic' AND seen_at < now() - make_interval(days => $1)",
+                KEEP_DRAINED_DAYS,
+            )
+        return [row["id"] for row in rows]
+
+    async def counts(self) -> dict[str, int]:
+        """State → live replicas."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT state, count(*) AS n FROM replica WHERE workspace = $1 AND live GROUP BY state",
+                self.workspace,
+            )  # fmt: skip
+        return {row["state"]: row["n"] for row in rows}
+
+    async def _tell(self, connection: Connection, r: Replica, why: Reason) -> None:
+        await tell(
+            connection, self.database, entity="replica", verb=r.state, key=r.service, generation=r.generation,
+            row_version=r.row_version, state=replica_state(r), workspace=r.workspace,
+            cause=Cause(actor="scheduler", reason=why.code, message=why.message, traceparent=r.traceparent),
+        )  # fmt: skip
+
+
+def replica_facts(rows: Iterable[Replica], epoch: int) -> list[Fact]:
+    """The newest fact of every replica, for readers that rebuild."""
+    return [
+        Fact(
+            id=uuid7(), entity="replica", verb=r.state, workspace=r.workspace, key=r.service, epoch=epoch,
+            generation=r.generation, row_version=r.row_version, at=r.state_at, data=facts.raw(replica_state(r)),
+            cause=Cause(actor="scheduler", reason=r.cause or r.state.capitalize(), message=r.message),
+        )
+        for r in rows
+    ]  # fmt: skip
+
+
+def node_facts(rows: Iterable[NodeRow], epoch: int) -> list[Fact]:
+    """The newest fact of every node, for readers that rebuild."""
+    return [
+        Fact(
+            id=uuid7(), entity="node", verb=row.state, workspace=row.workspace, key=row.id, epoch=epoch,
+            generation=1, row_version=row.row_version, at=row.last_seen_at, data=facts.raw(node_state(row)),
+            cause=Cause(actor="scheduler", reason=row.state, message=""),
+        )
+        for row in rows
+    ]  # fmt: skip

@@ -1,0 +1,53 @@
+"""`python -m easel_standalone --home DIR`: the platform in the foreground, until SIGTERM, SIGINT or `easel down`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from easel_contracts.errors import EaselError
+from easel_standalone import life
+from easel_standalone.home import Home
+from easel_standalone.options import Options
+
+
+def main() -> int:
+    """Exit code 0: stopped as asked; 1: could not start, with the reason on stderr."""
+    arguments = _parser().parse_args()
+    home = Home(arguments.home)
+    options = Options(
+        port=arguments.port, control_port=arguments.control_port, host=arguments.host,
+        insecure=arguments.insecure, tls_cert=arguments.tls_cert, tls_key=arguments.tls_key,
+        start_timeout_s=arguments.timeout,
+    )  # fmt: skip
+    try:
+        life.run(home, options, _say)
+    except EaselError as error:
+        if error.code != "ALREADY_UP":
+            life.fail(home, error)
+        print(f"easel up: {error}", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+def _say(line: str) -> None:
+    print(f"{datetime.now(UTC):%H:%M:%S} {line}", flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m easel_standalone", description=__doc__)
+    parser.add_argument("--home", type=Path, default=Path("~/.easel"), help="data directory (default: ~/.easel)")
+    parser.add_argument("--port", type=int, help="data listener (default: 8080, or what the home has)")
+    parser.add_argument("--control-port", type=int, help="control listener (default: 8081, or what the home has)")
+    parser.add_argument("--host", help="address the listeners bind (default: 127.0.0.1)")
+    parser.add_argument("--insecure", action="store_const", const=True, help="allow --host without TLS")
+    parser.add_argument("--tls-cert", help="PEM certificate chain of both listeners")
+    parser.add_argument("--tls-key", help="PEM private key")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds to become ready (default: 60)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""What the user asked for at `easel up`, joined with what the home already has.
+
+Decides the listeners. Refuses to open them to others without TLS or an explicit --insecure.
+"""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from easel_contracts.errors import FieldError, InvalidInput
+from easel_standalone.home import Config, is_loopback, with_urls
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """Arguments of `easel up`; None keeps what the home has."""
+
+    port: int | None = None
+    control_port: int | None = None
+    host: str | None = None
+    insecure: bool | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    start_timeout_s: float = 60.0
+
+
+def join(config: Config, options: Options) -> Config:
+    """The config to run with. Raises InvalidInput listing everything that is wrong."""
+    given = {
+        name: value
+        for name in ("port", "control_port", "host", "insecure", "tls_cert", "tls_key")
+        if (value := getattr(options, name)) is not None
+    }
+    for name in ("tls_cert", "tls_key"):
+        if given.get(name):
+            given[name] = str(Path(given[name]).expanduser().resolve())
+    joined = msgspec.structs.replace(config, **given)
+    problems = [*_ports(joined), *_listeners(joined)]
+    if problems:
+        raise InvalidInput("; ".join(p.message for p in problems), tuple(problems), hint=problems[0].hint)
+    return with_urls(joined)
+
+
+def _ports(config: Config) -> list[FieldError]:
+    found = [
+        FieldError(path=option, code="OUT_OF_RANGE", message=f"{option} {port} is not a port", hint="1 to 65535")
+        for option, port in (("--port", config.port), ("--control-port", config.control_port))
+        if not 1 <= port <= 65535
+    ]
+    if config.port == config.control_port:
+        found.append(
+            FieldError(
+                path="--control-port", code="INVALID", message=f"--port and --control-port are both {config.port}",
+                hint="give them different ports",
+            )
+        )  # fmt: skip
+    return found
+
+
+def _listeners(config: Config) -> list[FieldError]:
+    if bool(config.tls_cert) != bool(config.tls_key):
+        return [
+            FieldError(
+                path="--tls-cert", code="MISSING", message="--tls-cert and --tls-key belong together",
+                hint="give both, as PEM files",
+            )
+        ]  # fmt: skip
+    if config.tls_cert:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(config.tls_cert, config.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            return [
+                FieldError(
+                    path="--tls-cert", code="INVALID",
+                    message=f"{config.tls_cert} and {config.tls_key} cannot be used: {error}",
+                    hint="a PEM certificate chain and its PEM private key, without a passphrase",
+                )
+            ]  # fmt: skip
+    elif not is_loopback(config.host) and not config.insecure:
+        return [
+            FieldError(
+                path="--host", code="NOT_SAFE",
+                message=f"--host {config.host} lets other machines in, and access keys would travel in the clear",
+                hint="add --tls-cert FILE --tls-key FILE, or --insecure where the network itself is trusted",
+            )
+        ]  # fmt: skip
+    return []

@@ -1,0 +1,1 @@
+"""The two stores that the platform starts itself: NATS and PostgreSQL."""

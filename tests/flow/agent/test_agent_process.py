@@ -1,0 +1,195 @@
+"""The agent as a process: over gRPC and NATS, killed and restarted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import msgspec
+import nats
+import psutil
+import pytest
+
+from easel_contracts.metrics import NodeMetrics, ReplicaMetrics
+from easel_contracts.runtime import ReplicaReport
+from easel_contracts.spec import Resources, RevisionSpec, RunSpec
+from easel_kit.grpc import channel
+from easel_kit.testing import eventually, process_environment
+from easel_proto.internal.v1 import agent_pb2, agent_pb2_grpc
+
+SERVER = "python -m http.server $PORT"
+
+
+class Scheduler:
+    """Calls the agent as the scheduler would."""
+
+    def __init__(self, directory: Path, process: str = "scheduler") -> None:
+        token = (directory / f"{process}.token").read_text()
+        self.channel = channel(f"unix:{directory}/agent.sock", token)
+        self.stub: Any = agent_pb2_grpc.AgentStub(self.channel)
+
+    async def start(self, name: str, *, token: int = 1, **revision: Any) -> None:
+        """Start a replica."""
+        made = RevisionSpec(number=1, resources=Resources(cpu=1, memory_mib=256), port=8000, **revision)
+        run = RunSpec(workspace="default", service="svc", replica=name, revision=made)
+        request = agent_pb2.StartRequest(fencing_token=token, replica_id=name, spec_msgpack=msgspec.msgpack.encode(run))
+        await self.stub.Start(request, wait_for_ready=True, timeout=20)
+
+    async def until(self, name: str, **wanted: Any) -> ReplicaReport:
+        """Open a Watch and read until a report of the replica has these values."""
+        watch = self.stub.Watch(agent_pb2.WatchRequest(heartbeat_s=1), wait_for_ready=True)
+        async with asyncio.timeout(20):
+            async for event in watch:
+                if event.replica_msgpack:
+                    report = msgspec.msgpack.decode(event.replica_msgpack, type=ReplicaReport)
+                    if report.replica == name and all(getattr(report, key) == value for key, value in wanted.items()):
+                        watch.cancel()
+                        return report
+        raise AssertionError("the watch ended")
+
+    async def snapshot(self) -> dict[str, ReplicaReport]:
+        """What Watch tells before `snapshot_done`."""
+        found: dict[str, ReplicaReport] = {}
+        watch = self.stub.Watch(agent_pb2.WatchRequest(heartbeat_s=1), wait_for_ready=True)
+        async with asyncio.timeout(20):
+            async for event in watch:
+                if event.snapshot_done:
+                    watch.cancel()
+                    return found
+                report = msgspec.msgpack.decode(event.replica_msgpack, type=ReplicaReport)
+                found[report.replica] = report
+        raise AssertionError("the watch ended")
+
+
+@asynccontextmanager
+async def agent(directory: Path, env: dict[str, str]) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """A running agent process; ended at the end if it still runs."""
+    with (directory / "agent.log").open("ab") as output:
+        child = subprocess.Popen(  # noqa: ASYNC220 (returns at once)
+            [sys.executable, "-m", "easel_agent"], env={**os.environ, **env}, stdout=output, stderr=output
+        )
+    try:
+        yield child
+    finally:
+        child.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(child.wait, 20)
+
+
+@pytest.fixture
+def env(short_path: Path, nats_url: str) -> dict[str, str]:
+    """The agent's environment."""
+    return process_environment(short_path, nats_url, {})["agent"]
+
+
+async def test_start_watch_stop_over_grpc(short_path: Path, env: dict[str, str]) -> None:
+    """The whole way, and the description of the node."""
+    async with agent(short_path, env):
+        scheduler = Scheduler(short_path)
+        await scheduler.start("svc-1-aaaaa", command=SERVER)
+        report = await scheduler.until("svc-1-aaaaa", ready=True)
+        node = await scheduler.stub.Describe(agent_pb2.DescribeRequest())
+
+        stop = agent_pb2.StopRequest(fencing_token=1, replica_id="svc-1-aaaaa", grace_s=1, idle=True)
+        assert (await scheduler.stub.Stop(stop)).known
+        await scheduler.until("svc-1-aaaaa", phase="stopped")
+
+    assert report.agent_run_id == node.agent_run_id
+    assert node.cpu >= 1
+    assert node.memory_mib > 256
+    assert node.isolation
+    assert not psutil.pid_exists(report.pid or 0)
+
+
+async def test_only_the_scheduler_may_call(short_path: Path, env: dict[str, str]) -> None:
+    """No token, another process's token: refused."""
+    async with agent(short_path, env):
+        scheduler, other = Scheduler(short_path), Scheduler(short_path, "monitor")
+        await scheduler.stub.Describe(agent_pb2.DescribeRequest(), wait_for_ready=True, timeout=20)
+        nobody = channel(f"unix:{short_path}/agent.sock")
+        stranger: Any = agent_pb2_grpc.AgentStub(nobody)
+
+        for stub in (stranger, other.stub):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.Describe(agent_pb2.DescribeRequest())
+            assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_an_old_fencing_token_is_refused_also_after_a_restart(short_path: Path, env: dict[str, str]) -> None:
+    """The highest token is remembered durably."""
+    async with agent(short_path, env):
+        await Scheduler(short_path).start("svc-1-aaaaa", token=7, command=SERVER)
+    async with agent(short_path, env):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await Scheduler(short_path).start("svc-1-bbbbb", token=6, command=SERVER)
+
+    assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_a_scheduler_that_comes_back_finds_the_same_replicas(short_path: Path, env: dict[str, str]) -> None:
+    """Adoption: not restarted, not unready."""
+    async with agent(short_path, env):
+        first = Scheduler(short_path)
+        await first.start("svc-1-aaaaa", command=SERVER)
+        before = await first.until("svc-1-aaaaa", ready=True)
+        await first.channel.close(None)
+
+        again = Scheduler(short_path)
+        await again.start("svc-1-aaaaa", token=2, command=SERVER)
+        found = await again.snapshot()
+
+    assert found["svc-1-aaaaa"] == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_replicas_die_with_the_agent(short_path: Path, env: dict[str, str], number: signal.Signals) -> None:
+    """Also those of their processes that left group and session; the next agent begins empty and clean."""
+    script = "setsid setsid sleep 321 & " + SERVER
+    async with agent(short_path, env) as process:
+        scheduler = Scheduler(short_path)
+        await scheduler.start("svc-1-aaaaa", script=script)
+        report = await scheduler.until("svc-1-aaaaa", ready=True)
+        below = psutil.Process(process.pid).children(recursive=True)
+        assert len(below) >= 3
+
+        process.send_signal(number)
+        await asyncio.to_thread(process.wait, 20)
+        await eventually(lambda: not [p for p in below if p.is_running() and p.status() != psutil.STATUS_ZOMBIE])
+
+    async with agent(short_path, env):
+        scheduler = Scheduler(short_path)
+        node = await scheduler.stub.Describe(agent_pb2.DescribeRequest(), wait_for_ready=True, timeout=20)
+        assert await scheduler.snapshot() == {}
+        assert not (short_path / "agent" / "replicas" / "svc-1-aaaaa").exists()
+
+    assert node.agent_run_id != report.agent_run_id
+
+
+async def test_metrics_once_a_second(short_path: Path, env: dict[str, str], nats_url: str) -> None:
+    """Of the node and of each replica, on core NATS."""
+    client = await nats.connect(nats_url)
+    seen: list[ReplicaMetrics | NodeMetrics] = []
+
+    async def on_replica(message: Any) -> None:
+        seen.append(msgspec.msgpack.decode(message.data, type=ReplicaMetrics))
+
+    async def on_node(message: Any) -> None:
+        seen.append(msgspec.msgpack.decode(message.data, type=NodeMetrics))
+
+    await client.subscribe("easel.metric.default.replica.*", cb=on_replica)
+    await client.subscribe("easel.metric.default.node.*", cb=on_node)
+    async with agent(short_path, env):
+        await Scheduler(short_path).start("svc-1-aaaaa", command=SERVER)
+        await eventually(lambda: {type(found) for found in seen} == {ReplicaMetrics, NodeMetrics})
+    await client.close()
+
+    replica = next(found for found in seen if isinstance(found, ReplicaMetrics))
+    assert replica.replica == "svc-1-aaaaa"
+    assert 1 < replica.memory_mib < 256
