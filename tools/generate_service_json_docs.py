@@ -1,4 +1,4 @@
-"""Writes docs/service-json.md from control's table of keys. `--check` writes nothing and fails when the file is stale."""
+"""Writes docs/service-json.md from control's table of keys. `--check` writes nothing and fails when it is stale."""
 
 from __future__ import annotations
 

@@ -86,6 +86,7 @@ async def modify(
 @command(app, "ls", panel=PANEL, output=True, example="easel ls\neasel ls -o json")
 async def list_services(cli: Session) -> None:
     """Lists the services."""
+    from easel_cli.describing import obstacle
     from easel_cli.output import show, table, when
     from easel_sdk.documents import to_dict
 
@@ -95,7 +96,7 @@ async def list_services(cli: Session) -> None:
         return
     rows = [
         (s.service_name, f"{s.running_instance}/{s.total_instance}", s.status, s.current_version,
-         when(s.create_time), when(s.update_time), f"/api/predict/{s.service_name}", _short(s))
+         when(s.create_time), when(s.update_time), f"/api/predict/{s.service_name}", obstacle(s))
         for s in services
     ]  # fmt: skip
     headers = ("SERVICENAME", "INSTANCE", "STATUS", "VERSION", "CREATETIME", "UPDATETIME", "SERVICEPATH", "MESSAGE")
@@ -105,13 +106,14 @@ async def list_services(cli: Session) -> None:
 @command(app, "desc", panel=PANEL, output=True, example="easel desc ocr\neasel desc ocr -o json")
 async def describe(cli: Session, name: Name) -> None:
     """Shows everything about a service."""
+    from easel_cli.describing import description
     from easel_cli.output import pairs, show
     from easel_sdk.documents import to_dict
 
     async with cli.client() as client:
         service = await client.services.get(name)
     if not show(cli, to_dict(service), [name]):
-        pairs(_description(service))
+        pairs(description(service))
 
 
 @command(app, "scale", panel=PANEL, output=True, example="easel scale ocr 3 --wait")
@@ -227,6 +229,7 @@ async def _settle(
     how_to_call: bool = False,
 ) -> None:
     """Waits if asked to, then prints the service as it is."""
+    from easel_cli.describing import show_how_to_call
     from easel_cli.output import note, show
     from easel_cli.progress import follow, phases
     from easel_sdk.documents import to_dict
@@ -245,65 +248,6 @@ async def _settle(
             note(f"[OK] Service {name} is being {until}")
         return
     if how_to_call:
-        _how_to_call(service)
+        show_how_to_call(service)
     if not wait:
         note(f"it is {service.status}: `easel w {name}` and `easel events -f {name}` show how far it is")
-
-
-def _how_to_call(service: Service) -> None:
-    from easel_cli.output import pairs
-
-    url, token = service.endpoint, service.token or service.access_token
-    pairs(
-        [
-            ("Endpoint", url),
-            ("Token", token),
-            ("Call it", f"curl -H 'Authorization: {token}' {url}/"),
-            ("", f"easel predict {service.service_name} --body @FILE"),
-        ]
-    )
-
-
-def _short(service: Service) -> str:
-    """What stands in the way, in a table's width."""
-    text = "" if service.status == "Running" else service.message
-    return text if len(text) <= 100 else f"{text[:99]}…"
-
-
-def _description(service: Service) -> list[tuple[str, object]]:
-    """EASCMD's two columns."""
-    from easel_cli.output import when
-    from easel_cli.progress import phases
-
-    return [
-        ("Status", service.status),
-        ("Reason", service.reason),
-        ("Message", service.message),
-        ("ServiceName", service.service_name),
-        ("ServiceUid", service.service_uid),
-        ("CreateTime", when(service.create_time)),
-        ("UpdateTime", when(service.update_time)),
-        ("Endpoint", service.endpoint),
-        ("AccessToken", service.token or service.access_token),
-        ("TotalInstance", service.total_instance),
-        ("RunningInstance", service.running_instance),
-        ("PendingInstance", service.pending_instance),
-        ("WantedInstance", service.wanted_instance),
-        ("CPU", service.cpu),
-        ("Memory", f"{service.memory} MiB"),
-        ("GPU", service.gpu),
-        ("CurrentVersion", service.current_version),
-        ("LatestVersion", service.latest_version),
-        ("Generation", f"{service.generation} (observed {service.observed_generation})"),
-        ("Phases", phases(service)),
-        ("Sources", "\n".join(f"{s.source} {s.digest}" for s in service.sources)),
-        ("Labels", ", ".join(f"{label.label_key}={label.label_value}" for label in service.labels)),
-        ("ServiceConfig", _pretty(service.service_config)),
-    ]
-
-
-def _pretty(config: str) -> str:
-    try:
-        return json.dumps(json.loads(config), indent=2, ensure_ascii=False)
-    except ValueError:
-        return config

@@ -173,10 +173,15 @@ def _command(home: Path, wanted: Options) -> list[str]:
     command = [sys.executable, "-P", "-m", "easel_standalone", "--home", str(Home(home).root)]
     for option, value in (
         ("--port", wanted.port), ("--control-port", wanted.control_port), ("--host", wanted.host),
-        ("--tls-cert", wanted.tls_cert), ("--tls-key", wanted.tls_key), ("--timeout", wanted.start_timeout_s),
+        ("--tls-cert", _absolute(wanted.tls_cert)), ("--tls-key", _absolute(wanted.tls_key)), ("--timeout", wanted.start_timeout_s),
     ):  # fmt: skip
         command += [option, str(value)] if value is not None else []
     return command + (["--insecure"] if wanted.insecure else [])
+
+
+def _absolute(path: str | None) -> str | None:
+    """The supervisor runs in `/`."""
+    return str(Path(path).expanduser().resolve()) if path else path
 
 
 def _private(path: str, flags: int) -> int:

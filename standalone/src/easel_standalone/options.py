@@ -38,6 +38,9 @@ def join(config: Config, options: Options) -> Config:
         if given.get(name):
             given[name] = str(Path(given[name]).expanduser().resolve())
     joined = msgspec.structs.replace(config, **given)
+    if is_loopback(joined.host):
+        # Going back to this machine only takes the permission with it.
+        joined = msgspec.structs.replace(joined, insecure=False)
     problems = [*_ports(joined), *_listeners(joined)]
     if problems:
         raise InvalidInput("; ".join(p.message for p in problems), tuple(problems), hint=problems[0].hint)

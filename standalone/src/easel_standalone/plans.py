@@ -88,6 +88,8 @@ class Plans:
             "EASEL_NATS_SEED_FILE": str(self._keys.seed(name)),
             "EASEL_PROCESS_TOKEN_FILE": str(self._keys.token(name)),
             "EASEL_HEALTH_ADDR": f"unix:{health}",
+            # One supervisor a home, one copy a process, and the next is started when the last has been reaped.
+            "EASEL_HOLDER": f"standalone-{name}",
         }
         if name == "agent":
             own["EASEL_AGENT_HIDE"] = f"{self._home.root}:{self._home.run}:{self._database.socket_dir}"

@@ -110,7 +110,7 @@ async def test_dead_letters_are_shown_with_their_error(short_path: Path, nats_ur
     async with surroundings(short_path, nats_url, postgres_dsn) as rig, monitor(rig):
         await rig.client.jetstream().publish("easel.fact.default.service.ocr.created", b"not a fact")
 
-        seen = await watch(rig, 1, dead=True, follow=True)
+        seen = await watch(rig, 1, dead=True, tail=1, follow=True)
 
         assert seen[0].type == "unreadable"
         assert seen[0].subject == "easel.fact.default.service.ocr.created"

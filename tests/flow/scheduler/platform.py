@@ -151,6 +151,7 @@ async def platform(path: Path, nats_url: str, dsn: str, agents: list[str], **set
         await found.listen()
         await found.start()
         try:
+            await eventually(lambda: len([f for f in found.told if f.entity == "node"]) == len(agents))
             yield found
         finally:
             await found.close()

@@ -85,7 +85,6 @@ async def test_a_lost_nodes_replicas_move_and_its_leftovers_are_stopped(
     await two.serve()
     async with platform(short_path, nats_url, postgres_dsn, [one.address, two.address],
                         node_lease_s=0.6, node_lost_s=1.5) as world:  # fmt: skip
-        await eventually(lambda: sum(f.entity == "node" for f in world.told) == 2)
         await serving(world, 2)
         gone = next(r for r in await world.replicas("ready") if r.node == "n1")
         one.silent = True
@@ -108,7 +107,6 @@ async def test_a_start_that_got_lost_is_sent_again(short_path: Path, nats_url: s
     (agent,) = agents(short_path, 1)
     await agent.serve()
     async with platform(short_path, nats_url, postgres_dsn, [agent.address]) as world:
-        await eventually(lambda: any(f.entity == "node" for f in world.told))
         await agent.cut()
         await world.tell("service", "created", "ocr", service(1))
         await world.until(1, "placed")

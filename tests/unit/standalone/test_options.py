@@ -56,3 +56,14 @@ def test_all_errors_at_once() -> None:
         join(CONFIG, Options(port=0, control_port=-1, host="0.0.0.0"))
 
     assert {field.path for field in refused.value.fields} == {"--port", "--control-port", "--host"}
+
+
+def test_permission_ends_when_the_host_is_closed_again() -> None:
+    """--insecure is not remembered beyond the listener it was given for."""
+    opened = join(CONFIG, Options(host="0.0.0.0", insecure=True))
+
+    closed = join(opened, Options(host="127.0.0.1"))
+
+    assert not closed.insecure
+    with pytest.raises(InvalidInput):
+        join(closed, Options(host="0.0.0.0"))

@@ -42,6 +42,8 @@ Background = Callable[[], Awaitable[None]]
 
 CHECK_CONSUMER_S = 15.0
 PRUNE_S = 600.0
+REBUILD_FIRST_S, REBUILD_LONGEST_S = 0.05, 1.0
+"""Between questions to owners that do not answer yet: everything starts at once, in any order."""
 
 
 class Process(Generic[S]):
@@ -51,7 +53,7 @@ class Process(Generic[S]):
         self.name, self.settings, self.listens = name, settings, listens
         self.clock: Clock = clock or SystemClock()
         self.log = get_logger(name)
-        self.holder = f"{socket.gethostname()}-{os.getpid()}"
+        self.holder = settings.holder or f"{socket.gethostname()}-{os.getpid()}"
         self.health = Health(name)
         self.keyring = Keyring(settings.peers_file)
         self.bus = Bus(settings, name)
@@ -174,6 +176,9 @@ class Process(Generic[S]):
         await self.health.stop()
 
     async def _leased_and_relayed(self, database: Database) -> None:
+        if self.settings.holder:
+            # What the copy before held is ours, with new fencing tokens: its last commands must not pass.
+            await self.leases.release()
         await self.leases.renew()
         relay = Relay(database, self.bus, self.clock)
         for task in (self.leases.run, relay.run, self._rebuild, self._watch_consumer, self._prune):
@@ -200,6 +205,7 @@ class Process(Generic[S]):
         """Asks each owner once for its newest facts; the durable consumer brings the rest."""
         handlers = {**self._handlers, "key": self._on_key}
         todo = [entity for entity in handlers if OWNERS[entity] != self.name or entity == "key"]
+        pause_s = REBUILD_FIRST_S
         while todo:
             for entity in list(todo):
                 try:
@@ -210,7 +216,8 @@ class Process(Generic[S]):
                 for fact in found:
                     await handlers[entity](fact)
                 todo.remove(entity)
-            await self.clock.sleep(0.5 if todo else 0)
+            await self.clock.sleep(pause_s if todo else 0)
+            pause_s = min(2 * pause_s, REBUILD_LONGEST_S)
         await asyncio.Event().wait()
 
     async def _watch_consumer(self) -> None:

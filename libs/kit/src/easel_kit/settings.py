@@ -53,6 +53,9 @@ class ProcessSettings(Struct, frozen=True, kw_only=True):
     mode: str = "standalone"
     host_id: str = ""
     """Machine whose local paths replicas can see; empty: none."""
+    holder: str = ""
+    """Name under which leases are held; given only by a parent that runs one copy of the process and has seen the
+    one before end, so that its leases pass on at once instead of running out. Empty: host and pid."""
     log_level: str = "info"
     otlp_endpoint: str = ""
     """OTLP/gRPC collector for traces, e.g. http://127.0.0.1:4317; empty: traces are not exported."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 from typing import Any
 
 from easel_agent import cgroups, isolation
@@ -50,8 +51,10 @@ class Agent:
             children=children, processes_per_replica=settings.processes_per_replica,
             startup_limit_s=settings.startup_limit_s, started=lambda _replica: None,
         )  # fmt: skip
+        start = random.randint(settings.first_port, settings.last_port)
+        ledger = PortLedger(settings.first_port, settings.last_port, settings.address, start=start)
         preparer = Preparer(
-            node=node, ledger=PortLedger(settings.first_port, settings.last_port, settings.address), sandbox=sandbox,
+            node=node, ledger=ledger, sandbox=sandbox,
             environments=self.environments, code=self.code, secrets=secrets, inherited=inherited,
         )  # fmt: skip
         self.fleet = Fleet(node=node, preparer=preparer, inventory=Inventory(home / "inventory.json"), clock=clock,

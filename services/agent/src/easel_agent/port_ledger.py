@@ -11,10 +11,11 @@ from easel_contracts.errors import Refused
 class PortLedger:
     """Ports from `first` to `last`; reserving is one synchronous step, so two replicas cannot get the same."""
 
-    def __init__(self, first: int, last: int, address: str) -> None:
+    def __init__(self, first: int, last: int, address: str, *, start: int | None = None) -> None:
+        """`start`: where in the range to begin; chosen at random, two platforms on a machine rarely meet."""
         self.first, self._last, self._address = first, last, address
         self._holders: dict[int, str] = {}
-        self._after = first - 1
+        self._after = (first if start is None else start) - 1
 
     def reserve(self, replica: str) -> int:
         """A port that nobody holds and nobody listens on. Raises Refused when there is none."""

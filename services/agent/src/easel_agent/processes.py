@@ -175,8 +175,7 @@ class Launched:
             case "job":
                 if rest == "0":
                     self.pid, self.mount_s = sender, round(self._loop.time() - self._released, 3)
-                self._adopt(sender)
-                self._send(b"go")
+                self._admit(sender)
             case "running":
                 if rest == "0" and not self.started.done():
                     self.started.set_result(None)
@@ -188,6 +187,16 @@ class Launched:
             case "error":
                 stage, number, text = rest.split(" ", 2)
                 self._fail(StartFailed(stage, int(number), text))
+
+    def _admit(self, pid: int) -> None:
+        """Limits first, then `go`."""
+        try:
+            self._adopt(pid)
+        except OSError as error:
+            self._fail(StartFailed("limits", error.errno or 0, f"the limits could not be set: {error}"))
+            self.kill()
+        else:
+            self._send(b"go")
 
     async def _release_init(self) -> None:
         # Only when the outer process is gone is `init` our child: a parent-death signal set earlier would

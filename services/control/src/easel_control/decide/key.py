@@ -43,7 +43,7 @@ class Key(Struct, frozen=True, kw_only=True):
     neutral: tuple[Any, ...] = ()
     """Values that ask for nothing of a `later` key and are therefore accepted (and left out)."""
     resolved_by_cli: bool = False
-    """The CLI turns what stands in a file into what `pattern` wants (relative paths): the schema does not ask for it."""
+    """The CLI turns a file's value into what `pattern` wants (relative paths): the schema does not ask for it."""
     text_too: bool = False
     """Of a boolean: "true" and "false" in quotes are taken as well (an old spelling)."""
     secret: bool = False
