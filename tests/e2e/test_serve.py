@@ -166,7 +166,7 @@ async def test_what_cannot_start_says_why(easel: Client, name: str, document: di
 async def test_no_capacity_says_what_is_short(easel: Client) -> None:
     """A replica that fits nowhere stays pending and says which resource is short by how much."""
     document = spec("huge")
-    document["metadata"]["memory"] = 100_000_000
+    document["metadata"]["memory"] = 10_000_000
     await easel.services.create(document)
 
     async def explained() -> bool:

@@ -12,6 +12,7 @@ from easel_cli.command import Session, command
 from easel_cli.service import Name
 
 if TYPE_CHECKING:
+    from easel_contracts.errors import EaselError
     from easel_sdk import Client
     from easel_sdk.types import MetricsPoint, Service
 
@@ -38,8 +39,7 @@ async def metrics(cli: Session, name: Name, window: Window = 60) -> None:
         ("Service", f"{found.name}, last {found.window_s} s, {len(found.points)} seconds known"),
         ("Requests", f"{s.qps:.1f}/s   {codes}   retries {s.retries_per_s:.2f}/s"),
         ("In flight", f"{s.in_flight:.1f}"),
-        ("Latency", f"p50 {_ms(s.latency_p50_ms)}  p90 {_ms(s.latency_p90_ms)}  p99 {_ms(s.latency_p99_ms)}  "
-                    f"p99.9 {_ms(s.latency_p999_ms)}"),
+        ("Latency", f"p50 {_ms(s, 'p50')}  p90 {_ms(s, 'p90')}  p99 {_ms(s, 'p99')}  p99.9 {_ms(s, 'p999')}"),
         ("CPU", f"{s.cpu_cores:.2f} cores"),
         ("Memory", f"{s.memory_mib:.0f} MiB"),
         ("Replicas", f"{s.replicas_ready} ready of {s.replicas_total}"),
@@ -81,12 +81,20 @@ async def explain(cli: Session, name: Name) -> None:
     for part in parts:
         print(part.part)
         if part.explanation is None:
-            print(f"  does not answer: {part.error.message if part.error else ''}")
+            print(f"  {_silence(part.error)}")
             continue
         for line in part.explanation.lines:
             print(f"  {line.code}: {line.message}")
             if line.hint:
                 print(f"      → {line.hint}")
+
+
+def _silence(error: EaselError | None) -> str:
+    """Why a part has explained nothing."""
+    from easel_contracts.errors import NotFound
+
+    message = error.message if error else "no answer"
+    return f"knows nothing of it: {message}" if isinstance(error, NotFound) else f"does not answer: {message}"
 
 
 @command(app, "audit", panel=PANEL, output=True, example="easel audit --target service/ocr")
@@ -164,7 +172,7 @@ def _row(service: Service, point: MetricsPoint | None) -> tuple[object, ...]:
     if point is None:
         return (*head, *("-",) * 7)
     return (*head, f"{point.qps:.1f}", f"{point.qps_by_code.get('5xx', 0.0):.1f}", f"{point.in_flight:.0f}",
-            _ms(point.latency_p50_ms), _ms(point.latency_p99_ms), f"{point.cpu_cores:.2f}",
+            _ms(point, "p50"), _ms(point, "p99"), f"{point.cpu_cores:.2f}",
             f"{point.memory_mib:.0f} MiB")  # fmt: skip
 
 
@@ -188,5 +196,7 @@ def _grid(rows: list[tuple[object, ...]]) -> Any:
     return grid
 
 
-def _ms(value: float) -> str:
-    return f"{value:.1f} ms" if value == value else "-"
+def _ms(point: MetricsPoint, quantile: str) -> str:
+    """A latency; a dash where nothing was answered, which is not 0 ms."""
+    value: float = getattr(point, f"latency_{quantile}_ms")
+    return f"{value:.1f} ms" if point.qps > 0 and value == value else "-"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,12 @@ from easel_cli.command import Format, Session
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
-_STYLES = {
-    "Running": "green", "ready": "green", "running": "green", "live": "green", "ok": "green",
-    "Failed": "red", "failed": "red", "lost": "red", "refused": "red", "fail": "red", "unready": "yellow",
-}  # fmt: skip
+_GREEN, _YELLOW, _RED = "\x1b[32m", "\x1b[33m", "\x1b[31m"
+_COLOURS = {
+    **dict.fromkeys(("Running", "ready", "running", "live"), _GREEN),
+    **dict.fromkeys(("Failed", "failed", "lost", "refused"), _RED),
+    **dict.fromkeys(("unready", "not_ready", "not ready", "Waiting"), _YELLOW),
+}
 
 
 def note(text: str) -> None:
@@ -40,20 +43,20 @@ def show(session: Session, data: Any, names: Iterable[str] = ()) -> bool:
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], empty: str = "") -> None:
-    """Columns without borders, so that they can be cut and grepped."""
-    cells = [[_shown(cell) for cell in row] for row in rows]
+    """Columns without borders, so that they can be cut and grepped; each row is one line, however long."""
+    cells = [[_shown(cell).replace("\n", " ") for cell in row] for row in rows]
     if not cells and empty:
         note(empty)
         return
-    from rich.table import Table
-    from rich.text import Text
+    from rich.cells import cell_len
 
-    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for index, header in enumerate(headers):
-        grid.add_column(header, overflow="fold", no_wrap=index == 0)
-    for row in cells:
-        grid.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    console().print(grid)
+    widths = [max(map(cell_len, column)) for column in zip(headers, *cells, strict=True)]
+    coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    for row in (headers, *cells):
+        padded = (
+            _coloured(cell, coloured) + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
+        )
+        print("  ".join(padded).rstrip())
 
 
 def pairs(rows: Iterable[tuple[str, object]]) -> None:
@@ -67,20 +70,16 @@ def pairs(rows: Iterable[tuple[str, object]]) -> None:
             print(f"{'':<{width}}  {line}")
 
 
-def console() -> Any:
-    """A rich console on stdout; into a file or pipe as wide as its content."""
-    from rich.console import Console
-
-    out = Console(highlight=False, soft_wrap=False)
-    return out if out.is_terminal else Console(highlight=False, width=10_000)
-
-
 def when(stamp: Timestamp) -> str:
     """A time in the local zone."""
     from easel_sdk.documents import to_datetime
 
     at = to_datetime(stamp)
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else "-"
+
+
+def _coloured(cell: str, coloured: bool) -> str:
+    return f"{_COLOURS[cell]}{cell}\x1b[0m" if coloured and cell in _COLOURS else cell
 
 
 def _shown(cell: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections import Counter
 from types import TracebackType
@@ -84,4 +85,5 @@ class _Teller:
         if self._status is not None:
             from rich.markup import escape
 
-            self._status.update(escape(f"{elapsed_s:.0f} s  {line}"))
+            room = max(shutil.get_terminal_size().columns - 4, 20)  # one line: more of them would flicker
+            self._status.update(escape(f"{elapsed_s:.0f} s  {line}"[:room]))

@@ -143,7 +143,7 @@ def explain_answer(call: Call, response: httpx.Response, body: bytes, elapsed_s:
     """What an error answer means, whose it is, and what to do."""
     status, said = response.status_code, _said(body)
     code = str(said.get("code") or f"HTTP_{status}")
-    message = str(said.get("message") or "")
+    message = _sentence(said)
     hint = str(said.get("hint") or _hint(status, call, message, elapsed_s))
     name = call.service
     if status == 401:
@@ -180,6 +180,11 @@ def _token_form(call: Call) -> str:
     if re.match(r"(?i)bearer\s", given):
         return "the token sent as Bearer"
     return "the signature (EAS <hmac-sha1>)" if given.startswith("EAS ") else "the token sent raw"
+
+
+def _sentence(said: dict[str, Any]) -> str:
+    """What an error document says, whoever wrote it: `message`, or the habits of web frameworks."""
+    return next((said[key] for key in ("message", "error", "detail") if isinstance(said.get(key), str)), "")
 
 
 def _said(body: bytes) -> dict[str, Any]:

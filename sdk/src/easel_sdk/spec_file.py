@@ -77,11 +77,16 @@ def parse(text: str, name: str) -> dict[str, Any]:
     return document
 
 
+_SPELLINGS: list[list[str | int]] = [["local", "path"], ["local.path"]]
+
+
 def local_paths(spec: SpecFile) -> list[LocalPath]:
     """Every storage[].local.path of the text, in its order."""
     found = []
     for keys, start, end, value in _texts(spec.text):
-        if len(keys) < 2 or keys[0] != "storage" or ".".join(map(str, keys[2:])) != "local.path" or not value:
+        if len(keys) < 3 or keys[0] != "storage" or not isinstance(keys[1], int) or keys[2:] not in _SPELLINGS:
+            continue
+        if not value:
             continue
         path = Path(os.path.normpath(spec.directory / Path(value).expanduser()))
         found.append(LocalPath(f"storage[{keys[1]}].local.path", value, path, start, end, len(keys) == 3))

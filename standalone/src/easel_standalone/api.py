@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import msgspec
+import psutil
 from msgspec import Struct
 
 from easel_contracts.errors import Conflict, EaselError, Refused, Unavailable
@@ -31,6 +32,8 @@ __all__ = [
 ]  # fmt: skip
 
 POLL_S = 0.05
+LAST_BREATH_S = 10.0
+"""From the supervisor's answer that all has ended to its own end."""
 
 
 def up_foreground(home: Path, wanted: Options) -> NoReturn:
@@ -112,16 +115,27 @@ def down(home: Path, timeout_s: float = 150.0) -> bool:
     place = Home(home)
     if not place.is_held():
         return False
-    stopped = control_socket.ask_stop(place.supervisor_socket, timeout_s)
-    deadline = time.monotonic() + (10.0 if stopped else 2.0)
-    while place.is_held():
-        if time.monotonic() > deadline:
-            raise Unavailable(
-                "DOWN_FAILED", f"the supervisor of {place.root} does not stop",
-                f"see {place.log('supervisor')}; killing the supervisor itself ends every process it started",
-            )  # fmt: skip
-        time.sleep(POLL_S)
+    found = control_socket.ask_status(place.supervisor_socket)
+    supervisor = _process(found.pid) if found else None
+    control_socket.ask_stop(place.supervisor_socket, timeout_s)
+    try:
+        if supervisor is not None:
+            supervisor.wait(timeout=LAST_BREATH_S)
+    except psutil.TimeoutExpired:
+        pass  # told below
+    if place.is_held():
+        raise Unavailable(
+            "DOWN_FAILED", f"the supervisor of {place.root} does not stop",
+            f"see {place.log('supervisor')}; killing the supervisor itself ends every process it started",
+        )  # fmt: skip
     return True
+
+
+def _process(pid: int) -> psutil.Process | None:
+    try:
+        return psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return None
 
 
 def status(home: Path) -> Status:
@@ -173,7 +187,8 @@ def _command(home: Path, wanted: Options) -> list[str]:
     command = [sys.executable, "-P", "-m", "easel_standalone", "--home", str(Home(home).root)]
     for option, value in (
         ("--port", wanted.port), ("--control-port", wanted.control_port), ("--host", wanted.host),
-        ("--tls-cert", _absolute(wanted.tls_cert)), ("--tls-key", _absolute(wanted.tls_key)), ("--timeout", wanted.start_timeout_s),
+        ("--tls-cert", _absolute(wanted.tls_cert)), ("--tls-key", _absolute(wanted.tls_key)),
+        ("--timeout", wanted.start_timeout_s),
     ):  # fmt: skip
         command += [option, str(value)] if value is not None else []
     return command + (["--insecure"] if wanted.insecure else [])

@@ -20,7 +20,8 @@ from easel_standalone.decide import restart
 from easel_standalone.logs import LogFile
 from easel_standalone.stores.postgres import SHIM
 
-State = Literal["stopped", "starting", "ready", "not ready", "backing off", "failed"]
+State = Literal["stopped", "starting", "running", "not ready", "backing off", "failed"]
+"""running: up, and it says that it is ready. not ready: it was, and is not now."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -88,8 +89,8 @@ class Child:
             return False
         self.why_not_ready = answer if isinstance(answer, str) else ""
         if answer is True:
-            self.state = "ready"
-        elif self.state == "ready":
+            self.state = "running"
+        elif self.state == "running":
             self.state = "not ready"
         return answer is True
 

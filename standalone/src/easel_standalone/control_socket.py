@@ -29,7 +29,7 @@ class ProcessStatus(Struct, frozen=True, kw_only=True):
     name: str
     pid: int | None
     state: str
-    """starting | ready | not ready | backing off | failed | stopped"""
+    """starting | running | not ready | backing off | failed | stopped"""
     restarts: int
     up_s: float
     message: str = ""

@@ -188,10 +188,10 @@ def _processes(place: Home) -> list[Finding]:
         ]  # fmt: skip
     return [
         Finding(
-            check="processes", level="ok" if p.state == "ready" else "error",
+            check="processes", level="ok" if p.state == "running" else "error",
             message=f"{p.name} {p.state}" + (f", {p.restarts} restarts" if p.restarts else "") +
             (f": {p.message}" if p.message else ""),
-            hint="" if p.state == "ready" else f"see {place.log(p.name)}",
+            hint="" if p.state == "running" else f"see {place.log(p.name)}",
         )
         for p in status.processes
     ]  # fmt: skip

@@ -116,7 +116,7 @@ class Supervisor:
                 return
             await asyncio.gather(*(child.check() for child in self.children.values()))
             await self._kill_hung()
-            unwell = [c.plan.name for c in self.children.values() if c.state != "ready"]
+            unwell = [c.plan.name for c in self.children.values() if c.state != "running"]
             disk = self._disk_free_mib()
             troubles = ([f"not ready: {', '.join(unwell)}"] if unwell else []) + (
                 [f"disk almost full: {disk} MiB left; new work is refused, services keep running"]
@@ -156,8 +156,12 @@ class Supervisor:
         return Status(
             phase=self.phase, message=self.message, pid=os.getpid(), control_url=self._config.control_url,
             data_url=self._config.data_url, disk_free_mib=self._disk_free_mib(),
-            processes=[_status(child) for child in self.children.values()],
+            processes=[self._own_status(), *(_status(child) for child in self.children.values())],
         )  # fmt: skip
+
+    def _own_status(self) -> ProcessStatus:
+        up_s = round(time.monotonic() - self.began, 1)
+        return ProcessStatus(name="supervisor", pid=os.getpid(), state="running", restarts=0, up_s=up_s)
 
     # Stopping
 
@@ -189,7 +193,7 @@ class Supervisor:
 
 
 def _status(child: Child) -> ProcessStatus:
-    message = child.why_not_ready if child.state != "ready" else ""
+    message = child.why_not_ready if child.state != "running" else ""
     if not message and child.state in ("backing off", "failed"):
         message = child.last_exit
     return ProcessStatus(

@@ -287,3 +287,15 @@ async def test_without_a_key_nothing_is_answered(control: Control) -> None:
     error = await refused(control.services().List(services_pb2.ListServicesRequest()))
 
     assert error.code == "NO_ACCESS_KEY"
+
+
+async def test_hostile_texts_in_requests_are_refused(control: Control) -> None:
+    services = control.services()
+
+    for call in (
+        services.Get(services_pb2.GetServiceRequest(name="a\0b"), metadata=control.auth),
+        services.Stop(services_pb2.StopServiceRequest(name="ocr", idempotency_key="\0"), metadata=control.auth),
+        services.List(services_pb2.ListServicesRequest(page_token="\0"), metadata=control.auth),
+        services.List(services_pb2.ListServicesRequest(page_size=5000), metadata=control.auth),
+    ):
+        assert isinstance(await refused(call), InvalidInput)

@@ -137,6 +137,28 @@ async def test_an_expired_limit_is_the_408_that_the_client_got(
             assert sum(second.timeouts for second in seen) == 4
 
 
+async def test_requests_turned_away_are_told_but_are_no_load(
+    short_path: Path, nats_url: str, postgres_dsn: str
+) -> None:
+    """Wrong tokens are in no rate (nothing should scale on them); Explain says how many there were."""
+    async with surroundings(short_path, nats_url, postgres_dsn) as rig, monitor(rig), model() as port:
+        await rig.service()
+        seen = await heard(rig)
+        async with envoy(rig, short_path, port) as gateway:
+            await eventually(lambda: bool(seen))
+            assert set(await call(gateway, "", 6, token="wrong")) == {401}
+            assert set(await call(gateway, "", 2)) == {200}
+            lines = await eventually(lambda: rejections(rig))
+            await eventually(lambda: total(seen, "2xx") == 2)
+
+            assert (total(seen, "4xx"), lines) == (0, ["6 requests of ocr"])
+
+
+async def rejections(rig: Rig) -> list[str]:
+    lines = (await rig.metrics.Explain(ExplainRequest(name="ocr"), metadata=METADATA)).lines
+    return [line.message.split(" were")[0] for line in lines if line.code == "Rejected"]
+
+
 async def test_in_flight_and_silence(short_path: Path, nats_url: str, postgres_dsn: str) -> None:
     """Requests being answered are seen; when Envoy is gone nothing is published, which is not zero."""
     async with surroundings(short_path, nats_url, postgres_dsn) as rig, monitor(rig) as process, model() as port:

@@ -40,7 +40,7 @@ class Platform:
             "EASEL_AGENT_ADDR": ",".join(agents),
             **{f"EASEL_{k.upper()}": str(v) for k, v in settings.items()},
         }
-        self._env = process_environment(path, nats_url, dsns)["scheduler"]
+        self._env = process_environment(path, nats_url, dsns)
         self._versions = 0
         self.told: list[Fact] = []
         """Every fact on the bus, in order."""
@@ -59,7 +59,11 @@ class Platform:
 
     def environment(self) -> dict[str, str]:
         """What a copy of the scheduler is started with."""
-        return {**self._env, **self._more}
+        return self.environment_of("scheduler")
+
+    def environment_of(self, process: str) -> dict[str, str]:
+        """What another process of the platform is started with."""
+        return {**self._env[process], **self._more}
 
     async def start(self) -> None:
         """Starts a scheduler."""
@@ -143,7 +147,8 @@ AUTH = (("authorization", f"Bearer {KEY}"),)
 
 
 @asynccontextmanager
-async def platform(path: Path, nats_url: str, dsn: str, agents: list[str], **settings: Any) -> AsyncIterator[Platform]:
+async def platform(path: Path, nats_url: str, dsn: str, agents: list[str], *, wait_for_nodes: bool = True,
+                   **settings: Any) -> AsyncIterator[Platform]:  # fmt: skip
     """A scheduler with these agents."""
     async with fresh_database(dsn, "easel_scheduler") as dsns:
         await fresh_streams(nats_url, {"scheduler": LISTENS})
@@ -151,7 +156,8 @@ async def platform(path: Path, nats_url: str, dsn: str, agents: list[str], **set
         await found.listen()
         await found.start()
         try:
-            await eventually(lambda: len([f for f in found.told if f.entity == "node"]) == len(agents))
+            if wait_for_nodes:
+                await eventually(lambda: len([f for f in found.told if f.entity == "node"]) == len(agents))
             yield found
         finally:
             await found.close()

@@ -193,3 +193,19 @@ def _all_told(world: Platform, row: Replica) -> bool:
 
 def _version(state: ReplicaState, replica: str) -> int | None:
     return state.row_version if state.id == replica else None
+
+
+async def test_ended_replicas_are_forgotten(short_path: Path, nats_url: str, postgres_dsn: str) -> None:
+    """The newest are kept; those that live are never touched."""
+    async with one_agent(short_path, nats_url, postgres_dsn) as (world, agent):
+        agent.outcome = lambda _: {"phase": "failed", "cause": "exit", "message": "exited with 1"}
+        await world.tell("service", "created", "ocr", service(3))
+        await world.until(3, "failed")
+        agent.outcome = lambda _: {"phase": "running", "ready": True}
+        await world.until(3, "ready")
+        newest = max(await world.replicas("failed"), key=lambda r: r.ended_at or r.created_at)
+        gone = await world.store.prune(1, 7)
+        assert len(gone) == 2
+        assert [r.id for r in await world.replicas("failed")] == [newest.id]
+        assert len(await world.replicas("ready")) == 3
+        await eventually(lambda: not agent.reports.keys() - set(agent.starts[3:]))

@@ -328,7 +328,7 @@ async def test_predict_streams_the_answer(client: Client) -> None:
         ("", {"authorization": "EAS abc"}, "the signature", "easel desc ocr"),
         ("slow", {}, "metadata.rpc.keepalive = 5000 ms", "easel modify ocr -Dmetadata.rpc.keepalive="),
         ("none", {}, "no replica is ready", "`easel explain ocr`"),
-        ("broken", {}, "the model raised", "easel logs ocr"),
+        ("broken", {}, "ocr answered 500: the model raised", "easel logs ocr"),
     ],
 )
 async def test_predict_says_what_went_wrong(

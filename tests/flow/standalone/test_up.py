@@ -27,7 +27,11 @@ async def test_second_up_says_what_runs(short_path: Path) -> None:
                 found = await asyncio.to_thread(api.status, short_path)
 
         assert "easel down" in refused.value.hint
-        assert {p.name: p.state for p in found.processes} == {"nats": "ready", "postgres": "ready"}
+        assert {p.name: p.state for p in found.processes} == {
+            "supervisor": "running",
+            "nats": "running",
+            "postgres": "running",
+        }
 
 
 def test_port_in_use_names_who_and_what_to_do(short_path: Path) -> None:

@@ -91,10 +91,11 @@ class World:
 
     # What others do.
 
-    def agent_moves(self, name: str, state: str) -> None:
-        r = self.replicas.get(name)
-        if r and r.live and r.node and state in REPLICA[r.state]:
-            self.move(name, state)
+    def agent_moves(self, number: int, state: str) -> None:
+        """One of the replicas that can get there does; the newest is number 0."""
+        able = [r for r in self.live() if r.node and state in REPLICA[r.state]]
+        if able:
+            self.move(able[-1 - number % len(able)].id, state)
 
     def router_applies(self) -> None:
         ready = tuple(r.id for r in self.live() if r.state == "ready")
@@ -102,11 +103,11 @@ class World:
         self.route = RouteState(service="ocr", generation=1, state="probed", version="", replicas=ready,
                                 draining=draining)  # fmt: skip
 
-    def release(self, cpu: float) -> None:
+    def release(self, cpu: float, memory_mib: int = 100) -> None:
         self.service = replace(
             self.service,
             generation=self.service.generation + 1,
-            revision=revision(self.service.revision.number + 1, cpu=cpu),
+            revision=revision(self.service.revision.number + 1, cpu=cpu, memory_mib=memory_mib),
         )
 
     def pass_time(self, seconds: float) -> None:

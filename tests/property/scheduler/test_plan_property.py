@@ -19,11 +19,12 @@ nodes = st.lists(
 ).map(lambda sizes: tuple(node(f"n{i}", cpu=cpu, memory_mib=memory) for i, (cpu, memory) in enumerate(sizes)))
 
 moves = st.one_of(
-    st.tuples(st.just("agent"), st.integers(0, 12),
-              st.sampled_from(["starting", "ready", "ready", "unready", "failed", "lost", "stopped"])),
+    st.tuples(st.just("agent"), st.integers(0, 3), st.sampled_from(["starting", "unready", "failed", "lost", "stopped"])),
+    st.tuples(st.just("agent"), st.integers(0, 3), st.just("ready")),
+    st.tuples(st.just("all ready")),
     st.tuples(st.just("route")),
     st.tuples(st.just("time"), st.sampled_from([0.5, 5.0, 40.0])),
-    st.tuples(st.just("release"), st.sampled_from([0.5, 1.0, 3.0])),
+    st.tuples(st.just("release"), st.sampled_from([0.5, 1.0, 3.0]), st.sampled_from([60, 100, 110])),
     st.tuples(st.just("instance"), st.integers(0, 6)),
     st.tuples(st.just("decide"), st.integers(0, 6)),
     st.tuples(st.just("wanted"), st.sampled_from(["running", "stopped", "deleted"])),
@@ -36,13 +37,16 @@ def act(world: World, move: tuple[object, ...]) -> None:
     """One thing that somebody else does."""
     match move:
         case ("agent", int(number), str(state)):
-            world.agent_moves(f"r{number}", state)
+            world.agent_moves(number, state)
+        case ("all ready",):
+            for _ in world.live():
+                world.agent_moves(0, "ready")
         case ("route",):
             world.router_applies()
         case ("time", float(seconds)):
             world.pass_time(seconds)
-        case ("release", float(cpu)):
-            world.release(cpu)
+        case ("release", float(cpu), int(memory_mib)):
+            world.release(cpu, memory_mib)
         case ("restart",):
             rev = world.service.revision
             world.service = replace(world.service, revision=replace(rev, restart_nonce=rev.restart_nonce + 1))
@@ -100,9 +104,9 @@ def test_converges_to_what_is_wanted(instance, life, finally_wanted):  # type: i
     assert all(r.identity == world.identity() for r in world.live())
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.integers(1, 5), st.lists(moves, max_size=20))
-def test_a_revision_that_never_serves_spends_nothing(instance, life):  # type: ignore[no-untyped-def]
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 5))
+def test_a_revision_that_never_serves_spends_nothing(instance):  # type: ignore[no-untyped-def]
     """However long a broken release is tried, what served before it still serves."""
     world = World((node("n0", cpu=1000.0, memory_mib=1_000_000),), instance)
     assert world.settle()

@@ -47,9 +47,9 @@ def test_an_expired_limit_is_a_408_however_envoy_charges_it() -> None:
     counter(message, "cluster.upstream_rq_xx", 5, envoy__cluster_name="ocr", envoy__response_code_class="5")
     counter(message, "cluster.upstream_rq", 3, envoy__cluster_name="ocr", envoy__response_code="504")
     counter(message, "cluster.upstream_rq_per_try_timeout", 2, envoy__cluster_name="ocr")
-    counter(message, "easel_local_reply", 4, service="ocr", code="408", via="stream_idle_timeout")
-    counter(message, "easel_local_reply", 9, service="ocr", code="401", via="lua_response")
-    counter(message, "easel_local_reply", 7, service="ocr", code="404", via="via_upstream")
+    counter(message, "easel.local_reply", 4, service="ocr", code="408", via="stream_idle_timeout")
+    counter(message, "easel.local_reply", 9, service="ocr", code="401", via="lua_response")
+    counter(message, "easel.local_reply", 7, service="ocr", code="404", via="via_upstream")
 
     seen = read(message)[KEY]
 

@@ -11,6 +11,7 @@ import asyncpg
 from msgspec import Struct
 
 from easel_contracts.errors import AlreadyExists, InvalidInput
+from easel_control.pages import plain
 from easel_control.vault import Vault
 from easel_kit.db import Connection, Stale
 
@@ -37,6 +38,7 @@ class Answers:
         """The ticket of a request; raises InvalidInput where the key is too long."""
         if len(key) > MAX_KEY_LENGTH:
             raise InvalidInput(f"the idempotency key has {len(key)} characters; at most {MAX_KEY_LENGTH} are allowed")
+        plain(key)
         digest = self._vault.digest(method.encode() + b"\0" + request)
         return Ticket(workspace=workspace, actor=actor, key=key, request_hash=digest)
 

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from easel_contracts.errors import InvalidInput
+from easel_control import audit
 from easel_control.answers import Answers
 from easel_control.commands import Call, Commands, Decide
 from easel_control.decide import change as changes
@@ -15,7 +16,7 @@ from easel_control.decide.change import Change
 from easel_control.decide.explain import explain
 from easel_control.decide.schema import schema_text
 from easel_control.model import ServiceRow
-from easel_control.pages import page_size, workspace_of
+from easel_control.pages import page_size, plain, workspace_of
 from easel_control.settings import Settings
 from easel_control.store import Store
 from easel_control.uploads import CodeStore
@@ -58,7 +59,7 @@ class ServicesApi(services_pb2_grpc.ServicesServicer):
     ) -> services_pb2.ListServicesResponse:
         """Services by name."""
         size = page_size(request.page_size)
-        rows = await self._store.page(self._workspace(request.workspace), request.page_token, size + 1)
+        rows = await self._store.page(self._workspace(request.workspace), plain(request.page_token), size + 1)
         answer = services_pb2.ListServicesResponse(services=[self._view(row) for row in rows[:size]])
         if len(rows) > size:
             answer.next_page_token = rows[size - 1].name
@@ -109,6 +110,9 @@ class ServicesApi(services_pb2_grpc.ServicesServicer):
     ) -> services_pb2.UploadCodeResponse:
         """Keeps an archive by its digest."""
         digest, size = await self._code.keep(_chunks(request_iterator))
+        async with self._store.database.transaction() as connection:
+            await audit.record(connection, caller(), self._settings.workspace, "Services.UploadCode", f"code/{digest}",
+                               None, {"digest": digest, "size_bytes": size})  # fmt: skip
         return services_pb2.UploadCodeResponse(digest=digest, size_bytes=size)
 
     async def Explain(self, request: common_pb2.ExplainRequest, context: object) -> common_pb2.Explanation:

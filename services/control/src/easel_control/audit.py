@@ -6,21 +6,32 @@ import json
 from typing import Any
 
 from easel_control.model import ServiceRow
-from easel_control.pages import page_size, workspace_of
+from easel_control.pages import page_size, plain, workspace_of
 from easel_kit.db import Connection, Database
 from easel_kit.grpc import Caller
 from easel_proto.v1 import audit_pb2, audit_pb2_grpc
 
 
-async def record(
+async def record_service(
     connection: Connection, caller: Caller, action: str, before: ServiceRow | None, after: ServiceRow
 ) -> None:
-    """Writes who changed what, from where, in the transaction of the change."""
+    """Writes who changed a service, from where, in the transaction of the change."""
+    await record(
+        connection, caller, after.workspace, action, f"service/{after.name}", shown(before) if before else None,
+        shown(after),
+    )  # fmt: skip
+
+
+async def record(
+    connection: Connection, caller: Caller, workspace: str, action: str, target: str,
+    before: dict[str, Any] | None, after: dict[str, Any],
+) -> None:  # fmt: skip
+    """Writes one record; `before` and `after` hold no secret."""
     await connection.execute(
         "INSERT INTO audit (workspace, actor, source, request_id, action, target, before_json, after_json)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        after.workspace, caller.actor, caller.source, caller.request_id, action, f"service/{after.name}",
-        json.dumps(shown(before)) if before else "", json.dumps(shown(after)),
+        workspace, caller.actor, caller.source, caller.request_id, action, target,
+        "" if before is None else json.dumps(before), json.dumps(after),
     )  # fmt: skip
 
 
@@ -51,7 +62,7 @@ class AuditApi(audit_pb2_grpc.AuditServicer):
             rows = await connection.fetch(
                 "SELECT * FROM audit WHERE workspace = $1 AND ($2 = '' OR target = $2) AND id < $3"
                 " ORDER BY id DESC LIMIT $4",
-                workspace_of(request.workspace, self._workspace), request.target, before, size + 1,
+                workspace_of(request.workspace, self._workspace), plain(request.target), before, size + 1,
             )  # fmt: skip
         answer = audit_pb2.ListAuditResponse()
         for row in rows[:size]:

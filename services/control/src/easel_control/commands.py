@@ -16,6 +16,7 @@ from easel_control.answers import Answers, Ticket
 from easel_control.decide import change as changes
 from easel_control.decide.change import Change
 from easel_control.model import RevisionRow, ServiceRow
+from easel_control.pages import plain
 from easel_control.store import Store
 from easel_kit.clock import Clock
 from easel_kit.db import Connection, Stale
@@ -108,7 +109,7 @@ class Commands:
         """
 
         async def work(connection: Connection) -> ServiceRow:
-            before = await self._store.get(call.workspace, name, connection)
+            before = await self._store.get(call.workspace, plain(name), connection)
             if before is None:
                 raise _unknown(name)
             change = await decide(before, connection)
@@ -124,7 +125,7 @@ class Commands:
 
     async def existing(self, workspace: str, name: str) -> ServiceRow:
         """The service; raises NotFound."""
-        row = await self._store.get(workspace, name)
+        row = await self._store.get(workspace, plain(name))
         if row is None:
             raise _unknown(name)
         return row
@@ -175,7 +176,7 @@ class Commands:
             ))  # fmt: skip
         cause = Cause(actor=call.caller.actor, reason=change.reason, message=change.message)
         await self._store.tell(connection, row, change.verb, cause)
-        await audit.record(connection, call.caller, call.action, before, row)
+        await audit.record_service(connection, call.caller, call.action, before, row)
 
     async def _taken(self, call: Call, name: str) -> AlreadyExists:
         row = await self._store.get(call.workspace, name)

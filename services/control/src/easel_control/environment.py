@@ -6,6 +6,7 @@ read when a replica starts, so a restart picks up a changed secret; no API write
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Environments:
 
     def _problem(self, secret: str) -> str:
         path = self._secrets_dir / secret
-        if not path.is_file():
+        if not os.path.isfile(path):  # false, not an error, where the directory cannot be entered
             return f"there is no secret {secret}"
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             return f"the file of secret {secret} may be read by others; chmod 600 it"

@@ -14,9 +14,11 @@ from pathlib import Path
 from easel_contracts.errors import InvalidInput
 from easel_contracts.facts import Cause, Fact, KeyState, raw
 from easel_contracts.ids import uuid7
+from easel_control.audit import record
 from easel_control.vault import write_private
 from easel_kit.clock import Clock
 from easel_kit.db import Database
+from easel_kit.grpc import Caller
 from easel_kit.keyring import sha256_hex
 from easel_kit.outbox import tell
 
@@ -63,6 +65,8 @@ async def ensure_access_key(database: Database, key_file: Path, workspace: str =
                 state=state, cause=Cause(actor="easel", reason="KeyCreated", message="an access key was made"),
                 workspace=workspace,
             )  # fmt: skip
+            who = Caller("easel", "local", uuid7())
+            await record(connection, who, workspace, "Keys.Create", f"key/{state.id}", None, {"id": state.id})
     return state.id
 
 

@@ -20,3 +20,10 @@ def workspace_of(asked: str, own: str) -> str:
     if asked not in ("", own):
         raise NotFound("NO_SUCH_WORKSPACE", f"there is no workspace {asked!r}", f"leave it out, or use {own!r}")
     return own
+
+
+def plain(text: str) -> str:
+    """A text from a request, as it is; raises InvalidInput where the database could not hold it."""
+    if "\0" in text:
+        raise InvalidInput("a NUL character is not allowed in names, keys and page tokens")
+    return text

@@ -38,7 +38,22 @@ async def digests(
     if spec.python_requirements:
         listed = "\n".join(spec.python_requirements)
         found.append(SourceDigest(source="containers[0].prepare.pythonRequirements", digest=_sha256(listed.encode())))
+    if spec.python_requirements_path is not None:
+        source = "containers[0].prepare.pythonRequirementsPath"
+        digest = await asyncio.to_thread(_of_requirements, spec, sees_paths)
+        found.append(SourceDigest(source=source, digest=digest))
     return tuple(found), tuple(errors)
+
+
+def _of_requirements(spec: RevisionSpec, sees_paths: bool) -> str:
+    """Digest of a requirements file inside a mount; inside an archive, the archive's own."""
+    inside = spec.python_requirements_path or ""
+    mount = next((m for m in spec.mounts if inside == m.mount_path or inside.startswith(m.mount_path + "/")), None)
+    if mount is None or mount.code_digest is not None:
+        return MUTABLE if mount is None or mount.code_digest is None else mount.code_digest
+    if not sees_paths or not mount.read_only or mount.host_path is None:
+        return MUTABLE
+    return tree_digest(Path(mount.host_path + inside.removeprefix(mount.mount_path)))
 
 
 def _of_mount(mount: Mount, at: str, code_dir: Path, sees_paths: bool, errors: list[FieldError]) -> str:
@@ -51,7 +66,7 @@ def _of_mount(mount: Mount, at: str, code_dir: Path, sees_paths: bool, errors: l
     if not sees_paths:
         return MUTABLE
     path = Path(mount.host_path)
-    if not path.exists():
+    if not os.path.exists(path):  # false, not an error, where a directory above cannot be entered
         errors.append(FieldError(path=f"{at}.local.path", code="NOT_FOUND", message=f"{path} does not exist here",
                                  hint="the path is read on the machine where the replicas run"))  # fmt: skip
     if not mount.read_only:

@@ -5,6 +5,8 @@ Never decides, and never sees a secret in clear.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 
 from easel_contracts.facts import Cause, Fact, ReplicaState, raw
@@ -97,10 +99,10 @@ class Store:
         )  # fmt: skip
         guarded(status)
         await connection.execute(
-            "INSERT INTO past_names (workspace, name, generation, row_version) VALUES ($1, $2, $3, $4)"
+            "INSERT INTO past_names (workspace, name, generation, row_version, state) VALUES ($1, $2, $3, $4, $5)"
             " ON CONFLICT (workspace, name) DO UPDATE SET generation = excluded.generation,"
-            " row_version = excluded.row_version, deleted_at = now()",
-            row.workspace, row.name, row.generation, row.row_version,
+            " row_version = excluded.row_version, state = excluded.state, deleted_at = now()",
+            row.workspace, row.name, row.generation, row.row_version, bytes(raw(service_state(row))),
         )  # fmt: skip
 
     async def past(self, connection: Connection, workspace: str, name: str) -> tuple[int, int]:
@@ -169,18 +171,33 @@ class Store:
         return {m.code_digest for row in rows for m in _revision.decode(row["data"]).spec.mounts if m.code_digest}
 
     async def facts(self) -> list[Fact]:
-        """The newest fact of every service, for readers that rebuild."""
+        """The newest fact of every service, deleted ones of the last 30 days too, for readers that rebuild."""
         async with self.database.connection() as connection:
             rows = await connection.fetch("SELECT data FROM services ORDER BY workspace, name")
-        found = [_service.decode(row["data"]) for row in rows]
-        return [
-            Fact(
-                id=uuid7(), entity="service", verb="status_changed", workspace=row.workspace, key=row.name,
-                epoch=self.database.epoch, generation=row.generation, row_version=row.row_version, at=row.updated_at,
-                cause=Cause(actor="control", reason="Listed"), data=raw(service_state(row)),
+            past = await connection.fetch(
+                "SELECT * FROM past_names p WHERE NOT EXISTS"
+                " (SELECT 1 FROM services s WHERE s.workspace = p.workspace AND s.name = p.name)"
             )
+        found = [_service.decode(row["data"]) for row in rows]
+        living = [
+            self._listed("status_changed", row.workspace, row.name, row.generation, row.row_version, row.updated_at,
+                         raw(service_state(row)))
             for row in found
         ]  # fmt: skip
+        return living + [
+            self._listed("deleted", p["workspace"], p["name"], p["generation"], p["row_version"], p["deleted_at"],
+                         msgspec.Raw(p["state"]))
+            for p in past
+        ]  # fmt: skip
+
+    def _listed(
+        self, verb: str, workspace: str, name: str, generation: int, row_version: int, at: datetime, data: msgspec.Raw
+    ) -> Fact:
+        return Fact(
+            id=uuid7(), entity="service", verb=verb, workspace=workspace, key=name, epoch=self.database.epoch,
+            generation=generation, row_version=row_version, at=at, cause=Cause(actor="control", reason="Listed"),
+            data=data,
+        )  # fmt: skip
 
     async def prune(self, idempotency_keep_h: float) -> None:
         """Forgets old answers, old revisions, and names long gone (readers forget them after 8 days)."""

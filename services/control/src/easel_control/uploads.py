@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
 
-from easel_contracts.errors import InvalidInput, NotFound
+from easel_contracts.errors import InvalidInput, NotFound, Refused
 from easel_control.sources import archive
 
 CHUNK_BYTES = 256 * 1024
@@ -48,6 +48,8 @@ class CodeStore:
                 raise InvalidInput("nothing was sent; a gzip'd tar archive is expected")
             digest = f"sha256:{hashed.hexdigest()}"
             scratch.replace(archive(self.directory, digest))
+        except OSError as error:
+            raise Refused("CANNOT_KEEP", f"the code cannot be kept: {error.strerror}", "free some space") from error
         finally:
             scratch.unlink(missing_ok=True)
         return digest, size

@@ -67,10 +67,11 @@ async def _metrics(
         await server.stop(0)
         await keeper.save()
 
+    api = MetricsApi(inventory, recorder, collector, process.clock)
     process.on_stop(stop)
     process.background(collector.run)
     process.background(keeper.run)
-    process.serve(add_MetricsServicer_to_server, MetricsApi(inventory, recorder, collector), "easel.v1.Metrics")
+    process.serve(add_MetricsServicer_to_server, api, "easel.v1.Metrics")
     process.gauge("monitor_envoys", "Envoys that stream their statistics now", lambda: collector.envoys)
     process.gauge("monitor_silence_seconds", "Since the last report of any Envoy; -1: none yet",
                   lambda: -1.0 if (silence := collector.silence_s()) is None else silence)  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -85,7 +86,7 @@ class FactLog:
             start = batch[-1].sequence + 1
         return found
 
-    async def _answers(self, request: dict[str, Any]) -> Any:
+    async def _answers(self, request: dict[str, Any]) -> AsyncIterator[Msg]:
         inbox = self._client.new_inbox()
         subscription = await self._client.subscribe(inbox)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from easel_contracts.errors import FieldError, InvalidInput, NotFound
 from easel_contracts.ids import DEFAULT_WORKSPACE
+from easel_kit.clock import Clock
 from easel_monitor.decide import point as points
 from easel_monitor.decide.cell import Cell
 from easel_monitor.decide.explain import Known, explain
@@ -25,8 +25,9 @@ WINDOW_MOST_S = 3600
 class MetricsApi(metrics_pb2_grpc.MetricsServicer):
     """Reads the recorder; changes nothing."""
 
-    def __init__(self, inventory: Inventory, recorder: Recorder, collector: Collector) -> None:
+    def __init__(self, inventory: Inventory, recorder: Recorder, collector: Collector, clock: Clock) -> None:
         self._inventory, self._recorder, self._collector = inventory, recorder, collector
+        self._clock = clock
 
     async def Get(self, request: metrics_pb2.GetMetricsRequest, context: Any) -> metrics_pb2.MetricsWindow:
         """The last window, as a sum and as points; a service that nobody measured has neither."""
@@ -68,7 +69,9 @@ class MetricsApi(metrics_pb2_grpc.MetricsServicer):
             answered_by_envoy=self._collector.answered_by_envoy(),
         )
         lines = [common_pb2.Why(code=line.code, message=line.message, hint=line.hint) for line in explain(known)]
-        return common_pb2.Explanation(part="monitor", lines=lines, at=_now())
+        at = Timestamp()
+        at.FromDatetime(self._clock.now())
+        return common_pb2.Explanation(part="monitor", lines=lines, at=at)
 
     def _key(self, workspace: str, name: str) -> Key:
         key = (workspace or DEFAULT_WORKSPACE, name)
@@ -95,9 +98,3 @@ def _point(cell: Cell) -> metrics_pb2.MetricsPoint:
         retries_per_s=p.retries_per_s,
         timeouts_per_s=p.timeouts_per_s,
     )
-
-
-def _now() -> Timestamp:
-    made = Timestamp()
-    made.FromNanoseconds(time.time_ns())
-    return made

@@ -30,7 +30,7 @@ DATA_LISTENER = "data"
 
 _SUFFIX = re.compile(r"[|~]")
 SERVICE = "service"
-LOCAL_REPLY = "easel_local_reply"
+LOCAL_REPLY = "easel.local_reply"
 """The router's counter of answers >= 400 on the data listener, with the tags service, code and via."""
 REJECTIONS = frozenset({"400", "401", "403", "404", "405", "413", "429", "431", "450"})
 """Codes by which Envoy itself turns a request away before any replica is tried."""

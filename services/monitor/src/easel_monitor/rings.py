@@ -120,6 +120,7 @@ class History:
         return self.seconds.memory_bytes() + self.tens.memory_bytes()
 
     def window(self, now_s: int, window_s: int) -> list[Cell]:
-        """The cells of the last window: seconds up to 300 s, tens of seconds beyond; the running second left out."""
-        ring = self.seconds if window_s <= SECONDS_KEPT - 2 else self.tens
-        return ring.between(now_s - window_s, now_s)
+        """The cells of the last window: ended seconds up to 298 s; tens of seconds beyond, the running ten too."""
+        if window_s <= SECONDS_KEPT - 2:
+            return self.seconds.between(now_s - window_s, now_s)
+        return self.tens.between(now_s - window_s, now_s + 1)

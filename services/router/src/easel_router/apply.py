@@ -28,6 +28,8 @@ from easel_router.xds.stream import Gone, Refused
 
 _NO_ENVOY_AGAIN_S = 1.0
 _TOKEN_AGAIN_S = 1.0
+_LEASE_AGAIN_S = 0.5
+"""Another copy holds the lease and will tell; or it has died, and the lease runs out."""
 
 log = get_logger("apply")
 
@@ -76,8 +78,7 @@ class Applier:
         before = await self._store.route(plan.service)
         resources = render(plan, self._secret)
         if wrong := tuple(problems(plan.service, plan)):
-            await self._refuse(plan, resources.hash, before, "; ".join(wrong))
-            return None
+            return await self._refuse(plan, resources.hash, before, "; ".join(wrong))
         if before is not None and _same(before, plan, resources.hash):
             if before.state.state == "probed":
                 self.preload(plan)
@@ -93,13 +94,11 @@ class Applier:
         except Gone:
             return 0.0
         except Refused as refused:
-            await self._refuse(plan, resources.hash, before, str(refused))
-            return None
+            return await self._refuse(plan, resources.hash, before, str(refused))
         finally:
             self.progress.pop(plan.service, None)
         took_ms = (self._clock.monotonic() - started) * 1000
-        await self._live(plan, resources, before, envoys=streams, took_ms=took_ms)
-        return None
+        return await self._live(plan, resources, before, envoys=streams, took_ms=took_ms)
 
     async def _distribute(self, service: str, resources: Resources) -> int:
         self.progress[service] = "sent"
@@ -120,20 +119,20 @@ class Applier:
 
     async def _live(
         self, plan: ServicePlan, resources: Resources, before: Stored | None, *, envoys: int, took_ms: float
-    ) -> None:
+    ) -> float | None:
         self._last_good.put(plan)
         self.refused.pop(plan.service, None)
         self.apply_ms.append(took_ms)
         lease = self._leases.token_for(plan.service)
-        if lease is not None:
-            state = _route_state(plan, "probed", resources.hash, envoys=envoys, apply_ms=round(took_ms, 2))
-            message = f"{len(plan.serving)} replicas take traffic on {envoys} Envoys, {len(plan.draining)} drain"
-            await self._store.write(
-                state, before, lease, Cause(actor="router", reason="SnapshotProbed", message=message)
-            )
+        if lease is None:
+            return _LEASE_AGAIN_S
+        state = _route_state(plan, "probed", resources.hash, envoys=envoys, apply_ms=round(took_ms, 2))
+        message = f"{len(plan.serving)} replicas take traffic on {envoys} Envoys, {len(plan.draining)} drain"
+        await self._store.write(state, before, lease, Cause(actor="router", reason="SnapshotProbed", message=message))
         self.applied(plan)
+        return None
 
-    async def _refuse(self, plan: ServicePlan, version: str, before: Stored | None, reason: str) -> None:
+    async def _refuse(self, plan: ServicePlan, version: str, before: Stored | None, reason: str) -> float | None:
         """Back to the last good resources; told once per content."""
         log.error("route refused", service=plan.service, reason=reason)
         self.refused[plan.service] = reason
@@ -141,12 +140,14 @@ class Applier:
             self.preload(good)
         else:
             self._withdraw(plan.service)
+        if _same(before, plan, version):
+            return None
         lease = self._leases.token_for(plan.service)
-        if lease is not None and not _same(before, plan, version):
-            state = _route_state(plan, "refused", version, refused_reason=reason)
-            await self._store.write(
-                state, before, lease, Cause(actor="router", reason="SnapshotRefused", message=reason)
-            )
+        if lease is None:
+            return _LEASE_AGAIN_S
+        state = _route_state(plan, "refused", version, refused_reason=reason)
+        await self._store.write(state, before, lease, Cause(actor="router", reason="SnapshotRefused", message=reason))
+        return None
 
     async def _remove(self, service: str) -> float | None:
         """First nothing new; clusters and endpoints stay while a replica may still have a request."""
@@ -160,7 +161,8 @@ class Applier:
                 return _NO_ENVOY_AGAIN_S
             except Gone:
                 return 0.0
-            await self._tell_removed(service, before)
+            if not await self._tell_removed(service, before):
+                return _LEASE_AGAIN_S
         if self._known.replicas(service):
             if plan := self._last_good.plans.get(service):
                 self.applied(all_draining(plan))
@@ -171,14 +173,15 @@ class Applier:
         self._known.forget(service)
         return None
 
-    async def _tell_removed(self, service: str, before: Stored | None) -> None:
+    async def _tell_removed(self, service: str, before: Stored | None) -> bool:
         lease = self._leases.token_for(service)
         if lease is None:
-            return
+            return False
         generation = self._known.services[service].generation
         state = RouteState(service=service, generation=generation, state="removed", version="", replicas=())
         cause = Cause(actor="router", reason="ServiceDeleted", message=f"{service} was deleted")
         await self._store.write(state, before, lease, cause)
+        return True
 
     def _withdraw(self, service: str) -> None:
         self._catalog.put(ROUTE, service, None)

@@ -15,6 +15,7 @@ from easel_router.store import Store
 from easel_router.xds.load import Loads
 from easel_router.xds.render import grpc_cluster
 
+_LEASE_AGAIN_S = 0.5
 _ROUND_S = 10.0
 """Longest time for one look at all Envoys; then it begins anew with those that count by then."""
 
@@ -38,7 +39,7 @@ class Drains:
     async def reconcile(self, replica: str) -> float | None:
         """Watches one replica until it has no request left."""
         state = self._known.replica(replica)
-        if state is None or state.state != "draining" or self._leases.token_for(state.service) is None:
+        if state is None or state.state != "draining":
             return None
         plan = self._live.get(state.service)
         upstream = next((u for u in plan.upstreams if u.replica == replica), None) if plan else None
@@ -46,6 +47,8 @@ class Drains:
             return None  # woken again when its route is live
         if await self._store.is_drained(replica):
             return None
+        if self._leases.token_for(state.service) is None:
+            return _LEASE_AGAIN_S
         if upstream is not None:  # else it never was in the route: nothing can be in flight
             await self._empty(plan.service, upstream)
         await self._store.drained(plan.service, replica, plan.generation)

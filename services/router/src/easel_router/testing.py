@@ -23,7 +23,7 @@ from easel_router.decide.snapshot import ServicePlan, Token, Upstream
 from easel_router.xds.catalog import Catalog, Versions
 from easel_router.xds.listener import listeners
 from easel_router.xds.load import Loads
-from easel_router.xds.render import CLUSTER, ENDPOINTS, ROUTE, render
+from easel_router.xds.render import CLUSTER, ENDPOINTS, ROUTE, grpc_cluster, render
 from easel_router.xds.server import XdsServer
 
 PROCESS_TOKEN = "test-process-token"
@@ -128,10 +128,12 @@ class Rig:
         """Puts a service's resources into the catalog; what to wait for."""
         made = render(plan, PROBE_SECRET)
         self.hashes[plan.service] = made.hash
-        wanted: dict[str, dict[str, str | None]] = {}
-        for kind in (CLUSTER, ENDPOINTS, ROUTE):
-            for name, body in made.by_type[kind].items():
-                wanted.setdefault(kind, {})[name] = self.catalog.put(kind, name, body)
+        wanted: dict[str, dict[str, str | None]] = {CLUSTER: {}, ENDPOINTS: {}, ROUTE: {}}
+        for kind, names in wanted.items():
+            for name in (plan.service,) if kind == ROUTE else (plan.service, grpc_cluster(plan.service)):
+                names[name] = self.catalog.put(kind, name, made.by_type[kind].get(name))
+        if not plan.upstreams:
+            del wanted[ENDPOINTS]  # with the cluster goes Envoy's interest in its endpoints
         return wanted
 
     async def acknowledged(self, wanted: Versions) -> None:

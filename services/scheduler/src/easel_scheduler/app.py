@@ -25,6 +25,9 @@ from easel_scheduler.settings import SchedulerSettings
 from easel_scheduler.store import Store, node_facts, replica_facts
 from easel_scheduler.wakes import Wakes
 
+CONCURRENCY = 32
+"""Keys per loop at once: agents that do not answer must not hold up the others."""
+
 
 class Scheduler:
     """The parts and how they wake one another."""
@@ -56,7 +59,8 @@ class Scheduler:
 
     def _loop(self, name: str, reconcile: Callable[[str], Awaitable[float | None]],
               keys: Callable[[], Awaitable[list[str]]]) -> Reconciler:  # fmt: skip
-        loop = Reconciler(name, reconcile, self.process.clock, keys, resync_s=self.settings.resync_s)
+        loop = Reconciler(name, reconcile, self.process.clock, keys, resync_s=self.settings.resync_s,
+                          concurrency=CONCURRENCY)  # fmt: skip
         return self.wakes.add(loop, keys)
 
     def link(self, address: str) -> AgentLink:

@@ -11,7 +11,6 @@ import grpc.aio
 import msgspec
 from msgspec import Struct
 
-from easel_contracts.errors import Unavailable
 from easel_contracts.runtime import ReplicaReport
 from easel_kit.clock import Clock
 from easel_kit.db import UNREACHABLE, Stale
@@ -138,14 +137,21 @@ class AgentLink:
         if self._events.token_for(self.node_id or "") is None:
             return False
         if event.replica_msgpack:
-            report = msgspec.msgpack.decode(event.replica_msgpack, type=ReplicaReport)
-            self.reports[report.replica] = report
-            self._events.reported(report.replica)
+            self._take(event.replica_msgpack)
         if event.snapshot_done:
             self.run_id = run_id
             log.info("agent connected", node=self.node_id, address=self.address, replicas=len(self.reports))
             await self._events.synced(self)
         return True
+
+    def _take(self, payload: bytes) -> None:
+        try:
+            report = msgspec.msgpack.decode(payload, type=ReplicaReport)
+        except msgspec.MsgspecError as error:  # from an agent of another version: its replica stays as it is
+            log.error("report not understood", node=self.node_id, error=str(error))
+            return
+        self.reports[report.replica] = report
+        self._events.reported(report.replica)
 
     def _down(self) -> None:
         was_up = self.run_id is not None
@@ -186,11 +192,3 @@ class Links:
     def knowing(self, replica_id: str) -> AgentLink | None:
         """A link whose agent reports this replica."""
         return next((link for link in self._links if replica_id in link.reports), None)
-
-    def need(self, node_id: str | None) -> AgentLink:
-        """The link to a node's agent; raises Unavailable."""
-        link = self.of_node(node_id)
-        if link is None:
-            raise Unavailable("AGENT_UNAVAILABLE", f"the agent of node {node_id!r} is not connected now",
-                              "see `easel status`")  # fmt: skip
-        return link

@@ -10,7 +10,7 @@ from msgspec import Struct
 from easel_contracts.facts import NodeState, ReplicaState
 from easel_proto.internal.v1 import agent_pb2
 from easel_proto.v1 import nodes_pb2, replicas_pb2
-from easel_scheduler.decide.world import Replica
+from easel_scheduler.decide.world import Holder, Node, Replica
 
 
 class NodeRow(Struct, frozen=True, kw_only=True):
@@ -75,12 +75,23 @@ def replica_message(r: Replica) -> replicas_pb2.Replica:
     )  # fmt: skip
 
 
-def node_message(row: NodeRow, *, cpu_used: float, memory_used_mib: int, replicas: int) -> nodes_pb2.Node:
+def node_view(row: NodeRow, holders: tuple[Holder, ...], service: str, silent_s: float) -> Node:
+    """A node as decisions about `service` see it."""
+    return Node(
+        id=row.id, state=row.state, cpu=row.cpu, memory_mib=row.memory_mib, can_mount=row.can_mount,
+        can_mount_why_not=row.can_mount_why_not, cpu_reserved=sum(h.cpu for h in holders),
+        memory_reserved_mib=sum(h.memory_mib for h in holders), gpu_reserved=sum(h.gpu for h in holders),
+        of_service=sum(h.replicas for h in holders if h.service == service), holders=holders, silent_s=silent_s,
+    )  # fmt: skip
+
+
+def node_message(row: NodeRow, holders: tuple[Holder, ...]) -> nodes_pb2.Node:
     """A node as the API shows it."""
     return nodes_pb2.Node(
         node=row.id, state=row.state, address=row.address, cpu=row.cpu, memory_mib=row.memory_mib,
-        cpu_used=cpu_used, memory_used_mib=memory_used_mib, replicas=replicas, isolation=row.isolation,
-        limits=row.limits, last_seen_time=timestamp(row.last_seen_at),
+        cpu_used=sum(h.cpu for h in holders), memory_used_mib=sum(h.memory_mib for h in holders),
+        replicas=sum(h.replicas for h in holders), isolation=row.isolation, limits=row.limits,
+        last_seen_time=timestamp(row.last_seen_at),
     )  # fmt: skip
 
 

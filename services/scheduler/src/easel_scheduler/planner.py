@@ -17,6 +17,7 @@ from easel_kit.projection import Projection
 from easel_kit.telemetry import get_logger, span_from
 from easel_scheduler.decide.plan import counts, with_places
 from easel_scheduler.decide.world import Create, Node, Place, Plan, Reason, Refusal, Replica, Snapshot, Wait
+from easel_scheduler.model import node_view
 from easel_scheduler.nodes import Nodes
 from easel_scheduler.settings import SchedulerSettings
 from easel_scheduler.store import Store
@@ -81,21 +82,11 @@ class Planner:
 
     async def nodes_for(self, name: str) -> tuple[Node, ...]:
         """Nodes with what is reserved on them."""
-        reserved = await self._store.reserved(name)
-        found = []
-        for row in await self._store.nodes():
-            taken = reserved.get(row.id)
-            found.append(
-                Node(
-                    id=row.id, state=row.state, cpu=row.cpu,
-                    memory_mib=row.memory_mib, can_mount=row.can_mount, can_mount_why_not=row.can_mount_why_not,
-                    cpu_reserved=taken.resources.cpu if taken else 0.0,
-                    memory_reserved_mib=taken.resources.memory_mib if taken else 0,
-                    gpu_reserved=taken.resources.gpu if taken else 0,
-                    of_service=taken.of_service if taken else 0, silent_s=self._nodes.silent_s(row.id),
-                )
-            )  # fmt: skip
-        return tuple(found)
+        holders = await self._store.holders()
+        return tuple(
+            node_view(row, holders.get(row.id, ()), name, self._nodes.silent_s(row.id))
+            for row in await self._store.nodes()
+        )
 
     async def _apply(self, s: Snapshot, plan: Plan, token: int, version: int | None) -> None:
         """Writes the whole plan in one transaction; raises Stale and writes nothing when the world moved on."""

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import groupby
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from easel_contracts import facts
 from easel_contracts.facts import Cause, Fact
 from easel_contracts.ids import uuid7
-from easel_contracts.spec import Resources
 from easel_kit.db import Connection, Database, guarded
 from easel_kit.outbox import tell
-from easel_scheduler.decide.world import Reason, Replica
+from easel_scheduler.decide.world import Holder, Reason, Replica
 from easel_scheduler.model import NodeRow, node_state, replica_state
 
 KEEP_DRAINED_DAYS = 8
@@ -26,14 +25,6 @@ KEEP_DRAINED_DAYS = 8
 
 _replica = msgspec.json.Decoder(Replica)
 _node = msgspec.json.Decoder(NodeRow)
-
-
-class Reserved(Struct, frozen=True):
-    """What live replicas reserve on a node."""
-
-    resources: Resources
-    replicas: int
-    of_service: int
 
 
 class Store:
@@ -102,23 +93,23 @@ class Store:
             )
         return None if row is None else replace(_node.decode(row["data"]), last_seen_at=row["last_seen_at"])
 
-    async def reserved(self, service: str = "") -> dict[str, Reserved]:
-        """Node → what its live replicas reserve; `of_service` counts those of one service."""
+    async def holders(self) -> dict[str, tuple[Holder, ...]]:
+        """Node → what live replicas reserve there, by service."""
         async with self.database.connection() as connection:
             rows = await connection.fetch(
-                "SELECT node, sum(cpu) AS cpu, sum(memory_mib)::bigint AS memory_mib, sum(gpu)::int AS gpu,"
-                " count(*) AS replicas, count(*) FILTER (WHERE service = $2) AS of_service"
-                " FROM replica WHERE workspace = $1 AND live AND node IS NOT NULL GROUP BY node",
-                self.workspace, service,
+                "SELECT node, service, count(*) AS replicas, sum(cpu) AS cpu, sum(memory_mib)::bigint AS memory_mib,"
+                " sum(gpu)::int AS gpu FROM replica WHERE workspace = $1 AND live AND node IS NOT NULL"
+                " GROUP BY node, service ORDER BY node, service",
+                self.workspace,
             )  # fmt: skip
         return {
-            row["node"]: Reserved(
-                Resources(cpu=row["cpu"], memory_mib=row["memory_mib"], gpu=row["gpu"]),
-                row["replicas"],
-                row["of_service"],
+            node: tuple(
+                Holder(service=x["service"], replicas=x["replicas"], cpu=x["cpu"], memory_mib=x["memory_mib"],
+                       gpu=x["gpu"])
+                for x in group
             )
-            for row in rows
-        }
+            for node, group in groupby(rows, key=lambda x: str(x["node"]))
+        }  # fmt: skip
 
     async def placement_version(self) -> int:
         """What `place` must still find; read it before the nodes."""
@@ -222,15 +213,6 @@ class Store:
                 KEEP_DRAINED_DAYS,
             )
         return [row["id"] for row in rows]
-
-    async def counts(self) -> dict[str, int]:
-        """State → live replicas."""
-        async with self.database.connection() as connection:
-            rows = await connection.fetch(
-                "SELECT state, count(*) AS n FROM replica WHERE workspace = $1 AND live GROUP BY state",
-                self.workspace,
-            )  # fmt: skip
-        return {row["state"]: row["n"] for row in rows}
 
     async def _tell(self, connection: Connection, r: Replica, why: Reason) -> None:
         await tell(

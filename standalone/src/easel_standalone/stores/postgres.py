@@ -26,6 +26,8 @@ from easel_standalone.keys import Keys
 
 ADMIN = "easel_admin"
 DATABASE = "easel"
+NOBODY = 65534
+"""Who the shim's --as-nobody is inside."""
 SHIM = Path(str(files("easel_standalone").joinpath("shim.py")))
 
 SETTINGS = {
@@ -77,12 +79,21 @@ def bin_dir() -> Path:
 
 
 def choose_user() -> RunAs:
-    """How to run here; raises Refused where root has no way to be someone else."""
-    if os.geteuid() != 0:
+    """How to run here; raises Refused where there is no way.
+
+    The server refuses root, and initdb a uid without a name (a container started with a bare --user).
+    """
+    uid = os.geteuid()
+    if uid != 0 and _is_named(uid):
         return RunAs("self")
     probe = [sys.executable, "-I", "-S", str(SHIM), "--as-nobody", "--", str(bin_dir() / "postgres"), "--version"]
-    if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
+    if _is_named(NOBODY) and subprocess.run(probe, capture_output=True, check=False).returncode == 0:
         return RunAs("namespace")
+    if uid != 0:
+        raise Refused(
+            "USER_HAS_NO_NAME", f"PostgreSQL cannot make its data directory as uid {uid}, which has no name here",
+            "add the uid to /etc/passwd, or run as a user that is there",
+        )  # fmt: skip
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             found = pwd.getpwnam(name)
@@ -92,6 +103,14 @@ def choose_user() -> RunAs:
         "PostgreSQL does not run as root; user namespaces are not allowed here and there is no user to run it as",
         "run `easel up` as an ordinary user, or make a user named postgres",
     )
+
+
+def _is_named(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
 
 
 class Postgres:

@@ -133,19 +133,19 @@ class Checker:
     def _later(self, key: Key, value: Any, path: str) -> None:
         if any(same(value, neutral) for neutral in key.neutral):
             return
-        what = f"`{path}` is not supported yet: {key.later}, not built yet"
-        allowed = ", ".join(f"`{n!r}`" if isinstance(n, str) else f"`{_json(n)}`" for n in key.neutral)
-        self.add(path, "NOT_SUPPORTED_YET", what, f"leave it out{f' (or {allowed})' if allowed else ''}")
+        neutral = ", ".join(f"`{_json(n)}`" for n in key.neutral)
+        self.add(path, "NOT_SUPPORTED_YET", f"`{path}` is not supported yet ({key.later})",
+                 f"leave it out{f' (or {neutral})' if neutral else ''}")  # fmt: skip
 
     def _unknown(self, node: Node, name: str, path: str) -> None:
         here = join(path, name)
         for prefix, feature in LATER_PREFIXES.items():
             if here.startswith(prefix):
-                self.add(here, "NOT_SUPPORTED_YET", f"`{shown(here)}` is not supported yet: {feature}", "leave it out")
+                self.add(here, "NOT_SUPPORTED_YET", f"`{shown(here)}` is not supported yet ({feature})", "leave it out")
                 return
         near = nearest(node, name, path)
-        allowed = sorted(n for n, child in node.children.items() if not child.key.later)
-        hint = f"did you mean `{near}`?" if near else f"known here: {', '.join(allowed)}" if allowed else ""
+        known = sorted(n for n, child in node.children.items() if not child.key.later)
+        hint = f"did you mean `{near}`?" if near else f"known here: {', '.join(known)}" if known else ""
         self.add(here, "UNKNOWN_KEY", f"`{shown(here)}` is not a key of service.json", hint)
 
 

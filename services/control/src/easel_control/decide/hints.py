@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 HINTS = {
-    "NoCapacity": "lower metadata.cpu or metadata.memory, or stop another service.",
-    "NoNode": "see with `easel status` whether the agent runs.",
-    "CrashLoop": "read its last lines: `easel logs NAME --previous`.",
-    "Exited": "read its last lines: `easel logs NAME`.",
-    "OutOfMemory": "raise metadata.memory, or make the program use less.",
-    "ProbeFailed": "see that the probe's path and port answer, and how long the program needs to start.",
-    "WrongPort": "listen on the port in the environment variable PORT.",
-    "RequirementsFailed": "try the requirements with pip on the same Python version.",
-    "MountFailed": "see that storage[].local.path exists on the machine where the replica runs.",
-    "CommandFailed": "see that the program of `command` exists; shell features need `script`.",
-    "CodeUnavailable": "upload the code again.",
+    "NoCapacity": "lower metadata.cpu or metadata.memory, or stop another service",
+    "NoNode": "see with `easel status` whether the agent runs",
+    "CrashLoop": "read its last lines: `easel logs NAME --previous`",
+    "Exited": "read its last lines: `easel logs NAME`",
+    "OutOfMemory": "raise metadata.memory, or make the program use less",
+    "ProbeFailed": "see that the probe's path and port answer, and how long the program needs to start",
+    "WrongPort": "listen on the port in the environment variable PORT",
+    "RequirementsFailed": "try the requirements with pip on the same Python version",
+    "MountFailed": "see that storage[].local.path exists on the machine where the replica runs",
+    "CommandFailed": "see that the program of `command` exists; shell features need `script`",
+    "CodeUnavailable": "upload the code again",
 }
 
 

@@ -30,6 +30,7 @@ CREATE TABLE past_names (
     name text NOT NULL,
     generation bigint NOT NULL,
     row_version bigint NOT NULL,
+    state bytea NOT NULL,
     deleted_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (workspace, name)
 );

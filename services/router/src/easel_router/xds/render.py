@@ -289,13 +289,15 @@ def _breakers() -> pb.CircuitBreakers:
 
 @cache
 def _ejection() -> pb.OutlierDetection:
-    """A replica whose host or port does not answer leaves within a second and comes back by itself.
+    """A replica whose host or port does not answer leaves within a second of traffic and comes back by itself.
 
-    A model that answers 500 is not ejected: that is its answer. Gateway errors (502 to 504) are.
+    A model that answers 500 is not ejected: that is its answer. Gateway errors (502 to 504) are. Envoy counts an
+    expired time limit like a failed connection, so a few in a row are needed, and never more than half are ejected:
+    slow models must not turn into absent ones. (Retries find the living among the dead without it.)
     """
     return pb.OutlierDetection(
         split_external_local_origin_errors=True,
-        consecutive_local_origin_failure=UInt32Value(value=2),
+        consecutive_local_origin_failure=UInt32Value(value=5),
         enforcing_consecutive_local_origin_failure=UInt32Value(value=100),
         enforcing_local_origin_success_rate=UInt32Value(value=0),
         consecutive_gateway_failure=UInt32Value(value=5),
@@ -304,7 +306,7 @@ def _ejection() -> pb.OutlierDetection:
         enforcing_success_rate=UInt32Value(value=0),
         interval=seconds(1),
         base_ejection_time=seconds(2),
-        max_ejection_percent=UInt32Value(value=100),
+        max_ejection_percent=UInt32Value(value=50),
     )
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from msgspec import Struct
 
 from easel_contracts.facts import Endpoint, RouteState, ScaleState, ServiceState
 from easel_contracts.spec import Resources, RevisionSpec
 from easel_contracts.states import REPLICA, is_final
+
+NAMED_HOLDERS = 3
+"""Services named in a sentence about a full node."""
 
 
 class Reason(Struct, frozen=True):
@@ -87,6 +91,16 @@ class Replica(Struct, frozen=True, kw_only=True):
         return not is_final(REPLICA, self.state)
 
 
+class Holder(Struct, frozen=True, kw_only=True):
+    """What one service's live replicas reserve on a node."""
+
+    service: str
+    replicas: int
+    cpu: float
+    memory_mib: int
+    gpu: int = 0
+
+
 class Node(Struct, frozen=True, kw_only=True):
     """A node with what its live replicas reserve."""
 
@@ -104,8 +118,17 @@ class Node(Struct, frozen=True, kw_only=True):
     gpu_reserved: int = 0
     of_service: int = 0
     """Live replicas of the service that is being placed."""
+    holders: tuple[Holder, ...] = ()
+    """Who reserves, by service; for the sentences only."""
     silent_s: float = 0.0
     """Since its agent was last heard."""
+
+    def held_by(self, resource: Literal["cpu", "memory_mib", "gpu"]) -> str:
+        """The services that reserve most of it, e.g. ` (ocr 4, filetype 2)`; empty where that is not known."""
+        held = sorted(((getattr(h, resource), h.service) for h in self.holders), key=lambda x: (-x[0], x[1]))
+        named = [f"{service} {amount:g}" for amount, service in held if amount > 0]
+        more = [f"{len(named) - NAMED_HOLDERS} more"] if len(named) > NAMED_HOLDERS else []
+        return f" ({', '.join(named[:NAMED_HOLDERS] + more)})" if named else ""
 
 
 class Need(Struct, frozen=True):

@@ -18,4 +18,5 @@ def refuse(node: Node, need: Need) -> str | None:
     short = asked - (node.cpu - node.cpu_reserved)
     if short <= ROUNDING:
         return None
-    return f"short by {short:g} cores: {asked:g} asked for, {node.cpu_reserved:g} of {node.cpu:g} are reserved"
+    reserved = f"{node.cpu_reserved:g} of {node.cpu:g} are reserved{node.held_by('cpu')}"
+    return f"short by {short:g} cores: {asked:g} asked for, {reserved}"

@@ -17,4 +17,4 @@ def refuse(node: Node, need: Need) -> str | None:
     short = asked - (node.gpu - node.gpu_reserved)
     if short <= 0:
         return None
-    return f"short by {short} GPUs: {asked} asked for, {node.gpu_reserved} of {node.gpu} are taken"
+    return f"short by {short} GPUs: {asked} asked for, {node.gpu_reserved} of {node.gpu} are taken{node.held_by('gpu')}"

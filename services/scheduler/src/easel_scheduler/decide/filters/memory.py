@@ -17,5 +17,5 @@ def refuse(node: Node, need: Need) -> str | None:
         return None
     return (
         f"short by {short} MiB of memory: {asked} MiB asked for, "
-        f"{node.memory_reserved_mib} of {node.memory_mib} MiB are reserved"
+        f"{node.memory_reserved_mib} of {node.memory_mib} MiB are reserved{node.held_by('memory_mib')}"
     )

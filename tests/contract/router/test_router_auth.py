@@ -1,0 +1,139 @@
+"""Who may call: every form of the token, right and wrong, on a real Envoy. Whatever is not proven is refused."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+
+import aiohttp
+import pytest
+import yarl
+
+from easel_router.testing import PROBE_SECRET, Envoy, Rig, a_plan
+from easel_router.xds.render import HASH_HEADER
+from tests.flow.router.backends import Backend
+
+TOKEN = "YzA5ZjhkN2U2YjVhNDkzODI3MTYwNWY0ZTNkMmMxYjBhOTg3NjU0Mw=="
+LONG = "k" * 100
+"""Longer than SHA-1's block: HMAC hashes such keys first."""
+
+
+def signed(token: str, path: str, method: str = "POST", body: bytes = b"hello", **change: str) -> dict[str, str]:
+    """Headers as EAS's clients make them; `change` spoils one after signing."""
+    headers = {
+        "Content-MD5": hashlib.md5(body).hexdigest(),
+        "Content-Type": "application/octet-stream",
+        "Date": "Mon, 02 Jan 2026 15:04:05 GMT",
+    }
+    text = "\n".join([method, headers["Content-MD5"], headers["Content-Type"], headers["Date"], path])
+    digest = hmac.new(token.encode(), text.encode(), hashlib.sha1).digest()
+    headers["Authorization"] = "EAS " + base64.b64encode(digest).decode()
+    return headers | {k.replace("_", "-"): v for k, v in change.items()}
+
+
+async def ask(
+    client: aiohttp.ClientSession, envoy: Envoy, path: str, headers: dict[str, str], method: str = "POST"
+) -> tuple[int, str]:
+    async with client.request(method, envoy.url + path, headers=headers, data=b"hello") as answer:
+        return answer.status, await answer.text()
+
+
+@pytest.mark.parametrize("token", [TOKEN, LONG])
+async def test_every_right_form(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: aiohttp.ClientSession, token: str
+) -> None:
+    """As it is, Bearer in both spellings, and signed (with and without a query, a rest of the path)."""
+    await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, token=token)))
+    path = "/api/predict/ocr"
+    forms = [
+        (path, {"Authorization": token}),
+        (path, {"Authorization": f"Bearer {token}"}),
+        (path, {"Authorization": f"bearer {token}"}),
+        (path, signed(token, path)),
+        (path + "/v1/x", signed(token, path + "/v1/x")),
+        (path + "/v1/x?a=b&c=%20", signed(token, path + "/v1/x")),
+        (path + "?a=b", signed(token, path)),
+        (path + "?a=b", {"Authorization": token}),
+    ]
+    answers = [(await ask(client, envoy, where, headers))[0] for where, headers in forms]
+
+    assert answers == [200] * len(forms)
+
+
+async def test_every_wrong_form(xds: Rig, envoy: Envoy, servers: list[Backend], client: aiohttp.ClientSession) -> None:
+    """Each is 401, says which form failed, and reaches no replica."""
+    await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, token=TOKEN)))
+    await xds.acknowledged(xds.put(a_plan("other", servers[0].port, token="another-token")))
+    path = "/api/predict/ocr"
+    wrong: list[tuple[dict[str, str], str]] = [
+        ({}, "no Authorization"),
+        ({"Authorization": ""}, "token"),
+        ({"Authorization": TOKEN[:-1]}, "the token is not"),
+        ({"Authorization": TOKEN + "x"}, "the token is not"),
+        ({"Authorization": "x" + TOKEN[1:]}, "the token is not"),
+        ({"Authorization": "another-token"}, "the token is not"),
+        ({"Authorization": f"Bearer {TOKEN[:-1]}x"}, "Bearer token"),
+        ({"Authorization": "Bearer "}, "token"),
+        ({"Authorization": "Bearer"}, "the token is not"),
+        ({"Authorization": f"Basic {TOKEN}"}, "the token is not"),
+        ({"Authorization": "EAS "}, "token"),
+        ({"Authorization": "EAS " + base64.b64encode(b"0" * 20).decode()}, "EAS signature"),
+        ({"Authorization": f"EAS {TOKEN}"}, "EAS signature"),
+        (signed("another-token", path), "EAS signature"),
+        (signed(TOKEN, "/api/predict/other"), "EAS signature"),
+        (signed(TOKEN, path, method="GET"), "EAS signature"),
+        (signed(TOKEN, path, Date="Tue, 03 Jan 2026 15:04:05 GMT"), "EAS signature"),
+        (signed(TOKEN, path, Content_MD5="0" * 32), "EAS signature"),
+        (signed(TOKEN, path, Content_Type="text/plain"), "EAS signature"),
+    ]
+    for headers, why in wrong:
+        status, body = await ask(client, envoy, path, headers)
+        assert (status, why in body, '"code":"Unauthorized"' in body) == (401, True, True), (headers, status, body)
+
+    assert sum(servers[0].executions.values()) == 0
+
+
+async def test_one_services_token_opens_no_other(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: aiohttp.ClientSession
+) -> None:
+    """Also not by names that begin alike, odd paths, or the header that names a service."""
+    await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, token="one")))
+    await xds.acknowledged(xds.put(a_plan("ocr2", servers[0].port, token="two")))
+    odd = [
+        ("/api/predict/ocr2", {}, 401),
+        ("/api/predict/ocr2/x", {}, 401),
+        ("/api/predict/ocr2?x=/api/predict/ocr", {}, 401),
+        ("/x/y", {"x-easel-service": "ocr2"}, 401),
+        ("/api/predict/ocr/../ocr2", {}, 200),  # stays with ocr: the path is not rewritten for the model
+        ("/x/y/ocr", {}, 404),
+        ("//api/predict/ocr2", {}, 404),
+        ("/api/predict", {}, 404),
+        ("/api/predict/", {}, 404),
+        ("/.easel/probe/ocr", {}, 404),
+        ("/.easel/probe/ocr", {"x-easel-probe": "guess"}, 404),
+    ]
+    for path, more, expected in odd:
+        url = yarl.URL(envoy.url + path, encoded=True)
+        async with client.get(url, headers={"Authorization": "one", **more}) as answer:
+            assert answer.status == expected, (path, answer.status, await answer.text())
+
+
+async def test_a_service_named_in_a_header(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: aiohttp.ClientSession
+) -> None:
+    """gRPC's paths are fixed, so the service may be named in metadata; the model sees the original path."""
+    await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port)))
+    headers = {"Authorization": "tok", "x-easel-service": "ocr"}
+    status, body = await ask(client, envoy, "/pkg.Model/Predict?x=1", headers)
+
+    assert (status, '"/pkg.Model/Predict?x=1"' in body) == (200, True), body
+
+
+async def test_the_probe_is_for_the_router_alone(xds: Rig, envoy: Envoy, client: aiohttp.ClientSession) -> None:
+    """With the secret it answers the hash, without it is an unknown path."""
+    await xds.acknowledged(xds.put(a_plan("ocr")))
+    async with client.get(envoy.url + "/.easel/probe/ocr", headers={"x-easel-probe": PROBE_SECRET}) as answer:
+        assert (answer.status, answer.headers[HASH_HEADER]) == (204, xds.hashes["ocr"])
+    async with client.get(envoy.url + "/.easel/probe/ocr") as answer:
+        assert (answer.status, HASH_HEADER in answer.headers) == (404, False)

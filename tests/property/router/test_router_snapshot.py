@@ -1,0 +1,134 @@
+"""The snapshot builder: whatever the table, the snapshot is consistent, and work is per service."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from easel_contracts.facts import Endpoint, ReplicaState, ServiceState
+from easel_contracts.spec import Resources, RevisionSpec, Traffic
+from easel_router.decide.snapshot import Table, Token, build, plan
+from easel_router.xds.render import CLUSTER, ENDPOINTS, ROUTE, render
+
+NAMES = ("ocr", "ocr2", "filetype", "chat")
+STATES = ("pending", "placed", "starting", "ready", "unready", "draining")
+
+traffics = st.builds(
+    Traffic,
+    keepalive_ms=st.integers(1, 10_000_000),
+    retry=st.sampled_from(("safe", "pre_send", "off")),
+    retry_body_mib=st.integers(0, 64),
+)
+endpoints = st.builds(
+    Endpoint,
+    network=st.sampled_from(("host", "overlay")),
+    ip=st.sampled_from(("10.0.0.1", "10.0.0.2", "")),
+    port=st.integers(0, 8),
+)
+
+
+@st.composite
+def services(draw: st.DrawFn, name: str) -> ServiceState:
+    spec = RevisionSpec(number=1, port=1, resources=Resources(cpu=1, memory_mib=1), traffic=draw(traffics))
+    wanted = draw(st.sampled_from(("running", "stopped", "deleted")))
+    return ServiceState(
+        uid=name, name=name, generation=draw(st.integers(1, 9)), wanted=wanted, instance=1, revision=spec
+    )
+
+
+@st.composite
+def replicas(draw: st.DrawFn, name: str) -> tuple[ReplicaState, ...]:
+    return tuple(
+        ReplicaState(
+            id=f"{name}-1-{n}", service=name, revision=1, generation=1, state=draw(st.sampled_from(STATES)),
+            endpoints=tuple(draw(st.lists(endpoints, max_size=2))), row_version=draw(st.integers(1, 5)),
+        )
+        for n in range(draw(st.integers(0, 4)))
+    )  # fmt: skip
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Table:
+    names = draw(st.lists(st.sampled_from(NAMES), unique=True))
+    return Table(
+        services={name: draw(services(name)) for name in names},
+        replicas={name: draw(replicas(name)) for name in names},
+        tokens={name: Token(value=f"t{name}", version=1) for name in names if draw(st.booleans())},
+        networks=draw(st.sampled_from(((), ("host",), ("overlay", "host")))),
+    )
+
+
+@given(tables())
+def test_always_consistent(table: Table) -> None:
+    """Nothing that Envoy would refuse, no service without a token, no replica twice."""
+    snapshot = build(table)
+
+    assert snapshot.consistent() == ()
+    for name, made in snapshot.plans.items():
+        assert name in table.tokens
+        assert table.services[name].wanted != "deleted"
+        ready = {r.id for r in table.replicas[name] if r.state == "ready"}
+        assert set(made.serving) <= ready
+
+
+@given(tables())
+def test_every_ready_replica_is_served_or_accounted_for(table: Table) -> None:
+    """It takes traffic, or is named unreachable, or its address was taken over by a newer one."""
+    for name, made in build(table).plans.items():
+        known = {u.replica for u in made.upstreams} | set(made.unreachable)
+        taken = {(u.ip, u.port) for u in made.upstreams}
+        for replica in table.replicas[name]:
+            if replica.state == "ready" and replica.id not in known:
+                assert any((e.ip, e.port) in taken for e in replica.endpoints)
+
+
+@given(tables())
+def test_same_input_same_bytes(table: Table) -> None:
+    """Resources are a function of the plan, whatever the order of replicas."""
+    shuffled = Table(
+        services=table.services,
+        replicas={name: tuple(reversed(of)) for name, of in table.replicas.items()},
+        tokens=table.tokens,
+        networks=table.networks,
+    )
+    for name, made in build(table).plans.items():
+        again = plan(shuffled, name)
+        assert again is not None
+        assert render(made, "s") == render(again, "s")
+
+
+@given(tables(), st.sampled_from(NAMES), st.data())
+def test_a_change_touches_only_its_own_service(table: Table, name: str, data: st.DataObject) -> None:
+    """Work is proportional to the change."""
+    changed = Table(
+        services={**table.services, name: data.draw(services(name))},
+        replicas={**table.replicas, name: data.draw(replicas(name))},
+        tokens=table.tokens,
+        networks=table.networks,
+    )
+    before, after = build(table).plans, build(changed).plans
+    for other in set(before) | set(after):
+        if other != name:
+            assert before.get(other) == after.get(other)
+
+
+@given(tables())
+def test_resources_agree_with_each_other(table: Table) -> None:
+    """Clusters and endpoints only where there are replicas, and each cluster has its endpoints."""
+    for made in build(table).plans.values():
+        resources = render(made, "s").by_type
+        assert set(resources[ROUTE]) == {made.service}
+        assert set(resources[CLUSTER]) == set(resources[ENDPOINTS])
+        assert bool(resources[CLUSTER]) == bool(made.upstreams)
+
+
+@given(tables())
+def test_the_hash_tells_plans_apart(table: Table) -> None:
+    """Another token or another set of replicas is another hash."""
+    for made in build(table).plans.values():
+        token = msgspec.structs.replace(made, token=Token(value="other", version=2))
+        assert render(token, "s").hash != render(made, "s").hash
+        if made.upstreams:
+            fewer = msgspec.structs.replace(made, upstreams=made.upstreams[1:])
+            assert render(fewer, "s").hash != render(made, "s").hash

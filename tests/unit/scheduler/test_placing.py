@@ -1,0 +1,117 @@
+"""How many replicas, and where they go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from easel_contracts.facts import ServiceState
+from easel_contracts.spec import Autoscaling, Mount, Resources
+from easel_scheduler.decide.filters import refusal
+from easel_scheduler.decide.placing import choose
+from easel_scheduler.decide.wanted import wanted
+from easel_scheduler.decide.world import Need, Node
+from tests.unit.scheduler.build import node, revision, scale, service
+
+# How many.
+
+AUTO = Autoscaling(min=2, max=5, targets=(("qps", 10.0),))
+
+
+@pytest.mark.parametrize(
+    ("state", "decision", "count", "code"),
+    [
+        (service(3), None, 3, "SpecInstance"),
+        (service(3), scale(7), 7, "ScaleDecided"),
+        (service(3, wanted="stopped"), scale(7), 0, "ServiceStopped"),
+        (service(3, wanted="deleted"), scale(7), 0, "ServiceDeleted"),
+        (service(9, autoscaling=AUTO), None, 5, "SpecInstance"),
+        (service(1, autoscaling=AUTO), None, 2, "SpecInstance"),
+        (service(4, generation=6, instance_generation=6), scale(7, 5), 4, "SpecInstance"),
+        (service(4, generation=6, autoscaling_generation=6), scale(7, 5), 4, "SpecInstance"),
+        (service(4, generation=6, instance_generation=2), scale(7, 5), 7, "ScaleDecided"),
+        (service(4, generation=1), scale(7, 2), 7, "ScaleDecided"),
+    ],
+)
+def test_whose_word_counts(state: ServiceState, decision: Any, count: int, code: str) -> None:
+    """Stopped overrides; a decision counts unless `instance` or the autoscaler section changed after it."""
+    found = wanted(state, decision)
+
+    assert (found.count, found.code) == (count, code)
+
+
+# Where.
+
+
+def words(where: Node, need: Need) -> str:
+    """Why the node does not take it."""
+    found = refusal(where, need)
+    assert found is not None
+    return found.message
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "words"),
+    [
+        (node(state="not_ready", silent_s=12), "state", "last heard 12 s ago"),
+        (node(cpu=2.0, cpu_reserved=1.5), "cpu", "short by 0.5 cores: 1 asked for, 1.5 of 2 are reserved"),
+        (node(cpu=0.5), "cpu", "the node has 0.5 in all"),
+        (node(memory_mib=150, memory_reserved_mib=100), "memory", "short by 50 MiB"),
+        (node(memory_mib=50), "memory", "has 50 MiB in all"),
+    ],
+)
+def test_each_refusal_has_a_name_and_numbers(where: Node, name: str, words: str) -> None:
+    """The first filter that refuses is told."""
+    found = refusal(where, Need.of(revision()))
+
+    assert found is not None
+    assert found.filter == name
+    assert words in found.message
+
+
+def test_gpus_are_whole() -> None:
+    """A node without GPUs, and one whose GPUs are taken."""
+    need = Need(Resources(cpu=1, memory_mib=1, gpu=2), ())
+
+    assert "has none" in words(node(), need)
+    assert "short by 1 GPUs" in words(node(gpu=2, gpu_reserved=1), need)
+    assert refusal(node(gpu=2), need) is None
+
+
+def test_mounts_need_a_node_that_can_mount() -> None:
+    """Except a path that keeps its own name."""
+    cannot = node(can_mount=False, can_mount_why_not="not root")
+    moved = Need.of(revision(mounts=(Mount(mount_path="/models", host_path="/data"),)))
+    kept = Need.of(revision(mounts=(Mount(mount_path="/data", host_path="/data"),)))
+
+    assert "cannot mount /models: not root" in words(cannot, moved)
+    assert refusal(cannot, kept) is None
+    assert refusal(node(), moved) is None
+
+
+def test_sums_of_fractions_are_no_shortage() -> None:
+    """0.1 + 0.2 + 0.7 cores fit on one core."""
+    assert refusal(node(cpu=1.0, cpu_reserved=0.1 + 0.2), Need.of(revision(cpu=0.7))) is None
+
+
+def test_spread_comes_before_load_and_ties_go_to_the_first_name() -> None:
+    """A node without the service wins over an emptier one; equal nodes: by id."""
+    need = Need.of(revision())
+    empty, loaded = node("a", of_service=1), node("b", cpu_reserved=6.0)
+
+    assert choose(need, (empty, loaded))[0].node == "b"
+    assert choose(need, (node("b"), node("a")))[0].node == "a"
+    assert choose(need, (node("a", cpu_reserved=1.0), node("b")))[0].node == "b"
+
+
+def test_no_room_names_every_node_and_what_would_help() -> None:
+    """Nothing fits: all reasons, one sentence."""
+    choice, nodes = choose(Need.of(revision(cpu=4)), (node("a", cpu_reserved=6.0), node("b", state="lost")))
+
+    assert choice.node is None
+    assert choice.why.code == "NoCapacity"
+    assert "a: short by 2 cores" in choice.why.message
+    assert "b: the node is lost" in choice.why.message
+    assert "add a node" in choice.why.message
+    assert nodes[0].cpu_reserved == 6.0

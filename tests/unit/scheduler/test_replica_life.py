@@ -1,0 +1,164 @@
+"""What one replica needs, what reports and silence mean."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from easel_contracts.runtime import FailureCause, ReplicaReport
+from easel_contracts.spec import Lifecycle
+from easel_contracts.states import IllegalTransition
+from easel_scheduler.decide.beat import verdict
+from easel_scheduler.decide.fold import CAUSES, fold
+from easel_scheduler.decide.life import Around, End, Halt, Rest, Start, next_step
+from tests.unit.scheduler.build import T0, at, replica, revision, route
+
+# What one replica needs.
+
+
+def around(**more: Any) -> Around:
+    given = {"now": at(1), "node_state": "ready", "run": "run-1", "known": True, "drained": False, "route": None,
+             "sent_s": None, **more}  # fmt: skip
+    return Around(**given)
+
+
+def test_a_placed_replica_is_started_until_its_agent_reports() -> None:
+    """Once, then again after a while."""
+    placed = replica("a", "placed", placed_at=T0)
+
+    assert isinstance(next_step(placed, around(known=False)), Start)
+    assert next_step(placed, around(known=False, sent_s=1.0)) == Rest(4.0, next_step(placed, around(sent_s=1.0)).why)  # type: ignore[union-attr]
+    assert isinstance(next_step(placed, around(known=False, sent_s=5.0)), Start)
+    assert isinstance(next_step(placed, around(run=None)), Rest)
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"node_state": "lost", "run": None}, "NodeLost"),
+        ({"run": "run-2"}, "AgentRestarted"),
+        ({"known": False}, "UnknownToAgent"),
+    ],
+)
+def test_a_replica_is_lost_only_by_evidence(given: dict[str, Any], code: str) -> None:
+    """A lost node, a new life of the agent, an agent that has told all and did not name it."""
+    found = next_step(replica(), around(**given))
+
+    assert isinstance(found, End)
+    assert (found.state, found.why.code) == ("lost", code)
+
+
+@pytest.mark.parametrize("given", [{"run": None}, {"run": None, "node_state": "not_ready"}, {}])
+def test_silence_keeps_a_replica(given: dict[str, Any]) -> None:
+    """An agent that is not connected says nothing about its replicas."""
+    assert isinstance(next_step(replica(), around(**given)), Rest)
+
+
+def draining(sigterm: bool = False, **more: Any) -> Any:
+    life = Lifecycle(termination_grace_s=30, enable_sigterm=sigterm)
+    return replica("a", "draining", revision(lifecycle=life), draining_at=T0, **more)
+
+
+def test_a_drain_ends_when_nothing_is_in_flight_or_grace_is_over() -> None:
+    """Told drained: at once. Else at the end of the grace period."""
+    assert next_step(draining(), around(now=at(10))) == Rest(20.0, next_step(draining(), around(now=at(10))).why)  # type: ignore[union-attr]
+    done = next_step(draining(), around(drained=True))
+    assert isinstance(done, Halt)
+    assert (done.idle, done.sigterm) == (True, False)
+    over = next_step(draining(), around(now=at(31)))
+    assert isinstance(over, Halt)
+    assert (over.idle, over.grace_s, over.why.code) == (False, 0.0, "GraceOver")
+    never = next_step(draining(ready_at=None), around())
+    assert isinstance(never, Halt)
+    assert never.idle
+
+
+def test_sigterm_goes_out_when_traffic_is_off() -> None:
+    """Not before: a request could still arrive."""
+    assert isinstance(next_step(draining(True), around(route=route("a"))), Rest)
+    off = next_step(draining(True), around(now=at(2), route=route(draining=("a",))))
+    assert isinstance(off, Halt)
+    assert (off.sigterm, off.idle, off.grace_s) == (True, False, 28.0)
+
+
+# Reports.
+
+
+def report(phase: Any, sequence: int = 1, **more: Any) -> ReplicaReport:
+    given = {"agent_run_id": "run-1", "ip": "127.0.0.1", "port": 20001, "network": "local", **more}
+    return ReplicaReport(replica="a", service="ocr", revision=1, sequence=sequence, phase=phase, **given)
+
+
+@pytest.mark.parametrize(
+    ("before", "given", "after"),
+    [
+        ("placed", report("fetching"), ("fetching", "")),
+        ("placed", report("running", ready=True), ("ready", "")),
+        ("fetching", report("starting"), ("starting", "")),
+        ("starting", report("running", ready=False), ("starting", "")),
+        ("ready", report("running", ready=False, cause="probe"), ("unready", "ProbeFailed")),
+        ("ready", report("running", ready=False), ("unready", "ReadinessFailed")),
+        ("ready", report("backoff", cause="crash_loop"), ("starting", "CrashLoop")),
+        ("ready", report("fetching"), ("starting", "")),
+        ("ready", report("stopping"), ("unready", "Stopping")),
+        ("starting", report("failed", cause="requirements"), ("failed", "RequirementsFailed")),
+        ("ready", report("stopped"), ("lost", "StoppedByAgent")),
+        ("draining", report("stopped"), ("stopped", "")),
+        ("draining", report("failed", cause="oom"), ("failed", "OutOfMemory")),
+    ],
+)
+def test_a_report_moves_a_replica(before: str, given: ReplicaReport, after: tuple[str, str]) -> None:
+    """The agent's phase → the replica's state and cause."""
+    found = fold(replica("a", before), given, at(1))
+
+    assert found is not None
+    assert (found.state, found.cause) == after
+    assert (found.ended_at is not None) == (not found.live)
+
+
+def test_old_and_foreign_reports_change_nothing() -> None:
+    """By sequence, by the agent's life, and after the end."""
+    ready = replica("a", "ready", sequence=5)
+
+    assert fold(ready, report("failed", 5), at(1)) is None
+    assert fold(ready, report("failed", 9, agent_run_id="run-0"), at(1)) is None
+    assert fold(replica("a", "stopped"), report("running", 9, ready=True), at(1)) is None
+    assert fold(replica("a", "draining"), report("running", 9, ready=True, port=0), at(1)) is None
+
+
+def test_a_draining_replica_stays_draining() -> None:
+    """Whatever its program does."""
+    for phase in ("starting", "running", "backoff", "stopping"):
+        found = fold(replica("a", "draining"), report(phase, pid=7), at(1))
+        assert found is None or found.state == "draining"
+
+
+def test_every_cause_of_the_agent_has_a_word_for_users() -> None:
+    """Nothing falls through."""
+    assert set(CAUSES) == set(get_args(FailureCause))
+
+
+# Nodes.
+
+
+def test_silence_of_a_node() -> None:
+    """Within the lease nothing changes; then not ready; then lost; back at once."""
+
+    def state(before: str, silent_s: float, connected: bool = False) -> str:
+        return verdict(before, silent_s, connected=connected, lease_s=10, lost_s=30).state
+
+    assert state("ready", 9.9) == "ready"
+    assert state("ready", 10) == "not_ready"
+    assert state("not_ready", 29) == "not_ready"
+    assert state("not_ready", 30) == "lost"
+    assert state("ready", 31) == "lost"
+    assert state("lost", 15) == "lost"
+    assert state("lost", 0.1, connected=True) == "ready"
+    assert state("not_ready", 5) == "not_ready"
+
+
+def test_an_illegal_step_is_refused() -> None:
+    """By the table, not by luck."""
+    with pytest.raises(IllegalTransition):
+        verdict("unheard of", 0.0, connected=True, lease_s=10, lost_s=30)
