@@ -100,12 +100,13 @@ def _report(cold_s: float, warm_s: list[float], down_s: list[float], rows: dict[
     pss = sum(mib for _, mib in rows.values())
     warm = statistics.median(warm_s)
     print(f"\nfirst start {cold_s:.1f} s, stop {statistics.median(down_s):.1f} s")
+    load = psutil.getloadavg()[0]
+    print(f"machine: {psutil.cpu_count()} cores, load average {load:.1f} (what others do counts against the start)")
     gates = (("warm start, s", warm, UP_GATE_S), ("idle CPU, % of a core", cpu, CPU_GATE_PERCENT),
              ("memory, MiB PSS", pss, PSS_GATE_MIB))  # fmt: skip
     for what, found, gate in gates:
-        print(
-            f"{what:<24} {found:>7.2f}  gate {gate:>6.1f}  ratio {found / gate:.2f}  {'ok' if found <= gate else 'MISSED'}"
-        )
+        verdict = "ok" if found <= gate else "MISSED"
+        print(f"{what:<24} {found:>7.2f}  gate {gate:>6.1f}  ratio {found / gate:.2f}  {verdict}")
     return 0 if all(found <= gate for _, found, gate in gates) else 1
 
 

@@ -53,7 +53,7 @@ async def measure(easel: Platform, services: list[str], changes: int) -> tuple[l
         known = len(easel.told)
         await easel.replica(name, port, "stopped" if name in second else "ready")
         second ^= {name}
-        while not (found := [f for f in easel.told[known:] if f.entity == "route" and f.key == name]):
+        while not (found := [f for f in easel.told[known:] if f.entity == "route" and f.key == name]):  # noqa: ASYNC110
             await asyncio.sleep(0.0005)
         seen.append((time.perf_counter() - started) * 1000)
         decided.append(facts.state_of(found[-1], RouteState).apply_ms)

@@ -171,12 +171,11 @@ async def test_no_capacity_says_what_is_short(easel: Client) -> None:
 
     async def explained() -> bool:
         replicas = await easel.replicas.list("huge")
-        return bool(replicas) and replicas[0].status == "pending" and "memory" in replicas[0].message
+        service = await easel.services.get("huge")
+        told = bool(replicas) and replicas[0].status == "pending" and "memory" in replicas[0].message
+        return told and (service.status, service.reason) == ("Waiting", "NoCapacity")
 
     await eventually(explained)
-    service = await easel.services.get("huge")
-    assert service.status == "Waiting"
-    assert service.reason == "NoCapacity"
     await remove(easel, "huge")
 
 

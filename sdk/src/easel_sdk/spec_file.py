@@ -84,11 +84,10 @@ def local_paths(spec: SpecFile) -> list[LocalPath]:
     """Every storage[].local.path of the text, in its order."""
     found = []
     for keys, start, end, value in _texts(spec.text):
-        if len(keys) < 3 or keys[0] != "storage" or not isinstance(keys[1], int) or keys[2:] not in _SPELLINGS:
+        at_storage = len(keys) > 2 and keys[0] == "storage" and isinstance(keys[1], int)
+        if not at_storage or keys[2:] not in _SPELLINGS or not value:
             continue
-        if not value:
-            continue
-        path = Path(os.path.normpath(spec.directory / Path(value).expanduser()))
+        path = Path(os.path.normpath(spec.directory / os.path.expanduser(value)))
         found.append(LocalPath(f"storage[{keys[1]}].local.path", value, path, start, end, len(keys) == 3))
     return found
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from easel_contracts.errors import EaselError
 from easel_standalone import life
 from easel_standalone.home import Home
+from easel_standalone.logs import LogFile
 from easel_standalone.options import Options
+from easel_standalone.supervisor import Say
 
 
 def main() -> int:
@@ -23,7 +25,7 @@ def main() -> int:
         start_timeout_s=arguments.timeout,
     )  # fmt: skip
     try:
-        life.run(home, options, _say)
+        life.run(home, options, _into(home) if arguments.log_to_file else _say)
     except EaselError as error:
         if error.code != "ALREADY_UP":
             life.fail(home, error)
@@ -36,6 +38,12 @@ def _say(line: str) -> None:
     print(f"{datetime.now(UTC):%H:%M:%S} {line}", flush=True)
 
 
+def _into(home: Home) -> Say:
+    """Says it in the supervisor's log, which is rotated as all others are."""
+    log = LogFile(home.log("supervisor"))
+    return lambda line: log.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}\n".encode())
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m easel_standalone", description=__doc__)
     parser.add_argument("--home", type=Path, default=Path("~/.easel"), help="data directory (default: ~/.easel)")
@@ -46,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tls-cert", help="PEM certificate chain of both listeners")
     parser.add_argument("--tls-key", help="PEM private key")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds to become ready (default: 60)")
+    parser.add_argument("--log-to-file", action="store_true", help="say what happens in logs/supervisor.log")
     return parser
 
 

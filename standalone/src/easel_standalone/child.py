@@ -108,6 +108,12 @@ class Child:
             await self._keeper
         self.state = "stopped"
 
+    def restart(self) -> None:
+        """Asks the process to end; it is started again at once."""
+        process = self._process
+        if process is not None and process.returncode is None:
+            process.send_signal(self.plan.stop_signal)
+
     def kill(self) -> None:
         """Kills the process and its group at once; it is started again unless it is being stopped."""
         if pid := self.pid:
@@ -139,6 +145,7 @@ class Child:
         """One life of the process. Forks from the loop's thread: the death signal is tied to the thread."""
         plan = self.plan
         self._started_at = time.monotonic()
+        self.log.begin()
         process = self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-I", "-S", str(SHIM), *plan.shim_options,
             "--parent", str(os.getpid()), "--death-signal", str(int(plan.death_signal)), "--", *plan.command,

@@ -44,6 +44,11 @@ class LogFile:
         unfinished = [self._partial.decode(errors="replace")] if self._partial else []
         return [*self._last, *unfinished][-count:]
 
+    def begin(self) -> None:
+        """A new life begins: what the one before said last is no longer of interest here."""
+        self._last.clear()
+        self._partial = b""
+
     async def take(self, stream: asyncio.StreamReader) -> None:
         """Writes what a process says until it says no more."""
         while chunk := await stream.read(CHUNK):

@@ -25,6 +25,9 @@ from easel_standalone.home import Config, Home
 
 DISK_LOW_MIB = 1024
 """Below this the platform says so; the stores keep that much free for the rest of the disk."""
+SPACE_AGAIN_MIB = 16
+NO_SPACE = "no space left on device"
+"""What nats-server says of a write that the disk refused."""
 CHECK_S = 5.0
 LIVE_TIMEOUT_S = 10.0
 LIVE_MISSES = 6
@@ -116,6 +119,7 @@ class Supervisor:
                 return
             await asyncio.gather(*(child.check() for child in self.children.values()))
             await self._kill_hung()
+            self._free_the_bus()
             unwell = [c.plan.name for c in self.children.values() if c.state != "running"]
             disk = self._disk_free_mib()
             troubles = ([f"not ready: {', '.join(unwell)}"] if unwell else []) + (
@@ -141,6 +145,16 @@ class Supervisor:
                 self._say(f"{name} has not answered for {LIVE_MISSES} checks ({answer.body}); it is started again")
                 self._misses[name] = 0
                 child.kill()
+
+    def _free_the_bus(self) -> None:
+        """Restarts nats-server once there is space again: after a full disk a stream refuses to write until then."""
+        bus = self.children.get("nats")
+        if bus is None or self._disk_free_mib() < SPACE_AGAIN_MIB:
+            return
+        if any(NO_SPACE in line for line in bus.log.last_lines()):
+            self._say("nats met a full disk; there is space again, so it is started again")
+            bus.log.begin()
+            bus.restart()
 
     def _remember(self) -> None:
         running = {name: child.pid for name, child in self.children.items() if child.pid}

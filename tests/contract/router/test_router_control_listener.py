@@ -26,6 +26,18 @@ AUTH = {"authorization": f"Bearer {KEY}"}
 
 
 class _Services(services_pb2_grpc.ServicesServicer):
+    GetInfo: Any = None
+    List: Any = None
+    Update: Any = None
+    Delete: Any = None
+    Start: Any = None
+    Stop: Any = None
+    Restart: Any = None
+    Scale: Any = None
+    ListRevisions: Any = None
+    GetSchema: Any = None
+    UploadCode: Any = None
+
     async def Get(self, request: Any, context: Any) -> Any:
         if request.name != "ocr":
             raise NotFound("SERVICE_NOT_FOUND", f"there is no service {request.name!r}", "`easel ls`")
@@ -39,6 +51,9 @@ class _Services(services_pb2_grpc.ServicesServicer):
 
 
 class _Metrics(metrics_pb2_grpc.MetricsServicer):
+    Get: Any = None
+    Explain: Any = None
+
     async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
         for _ in range(3):
             yield metrics_pb2.MetricsPoint()

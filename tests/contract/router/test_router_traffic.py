@@ -177,7 +177,7 @@ async def test_large_bodies_pass(xds: Rig, envoy: Envoy, servers: list[Backend],
     assert (status, body["body_bytes"]) == (200, 20 << 20)
 
 
-class _Echo(grpc.GenericRpcHandler):
+class _Echo(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """Answers any unary call with what it got, any `Stream` call twice."""
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
@@ -203,10 +203,12 @@ async def test_grpc_models(xds: Rig, envoy: Envoy) -> None:
     await xds.acknowledged(xds.put(a_plan("ocr", port, keepalive_ms=300)))
     metadata = (("authorization", "tok"), ("x-easel-service", "ocr"))
     async with grpc.aio.insecure_channel(f"127.0.0.1:{envoy.data_port}") as channel:
-        unary = await channel.unary_unary("/pkg.Model/Predict")(b"hi", metadata=metadata)
-        stream = [m async for m in channel.unary_stream("/pkg.Model/Stream")(b"hi", metadata=metadata)]
+        unary = await channel.unary_unary("/pkg.Model/Predict", None, None)(b"hi", metadata=metadata)
+        stream = [m async for m in channel.unary_stream("/pkg.Model/Stream", None, None)(b"hi", metadata=metadata)]
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await channel.unary_unary("/pkg.Model/Predict")(b"hi", metadata=(("authorization", "x"), metadata[1]))
+            await channel.unary_unary("/pkg.Model/Predict", None, None)(
+                b"hi", metadata=(("authorization", "x"), metadata[1])
+            )
     await server.stop(0)
 
     assert (unary, stream) == (b"hi", [b"hi", b"hi"])

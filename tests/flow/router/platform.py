@@ -37,6 +37,9 @@ class _Secrets(control_pb2_grpc.SecretsServicer):
         self.tokens: dict[str, tuple[str, int]] = {}
         self.calls = 0
 
+    GetEnvironment: Any = None
+    GetCode: Any = None
+
     async def GetTokens(self, request: Any, context: object) -> Any:
         self.calls += 1
         found = [

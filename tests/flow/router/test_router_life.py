@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import grpc.aio
@@ -18,6 +19,7 @@ from .backends import Backend, backends
 from .platform import KEY, Platform, platform
 
 AUTH = {"authorization": "tok"}
+DISCOVERY = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
 
 @pytest.fixture
@@ -207,7 +209,7 @@ async def test_nobody_else_may_connect(easel: Platform) -> None:
     await easel.service("ocr")
     await eventually(lambda: easel.routes("ocr"))
     async with channel(easel.env["EASEL_ROUTER_XDS_ADDR"], "guess") as opened:
-        call = opened.stream_stream("/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources")()
+        call: Any = opened.stream_stream(DISCOVERY, None, None)(None)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             async for _ in call:
                 pass

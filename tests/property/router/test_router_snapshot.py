@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,8 @@ from easel_router.decide.snapshot import Table, Token, build, plan
 from easel_router.xds.render import CLUSTER, ENDPOINTS, ROUTE, render
 
 NAMES = ("ocr", "ocr2", "filetype", "chat")
+Wanted = Literal["running", "stopped", "deleted"]
+WANTED: tuple[Wanted, ...] = ("running", "stopped", "deleted")
 STATES = ("pending", "placed", "starting", "ready", "unready", "draining")
 
 traffics = st.builds(
@@ -31,7 +35,7 @@ endpoints = st.builds(
 @st.composite
 def services(draw: st.DrawFn, name: str) -> ServiceState:
     spec = RevisionSpec(number=1, port=1, resources=Resources(cpu=1, memory_mib=1), traffic=draw(traffics))
-    wanted = draw(st.sampled_from(("running", "stopped", "deleted")))
+    wanted: Wanted = draw(st.sampled_from(WANTED))
     return ServiceState(
         uid=name, name=name, generation=draw(st.integers(1, 9)), wanted=wanted, instance=1, revision=spec
     )

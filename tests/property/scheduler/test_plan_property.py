@@ -19,7 +19,9 @@ nodes = st.lists(
 ).map(lambda sizes: tuple(node(f"n{i}", cpu=cpu, memory_mib=memory) for i, (cpu, memory) in enumerate(sizes)))
 
 moves = st.one_of(
-    st.tuples(st.just("agent"), st.integers(0, 3), st.sampled_from(["starting", "unready", "failed", "lost", "stopped"])),
+    st.tuples(
+        st.just("agent"), st.integers(0, 3), st.sampled_from(["starting", "unready", "failed", "lost", "stopped"])
+    ),
     st.tuples(st.just("agent"), st.integers(0, 3), st.just("ready")),
     st.tuples(st.just("all ready")),
     st.tuples(st.just("route")),

@@ -90,7 +90,7 @@ def test_the_rings_keep_seconds_and_tens_and_forget_the_rest() -> None:
         history.put(Cell(start_s=second, interval_s=1.0, requests=(0, 1, 0, 0, 0), span_s=1.0))
     history.put(Cell(start_s=14_500, interval_s=1.0, span_s=1.0))
 
-    seconds, tens = history.window(14_501, 60), history.window(14_500, 3600)
+    seconds, tens = history.window(14_501, 60), history.window(14_499, 3600)
 
     assert [c.start_s for c in seconds] == list(range(14_441, 14_501))
     assert seconds[-1].requests == (0, 0, 0, 0, 0)

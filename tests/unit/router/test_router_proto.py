@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
 
 from easel_router.xds import envoy_pb2 as pb
 
 from . import embedded
 
-ROOTS = {
+ROOTS: dict[type[Message], str] = {
     pb.DeltaDiscoveryRequest: "envoy.service.discovery.v3.DeltaDiscoveryRequest",
     pb.DeltaDiscoveryResponse: "envoy.service.discovery.v3.DeltaDiscoveryResponse",
     pb.LoadStatsRequest: "envoy.service.load_stats.v3.LoadStatsRequest",
@@ -32,7 +35,7 @@ def _shape(field: FieldDescriptor) -> tuple[str, int, bool]:
     return field.name, field.type, field.is_repeated
 
 
-def differences(ours: Descriptor, theirs: Descriptor, seen: set[str]) -> list[str]:
+def differences(ours: Any, theirs: Descriptor, seen: set[str]) -> list[str]:
     """What differs, from here on down."""
     if ours.full_name in seen or ours.full_name.startswith("google.protobuf."):
         return []
@@ -44,9 +47,9 @@ def differences(ours: Descriptor, theirs: Descriptor, seen: set[str]) -> list[st
             found.append(
                 f"{ours.full_name}.{field.name}={field.number}: {theirs.full_name} has {real and _shape(real)}"
             )
-        elif field.message_type is not None:
+        elif field.message_type is not None and real.message_type is not None:
             found += differences(field.message_type, real.message_type, seen)
-        elif field.enum_type is not None:
+        elif field.enum_type is not None and real.enum_type is not None:
             values = {v.name: v.number for v in real.enum_type.values}
             found += [f"{field.full_name}: {v.name}" for v in field.enum_type.values if values.get(v.name) != v.number]
     return found

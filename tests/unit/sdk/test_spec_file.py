@@ -86,7 +86,7 @@ documents = st.recursive(
 )
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.dictionaries(names, documents, max_size=4), st.sampled_from([None, 1, 4]))
 def test_putting_paths_in_place_changes_nothing_else(document: dict[str, object], indent: int | None) -> None:
     """The text stays JSON of the same shape with as many lines, and only the paths differ."""

@@ -31,6 +31,8 @@ from easel_router.xds.load import Loads
 from easel_router.xds.server import XdsServer
 
 _PRUNE_S = 3600.0
+_BACKOFF_S = (0.1, 3.0)
+"""An outage of a neighbour must not be outlived by the back-off: routes are wanted at once."""
 
 
 async def build(process: Process[Settings]) -> None:
@@ -57,8 +59,8 @@ async def build(process: Process[Settings]) -> None:
         last_good=last_good, clock=clock, probe_secret=secret, timeout_s=settings.apply_timeout_s,
     )  # fmt: skip
     drains = Drains(known, loads, envoys, store, process.leases)
-    routes = Reconciler("routes", applier.reconcile, clock, _names(known), concurrency=64)
-    drain_loop = Reconciler("drains", drains.reconcile, clock, drains.keys, concurrency=256)
+    routes = Reconciler("routes", applier.reconcile, clock, _names(known), concurrency=64, backoff_s=_BACKOFF_S)
+    drain_loop = Reconciler("drains", drains.reconcile, clock, drains.keys, concurrency=256, backoff_s=_BACKOFF_S)
     _wire(world, applier, drains, routes, drain_loop)
 
     process.subscribe({"service": world.on_service, "replica": world.on_replica})
@@ -91,8 +93,10 @@ class Start:
         """Preloads, then listens for ever."""
         for service, plan in self._last_good.plans.items():
             state = self._known.services.get(service)
-            self._known.tokens.setdefault(service, plan.token)
-            self._applier.preload(plan, routed=state is None or state.wanted != "deleted")
+            same = state is None or state.uid == plan.uid
+            if same:
+                self._known.tokens.setdefault(service, plan.token)
+            self._applier.preload(plan, routed=same and (state is None or state.wanted != "deleted"))
         await self._every_route_is_back()
         self._listening = await self._server.start(self._process.settings.router_xds_addr)
         if (address := self._process.settings.router_xds_addr).startswith("unix:"):
@@ -118,7 +122,7 @@ class Start:
             missing = [
                 name
                 for name in routed
-                if name not in self._last_good.plans
+                if name not in self._known.tokens
                 and name in self._known.services
                 and self._known.services[name].wanted != "deleted"
             ]

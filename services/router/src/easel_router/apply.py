@@ -63,7 +63,8 @@ class Applier:
             return await self._remove(service)
         token_is_new = await self._tokens.ensure(service)
         plan = self._known.plan(service)
-        assert plan is not None, "a service with a token has a plan"
+        if plan is None:  # no token, or deleted meanwhile
+            return _TOKEN_AGAIN_S
         again = await self._apply(plan)
         return again if token_is_new else _TOKEN_AGAIN_S
 

@@ -17,7 +17,10 @@ class Known:
         self._workspace, self._networks = workspace, networks
 
     def take_service(self, state: ServiceState) -> None:
-        """A service's newest state."""
+        """A service's newest state; a token of an earlier one with its name is not its own."""
+        before = self.services.get(state.name)
+        if before is not None and before.uid != state.uid:
+            self.tokens.pop(state.name, None)
         self.services[state.name] = state
 
     def take_replica(self, state: ReplicaState) -> None:

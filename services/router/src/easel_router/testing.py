@@ -200,6 +200,7 @@ def a_plan(
     return ServicePlan(
         workspace="default",
         service=service,
+        uid=service,
         generation=1,
         token=Token(value=token, version=1),
         traffic=Traffic(**traffic),

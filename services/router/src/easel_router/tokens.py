@@ -12,10 +12,6 @@ from easel_router.model import Known
 log = get_logger("tokens")
 
 
-class TokenMissing(Exception):
-    """control has not (yet) the token that a service needs."""
-
-
 class Tokens:
     """Keeps `known.tokens` as new as the services are."""
 
@@ -43,13 +39,11 @@ class Tokens:
                 self._known.tokens[found.service] = Token(value=found.token, version=found.version)
 
     async def ensure(self, service: str) -> bool:
-        """True: the token is as new as the service; False: an older one is in use; raises where there is none."""
+        """Whether the token is as new as the service; if not, an older one is in use for now, or there is none."""
         if not self.outdated(service):
             return True
         try:
             await self.refresh([service])
         except grpc.aio.AioRpcError as error:
             log.warning("token not fetched", service=service, error=error.details())
-        if service not in self._known.tokens:
-            raise TokenMissing(f"control has not given the token of {service} yet")
         return not self.outdated(service)

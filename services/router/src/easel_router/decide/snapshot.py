@@ -23,6 +23,10 @@ class Token(Struct, frozen=True, kw_only=True):
     value: str
     version: int
 
+    def __repr__(self) -> str:
+        """Without the secret."""
+        return f"Token(version={self.version})"
+
 
 class Upstream(Struct, frozen=True, kw_only=True, order=True):
     """A replica as Envoy reaches it."""
@@ -38,6 +42,8 @@ class ServicePlan(Struct, frozen=True, kw_only=True):
 
     workspace: str
     service: str
+    uid: str
+    """Of the service: a later one with the same name is another."""
     generation: int
     token: Token
     traffic: Traffic
@@ -90,6 +96,7 @@ def plan(table: Table, service: str) -> ServicePlan | None:
     return ServicePlan(
         workspace=table.workspace,
         service=service,
+        uid=state.uid,
         generation=state.generation,
         token=token,
         traffic=state.revision.traffic,

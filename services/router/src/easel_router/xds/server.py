@@ -12,10 +12,13 @@ from typing import cast
 
 import grpc
 
+from easel_kit.telemetry import get_logger
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.catalog import Catalog
 from easel_router.xds.load import Loads
 from easel_router.xds.stream import Stream
+
+log = get_logger("xds")
 
 OPTIONS = (
     ("grpc.max_receive_message_length", -1),
@@ -85,6 +88,10 @@ class XdsServer:
                     stream.listeners = self._listeners(stream.metadata)
                     self.streams[stream.envoy] = stream
                 was_live = stream.is_live()
+                if request.HasField("error_detail"):
+                    log.warning(
+                        "refused", envoy=stream.envoy, kind=request.type_url, reason=request.error_detail.message
+                    )
                 stream.receive(request)
                 if stream.is_live() != was_live:
                     self.on_change()

@@ -1,0 +1,76 @@
+"""What the router keeps: in memory, and on disk for its next start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from easel_contracts.facts import Endpoint, ReplicaState, ServiceState
+from easel_contracts.spec import Resources, RevisionSpec
+from easel_router.decide.snapshot import Token
+from easel_router.lastgood import FILE, LastGood
+from easel_router.model import Known
+from easel_router.testing import a_plan
+
+
+def service(uid: str = "one", **more: int) -> ServiceState:
+    spec = RevisionSpec(number=1, port=1, resources=Resources(cpu=1, memory_mib=1))
+    return ServiceState(uid=uid, name="ocr", generation=1, wanted="running", instance=1, revision=spec, **more)
+
+
+def replica(state: str, row_version: int) -> ReplicaState:
+    return ReplicaState(
+        id="ocr-1-abcde", service="ocr", revision=1, generation=1, state=state, row_version=row_version,
+        endpoints=(Endpoint(network="host", ip="127.0.0.1", port=20000),),
+    )  # fmt: skip
+
+
+def test_a_service_of_the_same_name_does_not_inherit_the_token() -> None:
+    """Deleted and made again: the old token opens nothing."""
+    known = Known("default", ())
+    known.take_service(service("one"))
+    known.tokens["ocr"] = Token(value="old", version=7)
+    known.take_service(service("one"))
+    assert "ocr" in known.tokens
+    known.take_service(service("two"))
+
+    assert known.plan("ocr") is None
+
+
+def test_an_older_fact_changes_nothing() -> None:
+    """Facts of a replica may come in any order."""
+    known = Known("default", ())
+    known.take_replica(replica("draining", 5))
+    known.take_replica(replica("ready", 4))
+
+    assert [r.state for r in known.replicas("ocr")] == ["draining"]
+    assert known.draining() == ["ocr-1-abcde"]
+
+
+def test_an_ended_replica_is_forgotten() -> None:
+    """It takes no memory and no place in the route."""
+    known = Known("default", ())
+    known.take_replica(replica("ready", 1))
+    known.take_replica(replica("stopped", 2))
+
+    assert known.replica("ocr-1-abcde") is None
+
+
+def test_no_secret_in_a_representation() -> None:
+    """Logs and tracebacks show versions only."""
+    assert "hidden" not in repr(a_plan("ocr", 1, token="hidden"))
+
+
+async def test_last_good_survives(tmp_path: Path) -> None:
+    """Written 0600 and read back; a broken file counts as none."""
+    kept = LastGood(tmp_path)
+    kept.put(a_plan("ocr", 1))
+    await kept.flush()
+    again = LastGood(tmp_path)
+    again.load()
+    assert again.plans == {"ocr": a_plan("ocr", 1)}
+    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+    (tmp_path / FILE).write_bytes(b"\x00 broken")
+    broken = LastGood(tmp_path)
+    broken.load()
+
+    assert broken.plans == {}
