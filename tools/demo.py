@@ -38,18 +38,23 @@ class Platform:
         self.home = home
         self.port, self.control_port = free_port(), free_port()
 
-    def easel(self, *arguments: str, show: bool = True) -> str:
+    def easel(self, *arguments: str) -> str:
         """Output of `easel ...`; ends the demo where it fails."""
-        if show:
-            print(f"\n$ easel {' '.join(arguments)}")
         done = subprocess.run([EASEL, "--home", self.home, *arguments], text=True, capture_output=True, check=False)
         if done.returncode:
             raise Failed(f"easel {' '.join(arguments)} exited with {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
 
+    def show(self, *arguments: str) -> None:
+        """Runs `easel ...` with its output on the screen, as it comes."""
+        print(f"\n$ easel {' '.join(arguments)}", flush=True)
+        code = subprocess.run([EASEL, "--home", self.home, *arguments], check=False).returncode
+        if code:
+            raise Failed(f"easel {' '.join(arguments)} exited with {code}")
+
     def read(self, *arguments: str) -> Any:
         """The JSON that a command prints."""
-        return json.loads(self.easel(*arguments, "-o", "json", show=False))
+        return json.loads(self.easel(*arguments, "-o", "json"))
 
 
 class Failed(Exception):
@@ -112,7 +117,7 @@ def read_samples(platform: Platform, service: dict[str, Any]) -> list[bytes]:
     for name, known in expected.items():
         file = EXAMPLE / "samples" / name
         images.append(file.read_bytes())
-        found = json.loads(platform.easel("predict", service["service_name"], "--body", f"@{file}", show=False))["text"]
+        found = json.loads(platform.easel("predict", service["service_name"], "--body", f"@{file}"))["text"]
         same = _words(found) == _words(known)
         print(f"{name:<24} {_line(known):<44} {_line(found)}  {'ok' if same else 'DIFFERENT'}")
         if not same:
@@ -172,7 +177,7 @@ def _healed(platform: Platform, name: str, victim: dict[str, Any]) -> bool:
 def tell(platform: Platform, service: dict[str, Any], seen: dict[str, str]) -> None:
     """The one-screen summary."""
     name = service["service_name"]
-    print(platform.easel("explain", name))
+    platform.show("explain", name)
     phases = platform.read("desc", name).get("phase_s", {})
     print("Cold start by phase: " + "  ".join(f"{phase} {seconds:.2f} s" for phase, seconds in phases.items()))
     print("\nSummary")
@@ -189,9 +194,9 @@ def main() -> int:
     platform = Platform(SCRATCH / "home")
     started = time.monotonic()
     try:
-        platform.easel("up", "--port", str(platform.port), "--control-port", str(platform.control_port), "--detach")
+        platform.show("up", "--port", str(platform.port), "--control-port", str(platform.control_port), "--detach")
         seen = {"platform up": f"{time.monotonic() - started:.1f} s"}
-        print(platform.easel("create", str(EXAMPLE / "service.json"), "--wait", "--timeout", "300"))
+        platform.show("create", str(EXAMPLE / "service.json"), "--wait", "--timeout", "300")
         service = platform.read("desc", "ocr")
         images = read_samples(platform, service)
         seen |= asyncio.run(scale_and_heal(platform, service, images))

@@ -57,7 +57,12 @@ def up_detached(home: Path, wanted: Options, on_progress: Callable[[Status], Non
     place.last_failure_file.unlink(missing_ok=True)
     with open(place.log("supervisor"), "ab", opener=_private) as log:
         supervisor = subprocess.Popen(
-            [*_command(home, wanted), "--log-to-file"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True
+            [*_command(home, wanted), "--log-to-file"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            start_new_session=True,
         )
     try:
         return _wait_ready(place, supervisor, wanted, on_progress)

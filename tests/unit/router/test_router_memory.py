@@ -12,9 +12,9 @@ from easel_router.model import Known
 from easel_router.testing import a_plan
 
 
-def service(uid: str = "one", **more: int) -> ServiceState:
+def service(uid: str = "one") -> ServiceState:
     spec = RevisionSpec(number=1, port=1, resources=Resources(cpu=1, memory_mib=1))
-    return ServiceState(uid=uid, name="ocr", generation=1, wanted="running", instance=1, revision=spec, **more)
+    return ServiceState(uid=uid, name="ocr", generation=1, wanted="running", instance=1, revision=spec)
 
 
 def replica(state: str, row_version: int) -> ReplicaState:

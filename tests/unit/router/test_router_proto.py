@@ -22,6 +22,7 @@ ROOTS: dict[type[Message], str] = {
     pb.ScopedRouteConfiguration: "envoy.config.route.v3.ScopedRouteConfiguration",
     pb.Listener: "envoy.config.listener.v3.Listener",
     pb.HttpConnectionManager: ("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
+    pb.Router: "envoy.extensions.filters.http.router.v3.Router",
     pb.Lua: "envoy.extensions.filters.http.lua.v3.Lua",
     pb.LuaPerRoute: "envoy.extensions.filters.http.lua.v3.LuaPerRoute",
     pb.LeastRequest: "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",

@@ -1925,15 +1925,15 @@ class HttpConnectionManager(_message.Message):
     UPGRADE_CONFIGS_FIELD_NUMBER: _builtins.int
     STREAM_IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
     SCOPED_ROUTES_FIELD_NUMBER: _builtins.int
-    PRESERVE_EXTERNAL_REQUEST_ID_FIELD_NUMBER: _builtins.int
     SERVER_HEADER_TRANSFORMATION_FIELD_NUMBER: _builtins.int
     COMMON_HTTP_PROTOCOL_OPTIONS_FIELD_NUMBER: _builtins.int
+    ALWAYS_SET_REQUEST_ID_IN_RESPONSE_FIELD_NUMBER: _builtins.int
     LOCAL_REPLY_CONFIG_FIELD_NUMBER: _builtins.int
     REQUEST_HEADERS_TIMEOUT_FIELD_NUMBER: _builtins.int
     stat_prefix: _builtins.str
     server_name: _builtins.str
-    preserve_external_request_id: _builtins.bool
     server_header_transformation: Global___HttpConnectionManager.ServerHeaderTransformation.ValueType
+    always_set_request_id_in_response: _builtins.bool
     @_builtins.property
     def http_filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___HttpFilter]: ...
     @_builtins.property
@@ -1966,15 +1966,15 @@ class HttpConnectionManager(_message.Message):
         upgrade_configs: _abc.Iterable[Global___HttpConnectionManager.UpgradeConfig] | None = ...,
         stream_idle_timeout: _duration_pb2.Duration | None = ...,
         scoped_routes: Global___ScopedRoutes | None = ...,
-        preserve_external_request_id: _builtins.bool = ...,
         server_header_transformation: Global___HttpConnectionManager.ServerHeaderTransformation.ValueType = ...,
         common_http_protocol_options: Global___HttpProtocolOptions | None = ...,
+        always_set_request_id_in_response: _builtins.bool = ...,
         local_reply_config: Global___LocalReplyConfig | None = ...,
         request_headers_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["common_http_protocol_options", b"common_http_protocol_options", "generate_request_id", b"generate_request_id", "http2_protocol_options", b"http2_protocol_options", "local_reply_config", b"local_reply_config", "request_headers_timeout", b"request_headers_timeout", "scoped_routes", b"scoped_routes", "stream_idle_timeout", b"stream_idle_timeout", "use_remote_address", b"use_remote_address"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["common_http_protocol_options", b"common_http_protocol_options", "generate_request_id", b"generate_request_id", "http2_protocol_options", b"http2_protocol_options", "http_filters", b"http_filters", "local_reply_config", b"local_reply_config", "preserve_external_request_id", b"preserve_external_request_id", "request_headers_timeout", b"request_headers_timeout", "scoped_routes", b"scoped_routes", "server_header_transformation", b"server_header_transformation", "server_name", b"server_name", "stat_prefix", b"stat_prefix", "stream_idle_timeout", b"stream_idle_timeout", "upgrade_configs", b"upgrade_configs", "use_remote_address", b"use_remote_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["always_set_request_id_in_response", b"always_set_request_id_in_response", "common_http_protocol_options", b"common_http_protocol_options", "generate_request_id", b"generate_request_id", "http2_protocol_options", b"http2_protocol_options", "http_filters", b"http_filters", "local_reply_config", b"local_reply_config", "request_headers_timeout", b"request_headers_timeout", "scoped_routes", b"scoped_routes", "server_header_transformation", b"server_header_transformation", "server_name", b"server_name", "stat_prefix", b"stat_prefix", "stream_idle_timeout", b"stream_idle_timeout", "upgrade_configs", b"upgrade_configs", "use_remote_address", b"use_remote_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2313,6 +2313,25 @@ class RuntimeUInt32(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RuntimeUInt32: _TypeAlias = RuntimeUInt32  # noqa: Y015
+
+@_typing.final
+class Router(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUPPRESS_ENVOY_HEADERS_FIELD_NUMBER: _builtins.int
+    suppress_envoy_headers: _builtins.bool
+    def __init__(
+        self,
+        *,
+        suppress_envoy_headers: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["suppress_envoy_headers", b"suppress_envoy_headers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Router: _TypeAlias = Router  # noqa: Y015
 
 @_typing.final
 class Lua(_message.Message):

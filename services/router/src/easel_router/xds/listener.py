@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-from google.protobuf.any_pb2 import Any
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
 from easel_router.xds import envoy_pb2 as pb
@@ -18,6 +17,7 @@ DATA = "data"
 PROBE = "probe"
 
 _PREFIX = "type.googleapis.com/envoy."
+_ROUTER = _PREFIX + "extensions.filters.http.router.v3.Router"
 _MIB = 1 << 20
 
 
@@ -89,7 +89,7 @@ def _http(name: str) -> pb.HttpConnectionManager:
             pb.HttpFilter(name=AUTH_FILTER, typed_config=any_of(_PREFIX + "extensions.filters.http.lua.v3.Lua", lua)),
             pb.HttpFilter(
                 name="envoy.filters.http.router",
-                typed_config=Any(type_url=_PREFIX + "extensions.filters.http.router.v3.Router"),
+                typed_config=any_of(_ROUTER, pb.Router(suppress_envoy_headers=True)),
             ),
         ],
         upgrade_configs=[upgrade],
@@ -100,6 +100,7 @@ def _http(name: str) -> pb.HttpConnectionManager:
         ),
         use_remote_address=BoolValue(value=True),
         server_name="easel",
+        always_set_request_id_in_response=True,
         server_header_transformation=pb.HttpConnectionManager.APPEND_IF_ABSENT,
         stream_idle_timeout=seconds(300),
         request_headers_timeout=seconds(10),
