@@ -63,8 +63,10 @@ def ensure_base_image(tag: str) -> None:
         _run("chroot", str(tree), "/usr/bin/python3", "-m", "venv", "--symlinks", "/usr/local")
         # what this machine trusts, so that pip inside a build can verify its index
         shutil.copyfile(CA_BUNDLE.resolve(), tree / CA_BUNDLE.relative_to("/"))
-        settings = f"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin SSL_CERT_FILE={CA_BUNDLE} PIP_CERT={CA_BUNDLE} LANG=C.UTF-8"
-        archive = subprocess.Popen(["tar", "-C", str(tree), "--numeric-owner", "-c", "."], stdout=subprocess.PIPE)
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        settings = f"PATH={path} SSL_CERT_FILE={CA_BUNDLE} PIP_CERT={CA_BUNDLE} LANG=C.UTF-8"
+        pack = ["tar", "-C", str(tree), "--numeric-owner", "-c", "."]
+        archive = subprocess.Popen(pack, stdout=subprocess.PIPE)
         subprocess.run(
             ["docker", "import", "-c", f"ENV {settings}", "-", tag], stdin=archive.stdout, check=True,
             stdout=subprocess.DEVNULL,

@@ -105,6 +105,20 @@ async def test_newer_database_is_refused_before_anything_changes(stores: Stores)
     await admin.close()
 
 
+async def test_restored_database_gets_a_new_epoch(stores: Stores) -> None:
+    """Readers then believe what is told from now on, although its versions are lower than what they have seen."""
+    settings = settings_of(stores)
+    await app.migrate(settings)
+
+    said = await app.migrate(msgspec.structs.replace(settings, restored=True))
+    await app.migrate(settings)
+
+    admin = await database.connect(settings)
+    assert "epoch 2" in said
+    assert await admin.fetchval("SELECT value FROM easel.epoch") == 2
+    await admin.close()
+
+
 async def test_store_that_is_away_is_told(stores: Stores, tmp_path: Path) -> None:
     """It waits for its time and then says so."""
     settings = msgspec.structs.replace(settings_of(stores), nats_url="nats://127.0.0.1:1", wait_s=0.5)

@@ -127,10 +127,10 @@ def test_lives(limits: Autoscaling, seconds: list[tuple[int, int, bool]]) -> Non
         assert now in known_at
         if after < before:
             start = now - limits.scale_down_window_s
-            within = [wants for at, wants in run.asked if at >= start]
+            within = [wants for at, wants in run.asked if start <= at <= now]
             assert after >= max(within)
             assert limits.scale_down_window_s == 0 or min(at for at, _ in run.asked) <= start
             assert before - after <= max(1, before // 2)
         else:
-            within = [wants for at, wants in run.asked if at >= now - limits.scale_up_window_s]
+            within = [wants for at, wants in run.asked if now - limits.scale_up_window_s <= at <= now]
             assert after <= min(within)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
+
+import msgspec
 
 from easel_kit.migrations import NewerDatabase
 from easel_kit.settings import SettingsError, load
@@ -14,8 +17,13 @@ from easel_migrate.settings import Settings
 
 def main() -> int:
     """Exit code 0: done; 1: refused or failed, with the reason on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m easel_migrate", description=__doc__)
+    parser.add_argument("--restored", action="store_true", help="the database comes from a backup: raise the epoch")
+    arguments = parser.parse_args()
     try:
-        for line in asyncio.run(migrate(load(Settings, "migrate"))):
+        settings = load(Settings, "migrate")
+        settings = msgspec.structs.replace(settings, restored=settings.restored or arguments.restored)
+        for line in asyncio.run(migrate(settings)):
             print(line)
     except TimeoutError:
         print("migrate: PostgreSQL or NATS does not answer (EASEL_DB_DSN, EASEL_NATS_URL)", file=sys.stderr)

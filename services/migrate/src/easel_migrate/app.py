@@ -19,6 +19,8 @@ async def _database(settings: Settings) -> list[str]:
     try:
         ran = await database.migrate(connection, settings)
         said = [f"schema {schema}: {count} steps" for schema, count in ran.items() if count]
+        if settings.restored:
+            said.append(f"epoch {await database.raise_epoch(connection)}")
         known = settings.access_key_file is None or await first_key.is_known(connection, settings.access_key_file)
     finally:
         await connection.close()

@@ -74,6 +74,11 @@ async def migrate(connection: Admin, settings: Settings) -> dict[str, int]:
         await connection.execute("SELECT pg_advisory_unlock($1)", migrations.LOCK)
 
 
+async def raise_epoch(connection: Admin) -> int:
+    """The new epoch. What was told before it is older than everything told from now on, whatever its row_version."""
+    return int(await connection.fetchval("UPDATE easel.epoch SET value = value + 1 RETURNING value"))
+
+
 def _password(settings: Settings, process: str) -> str | None:
     return secret(settings.passwords_dir / process) if settings.passwords_dir else None
 

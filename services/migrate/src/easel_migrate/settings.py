@@ -23,4 +23,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The first access key's text; its hash becomes a key. None: no key is made."""
     wait_s: float = 60.0
     """How long PostgreSQL and NATS may take to answer."""
+    restored: bool = False
+    """The database was restored from a backup: raise the epoch. Also `--restored`; once, not at every start."""
     workspace: str = "default"
