@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def by_hand_s(code: Path) -> float:
 async def create_s(client: Client, data_url: str, name: str, code: Path) -> tuple[float, float]:
     """Seconds from the call until the create is durable, and until the first 200."""
     document = {
-        "metadata": {"name": name, "instance": 1, "cpu": 0.1, "memory": 128},
+        "metadata": {"name": name, "instance": 1, "cpu": 1, "memory": 128},
         "containers": [{"port": 8000, "command": "python server.py"}],
         "storage": [{"mount_path": "/code", "local": {"path": str(code)}}],
     }
@@ -87,12 +88,12 @@ async def phases_ms(client: Client, name: str) -> dict[str, float]:
     found = {f"phase {phase}": 1000 * replica.phase_s.get(phase, 0.0)
              for phase in ("schedule", "fetch", "mount", "start", "probe")}  # fmt: skip
     at: dict[str, float] = {}
-    async for event in client.events.watch(key=name, follow=False):
+    async for event in client.events.watch(key=name, from_sequence=1, follow=False):
         if event.type in FACTS:
             # of the routes only the one that has the replica counts, which is the last
             keep = event.type == "route.applied" or event.type not in at
             at[event.type] = event.at.ToNanoseconds() / 1e6 if keep else at[event.type]
-    for before, after in zip(FACTS, FACTS[1:], strict=False):
+    for before, after in pairwise(FACTS):
         if before in at and after in at:
             found[f"{before} → {after}"] = at[after] - at[before]
     return found
@@ -115,11 +116,11 @@ async def measure(home: Path, creates: int) -> tuple[list[float], list[float], l
     async with Client(home=home) as client:
         data_url = client.target.data_url
         for number in range(creates + 1):
-            own_s = by_hand_s(code)
-            durable_s, live_s = await create_s(client, data_url, fname, code)
+            name, own_s = f"bench_{number}", by_hand_s(code)
+            durable_s, live_s = await create_s(client, data_url, name, code)
             await asyncio.sleep(0.3)  # monitor and control hear of the route, too
-            found = await phases_ms(client, fname)
-            await remove(client, fname)
+            found = await phases_ms(client, name)
+            await remove(client, name)
             if number:  # the first fills caches on both sides
                 own.append(1000 * own_s)
                 with_platform.append(1000 * live_s)

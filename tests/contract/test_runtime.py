@@ -74,6 +74,14 @@ class TestLife:
 
         assert reports[0].port != reports[1].port
 
+    async def test_many_at_once(self, runtime: ProcessRuntime) -> None:
+        """Starts do not get in each other's way."""
+        runs = [await runtime.run("sleep 100") for _ in range(15)]
+
+        reports = [await runtime.until(run, lambda seen: seen.pid is not None) for run in runs]
+
+        assert len({report.pid for report in reports}) == len({report.port for report in reports}) == 15
+
     async def test_stop_leaves_nothing(self, runtime: ProcessRuntime) -> None:
         """Also processes that left the group and the session are gone, and the directory with them."""
         run = await runtime.run(script="setsid setsid sleep 300 & (setsid sleep 301 &) ; " + SERVER)

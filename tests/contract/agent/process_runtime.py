@@ -162,4 +162,3 @@ async def process_runtime(
         yield runtime[0]
     finally:
         await runtime[0].close()
-        agent.fleet.node.limits.clean()

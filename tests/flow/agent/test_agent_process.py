@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,11 +71,13 @@ class Scheduler:
 
 
 @asynccontextmanager
-async def agent(directory: Path, env: dict[str, str]) -> AsyncIterator[subprocess.Popen[bytes]]:
+async def agent(
+    directory: Path, env: dict[str, str], prefix: tuple[str, ...] = ()
+) -> AsyncIterator[subprocess.Popen[bytes]]:
     """A running agent process; ended at the end if it still runs."""
     with (directory / "agent.log").open("ab") as output:
         child = subprocess.Popen(  # noqa: ASYNC220 (returns at once)
-            [sys.executable, "-m", "easel_agent"], env={**os.environ, **env}, stdout=output, stderr=output
+            [*prefix, sys.executable, "-m", "easel_agent"], env={**os.environ, **env}, stdout=output, stderr=output
         )
     try:
         yield child
@@ -193,3 +196,18 @@ async def test_metrics_once_a_second(short_path: Path, env: dict[str, str], nats
     replica = next(found for found in seen if isinstance(found, ReplicaMetrics))
     assert replica.replica == "svc-1-aaaaa"
     assert 1 < replica.memory_mib < 256
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="an ordinary user runs the others so")
+async def test_an_ordinary_user_gets_the_same_and_is_told_the_truth(short_path: Path, env: dict[str, str]) -> None:
+    """Not isolated, said so; ready all the same."""
+    prefix = ("unshare", "-U", "--map-user=65534", "--map-group=65534")
+    async with agent(short_path, env, prefix):
+        scheduler = Scheduler(short_path)
+        await scheduler.start("svc-1-aaaaa", command=SERVER)
+        report = await scheduler.until("svc-1-aaaaa", ready=True)
+        node = await scheduler.stub.Describe(agent_pb2.DescribeRequest())
+
+    assert node.isolation.startswith("not isolated: ")
+    assert report.isolation == node.isolation
+    assert node.can_mount or node.can_mount_why_not

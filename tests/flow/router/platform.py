@@ -65,6 +65,7 @@ class Platform:
         self.envoys: list[Envoy] = []
         self._versions = 0
         self._generations: dict[str, int] = {}
+        self._uids: dict[str, str] = {}
         self._replicas: dict[str, ReplicaState] = {}
         self._router: asyncio.subprocess.Process | None = None
         self._control: grpc.aio.Server | None = None
@@ -149,8 +150,12 @@ class Platform:
         self.secrets.tokens[name] = (token, version)
         self._generations[name] = self._generations.get(name, 0) + 1
         spec = RevisionSpec(number=1, port=8000, resources=Resources(cpu=1, memory_mib=1), traffic=Traffic(**traffic))
-        state = ServiceState(uid=name, name=name, generation=self._generations[name], wanted=wanted, instance=1,
-                             revision=spec, token_version=version)  # fmt: skip
+        if verb == "created":
+            self._uids[name] = uuid7()
+        state = ServiceState(
+            uid=self._uids[name], name=name, generation=self._generations[name], wanted=wanted, instance=1,
+            revision=spec, token_version=version,
+        )  # fmt: skip
         await self.tell("service", verb, name, state)
 
     async def replica(self, service: str, port: int, state: str = "ready") -> str:

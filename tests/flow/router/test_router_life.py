@@ -111,6 +111,25 @@ async def test_deleting_lets_requests_finish(easel: Platform, servers: list[Back
     await eventually(lambda: easel.routes("ocr")[-1].replicas == ())
 
 
+async def test_deleted_and_made_again_in_a_hurry(easel: Platform, servers: list[Backend]) -> None:
+    """Whatever overtakes what, the last one's token opens it, and no earlier one does."""
+    envoy = easel.envoys[0]
+    for n in range(6):
+        await easel.service("ocr", "created", token=f"token{n}")
+        await easel.service("ocr", "updated", token=f"token{n}", wanted="deleted")
+        await easel.service("ocr", "deleted", token=f"token{n}", wanted="deleted")
+    await easel.service("ocr", "created", token="last")
+    replica = await easel.replica("ocr", servers[0].port)
+    await easel.applied("ocr", replica)
+
+    async def opens() -> bool:
+        return (await get(envoy.url, "/api/predict/ocr", {"authorization": "last"}))[0] == 200
+
+    await eventually(opens)
+    for n in range(6):
+        assert (await get(envoy.url, "/api/predict/ocr", {"authorization": f"token{n}"}))[0] == 401
+
+
 async def test_killed_router_loses_nothing(easel: Platform, servers: list[Backend]) -> None:
     """Traffic flows while it is away; control may be away too when it comes back; what changed meanwhile is applied."""
     envoy = easel.envoys[0]

@@ -20,8 +20,8 @@ from easel_kit import streams
 from easel_kit.bus import Bus
 from easel_kit.settings import ProcessSettings
 from easel_kit.testing import eventually
-from easel_standalone.keys import ROLES
-from easel_standalone.stores.rights import HEARS_METRICS, OWNED
+from easel_migrate.keys import ROLES
+from easel_migrate.nats_rights import HEARS_METRICS, OWNED
 from tests.flow.standalone.stores import Stores, running
 
 

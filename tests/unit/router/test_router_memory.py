@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from easel_contracts.facts import Endpoint, ReplicaState, ServiceState
 from easel_contracts.spec import Resources, RevisionSpec
 from easel_router.decide.snapshot import Token
@@ -34,6 +36,18 @@ def test_a_service_of_the_same_name_does_not_inherit_the_token() -> None:
     known.take_service(service("two"))
 
     assert known.plan("ocr") is None
+
+
+def test_a_service_made_while_its_namesake_is_removed_is_kept() -> None:
+    """The removal that is under way forgets only what was deleted."""
+    known = Known("default", ())
+    known.take_service(service("two"))
+    known.forget("ocr")
+    assert "ocr" in known.services
+    known.take_service(msgspec.structs.replace(service("two"), wanted="deleted"))
+    known.forget("ocr")
+
+    assert "ocr" not in known.services
 
 
 def test_an_older_fact_changes_nothing() -> None:

@@ -26,18 +26,6 @@ def test_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     assert stat.S_IMODE(home.run.stat().st_mode) == 0o700
 
 
-def test_secrets_are_made_once(tmp_path: Path) -> None:
-    """A second start keeps every secret."""
-    home = Home(tmp_path)
-    home.prepare()
-    Keys(home).ensure()
-    before = {path: path.read_bytes() for path in home.keys.rglob("*") if path.is_file()}
-
-    Keys(home).ensure()
-
-    assert {path: path.read_bytes() for path in home.keys.rglob("*") if path.is_file()} == before
-
-
 def test_second_holder_is_refused(tmp_path: Path) -> None:
     """One supervisor per home."""
     home = Home(tmp_path)

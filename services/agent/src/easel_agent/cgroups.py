@@ -52,6 +52,9 @@ class Limits(Protocol):
     def clean(self, keep: Collection[str] = ()) -> int:
         """Remove groups that are left over, all but those called as in `keep`; how many."""
 
+    def close(self) -> None:
+        """The agent ends: remove the parent group too."""
+
 
 def find(name: str, root: Path = ROOT) -> Limits | None:
     """The limits this process may set, under a parent group called `name`; None: no control group is writable."""
@@ -104,7 +107,7 @@ class LimitsV1:
         """See Limits."""
         paths = {controller: parent / name for controller, parent in self._parents.items()}
         for path in set(paths.values()):
-            path.mkdir(exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
         (paths["memory"] / "memory.limit_in_bytes").write_text(str(memory_mib * MIB))
         swap = paths["memory"] / "memory.memsw.limit_in_bytes"
         if swap.exists():
@@ -118,6 +121,12 @@ class LimitsV1:
     def clean(self, keep: Collection[str] = ()) -> int:
         """See Limits."""
         return sum(_remove_children(parent, keep) for parent in self._parents.values())
+
+    def close(self) -> None:
+        """See Limits."""
+        for parent in self._parents.values():
+            _remove_children(parent, ())
+            _remove(parent)
 
 
 class GroupV1:
@@ -220,6 +229,11 @@ class LimitsV2:
     def clean(self, keep: Collection[str] = ()) -> int:
         """See Limits."""
         return _remove_children(self._parent, keep)
+
+    def close(self) -> None:
+        """See Limits."""
+        _remove_children(self._parent, ())
+        _remove(self._parent)
 
 
 class GroupV2:

@@ -130,6 +130,7 @@ class Fleet:
             replica.stop(Stopping(grace_s=0, sigterm=False, idle=True))
         if self._tasks:
             await asyncio.wait(self._tasks.values())
+        self.node.limits.close()
         if self._watch is not None:
             self._watch.ended = True
             self._watch.wake.set()

@@ -45,18 +45,22 @@ class Children:
 
     def __init__(self) -> None:
         self.known: set[int] = set()
+        self._unknown: set[int] = set()
 
     def sweep(self) -> int:
-        """Kill and reap children nobody knows (orphans of a launcher that was killed); how many."""
-        strays = 0
-        for pid in children_of(os.getpid()):
-            if pid not in self.known:
-                strays += 1
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
-        return strays
+        """Kill and reap children nobody knows (orphans of a launcher that was killed); how many.
+
+        Only those that the sweep before saw too: a new `init` is our child a moment before its message is read.
+        """
+        unknown = set(children_of(os.getpid())) - self.known
+        strays = unknown & self._unknown
+        for pid in strays:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        self._unknown = unknown
+        return len(strays)
 
 
 class Launched:
@@ -100,7 +104,7 @@ class Launched:
             os.lseek(wire, 0, os.SEEK_SET)
             os.set_inheritable(theirs.fileno(), True)
             outer = subprocess.Popen(
-                [sys.executable, "-I", "-S", launch.__file__, str(theirs.fileno())],
+                [sys.executable, "-I", "-S", _launcher(), str(theirs.fileno())],
                 stdin=wire, stdout=stdout, stderr=stderr, pass_fds=(theirs.fileno(),), start_new_session=True,
                 cwd="/", env={},
             )  # fmt: skip
@@ -110,7 +114,8 @@ class Launched:
         self._children.known.add(outer.pid)
         self._control = ours
         self._loop.add_reader(ours.fileno(), self._on_message)
-        self._watch(outer.pid, self._on_outer_gone)
+        # The object must reap its process itself: a forgotten Popen is reaped by the next one's constructor.
+        self._watch(outer.pid, outer.wait, self._on_outer_gone)
 
     def send_signal(self, number: int) -> None:
         """Signal the program's process group."""
@@ -203,7 +208,8 @@ class Launched:
         # be for the outer process.
         await self._outer_gone.wait()
         assert self.init_pid is not None
-        self._watch(self.init_pid, self._on_init_gone)
+        pid = self.init_pid
+        self._watch(pid, lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), self._on_init_gone)
         self._released = self._loop.time()
         self._send(b"go")
 
@@ -254,15 +260,15 @@ class Launched:
         if not self.gone.done():
             self.gone.set_result(None)
 
-    def _watch(self, pid: int, then: Callable[[int], None]) -> None:
+    def _watch(self, pid: int, reap: Callable[[], int], then: Callable[[int], None]) -> None:
         descriptor = os.pidfd_open(pid)
 
         def ready() -> None:
             self._loop.remove_reader(descriptor)
             os.close(descriptor)
-            _, status = os.waitpid(pid, 0)
+            code = reap()
             self._children.known.discard(pid)
-            then(os.waitstatus_to_exitcode(status))
+            then(code)
 
         self._loop.add_reader(descriptor, ready)
 
@@ -270,6 +276,13 @@ class Launched:
         task: asyncio.Task[None] = self._loop.create_task(coroutine)  # type: ignore[arg-type]
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _launcher() -> str:
+    """launch.py, compiled where the import kept that: a script is compiled anew each time it is run."""
+    spec = launch.__spec__
+    cached = spec.cached if spec else None
+    return cached if cached and os.path.exists(cached) else launch.__file__
 
 
 def _retrieved(future: asyncio.Future[object] | asyncio.Future[None] | asyncio.Future[int]) -> None:

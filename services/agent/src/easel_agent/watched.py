@@ -27,6 +27,9 @@ class LimitsWatched:
         """See Limits."""
         return 0
 
+    def close(self) -> None:
+        """Nothing was made."""
+
 
 class GroupWatched:
     """The processes below those that were added."""

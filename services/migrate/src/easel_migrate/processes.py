@@ -13,6 +13,8 @@ from typing import cast, get_args
 
 from easel_contracts.facts import Entity
 
+PROCESSES = ("control", "scheduler", "agent", "autoscaler", "router", "monitor")
+"""Easel's own long-lived processes."""
 WITH_SCHEMA = ("control", "scheduler", "autoscaler", "router", "monitor")
 """Processes with a PostgreSQL schema, a role and a durable consumer of their own."""
 

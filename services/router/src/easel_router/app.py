@@ -39,7 +39,8 @@ async def build(process: Process[Settings]) -> None:
     """Wires facts, discovery, the API and the background work."""
     settings, clock = process.settings, process.clock
     store = Store(process.db, clock, settings.workspace)
-    known = Known(settings.workspace, settings.networks)
+    networks = tuple(name.strip() for name in settings.networks.split(",") if name.strip())
+    known = Known(settings.workspace, networks)
     world = World(
         known,
         Projection(process.db, "service", ServiceState),

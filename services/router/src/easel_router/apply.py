@@ -137,7 +137,8 @@ class Applier:
         """Back to the last good resources; told once per content."""
         log.error("route refused", service=plan.service, reason=reason)
         self.refused[plan.service] = reason
-        if good := self._last_good.plans.get(plan.service):
+        good = self._last_good.plans.get(plan.service)
+        if good is not None and good.uid == plan.uid:
             self.preload(good)
         else:
             self._withdraw(plan.service)
@@ -153,10 +154,10 @@ class Applier:
     async def _remove(self, service: str) -> float | None:
         """First nothing new; clusters and endpoints stay while a replica may still have a request."""
         before = await self._store.route(service)
+        gone = {ROUTE: {service: self._catalog.put(ROUTE, service, None)}}
         if before is None or before.state.state != "removed":
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    gone = {ROUTE: {service: self._catalog.put(ROUTE, service, None)}}
                     await self._envoys.probed(await self._envoys.everywhere(gone), service, "")
             except NoEnvoy:
                 return _NO_ENVOY_AGAIN_S

@@ -48,7 +48,9 @@ class Known:
         return [r.id for of in self._replicas.values() for r in of.values() if r.state == "draining"]
 
     def forget(self, service: str) -> None:
-        """The service is gone for good."""
+        """The service is gone for good, unless one of its name was made meanwhile."""
+        if (state := self.services.get(service)) is not None and state.wanted != "deleted":
+            return
         self.services.pop(service, None)
         self.tokens.pop(service, None)
         self._replicas.pop(service, None)

@@ -10,8 +10,8 @@ class Settings(ProcessSettings, frozen=True, kw_only=True):
 
     router_xds_addr: str
     """Where Envoys connect: unix:/path or host:port."""
-    networks: tuple[str, ...] = ()
-    """Networks that Envoy is in, best first (JSON list); empty: any address of a replica will do."""
+    networks: str = ""
+    """Networks that Envoy is in, best first, separated by commas; empty: any address of a replica will do."""
     envoy_grace_s: float = 15.0
     """How long a lost Envoy is waited for before the others decide alone."""
     apply_timeout_s: float = 20.0

@@ -7,8 +7,8 @@ from typing import get_args
 import pytest
 
 from easel_contracts.facts import Entity
-from easel_standalone.keys import NATS_USERS
-from easel_standalone.stores.rights import OWNED, rights_of
+from easel_migrate.keys import NATS_USERS
+from easel_migrate.nats_rights import OWNED, rights_of
 
 
 def test_each_entity_has_one_owner() -> None:

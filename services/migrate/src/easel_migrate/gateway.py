@@ -1,0 +1,34 @@
+"""The file that an Envoy is started with: the router's pure function, fed with a platform's addresses.
+
+Decides which processes have a public API; what the listeners do is the router's matter.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import msgspec
+
+from easel_migrate.keys import Keys
+from easel_router.bootstrap import OWNERS, BootstrapConfig, bootstrap
+
+
+def bootstrap_file(keys: Keys, *, process_addrs: dict[str, str], xds_addr: str, sink_addr: str, data_addr: str,
+                   control_addr: str, admin_socket: str, probe_addr: str, tls_cert: str = "",
+                   tls_key: str = "") -> bytes:  # fmt: skip
+    """Envoy's bootstrap as JSON. It holds a process token: the file must be readable by Envoy only."""
+    config = BootstrapConfig(
+        node_id="envoy-0",
+        process_token=keys.process_token("envoy"),
+        xds_addr=xds_addr,
+        sink_addr=sink_addr,
+        process_addrs={process: process_addrs[process] for process in OWNERS},
+        data_addr=data_addr,
+        control_addr=control_addr,
+        admin_socket=admin_socket,
+        probe_addr=probe_addr,
+        descriptors=files("easel_proto").joinpath("v1/descriptors.binpb").read_bytes(),
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+    )
+    return msgspec.json.encode(bootstrap(config))

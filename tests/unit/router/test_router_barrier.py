@@ -1,0 +1,100 @@
+"""Which Envoys are waited for: those connected, and those lost only just now."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from easel_kit.clock import SystemClock
+from easel_router.envoys import Envoys, NoEnvoy
+from easel_router.testing import until
+from easel_router.xds import envoy_pb2 as pb
+from easel_router.xds.catalog import Catalog
+from easel_router.xds.load import Loads
+from easel_router.xds.render import LISTENER, ROUTE
+from easel_router.xds.server import XdsServer
+from easel_router.xds.stream import Stream
+
+GRACE_S = 0.4
+
+
+def barrier(catalog: Catalog) -> tuple[XdsServer, Envoys]:
+    server = XdsServer(catalog, Loads(), lambda metadata: {}, lambda token: True)
+    return server, Envoys(server, SystemClock(), GRACE_S, "secret")
+
+
+def connect(server: XdsServer, catalog: Catalog, name: str) -> Stream:
+    """A stream that has taken its listener, as the server would register it."""
+    stream = Stream(catalog)
+    stream.introduce(pb.Node(id=name))
+    stream.listeners = {"data": b""}
+    for kind in (LISTENER, ROUTE):
+        stream.receive(pb.DeltaDiscoveryRequest(type_url=kind))
+    acknowledge(stream)
+    server.streams[name] = stream
+    server.on_change()
+    return stream
+
+
+def acknowledge(stream: Stream) -> None:
+    while (message := stream.due()) is not None:
+        sent = pb.DeltaDiscoveryResponse.FromString(message)
+        stream.receive(pb.DeltaDiscoveryRequest(type_url=sent.type_url, response_nonce=sent.nonce))
+
+
+def lose(server: XdsServer, name: str) -> None:
+    server.streams.pop(name).close()
+    server.on_change()
+
+
+async def test_nobody_is_not_everybody() -> None:
+    """Without any Envoy nothing counts as acknowledged."""
+    _, envoys = barrier(Catalog())
+
+    with pytest.raises(NoEnvoy):
+        await envoys.everywhere({})
+
+
+async def test_all_connected_must_acknowledge() -> None:
+    """One of two is not enough."""
+    catalog = Catalog()
+    server, envoys = barrier(catalog)
+    first, second = connect(server, catalog, "a"), connect(server, catalog, "b")
+    wanted = {ROUTE: {"ocr": catalog.put(ROUTE, "ocr", b"\x0a\x01x")}}
+    waiting = asyncio.create_task(envoys.everywhere(wanted))
+    acknowledge(first)
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    acknowledge(second)
+
+    assert set(await waiting) == {first, second}
+
+
+async def test_a_lost_envoy_is_waited_for_until_the_grace_period_ends() -> None:
+    """It goes on serving what it has; after the period the others decide alone."""
+    catalog = Catalog()
+    server, envoys = barrier(catalog)
+    connect(server, catalog, "a")
+    connect(server, catalog, "b")
+    lose(server, "b")
+    assert envoys.live()["b"] is None
+    waiting = asyncio.create_task(envoys.everywhere({}))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+
+    assert [stream.envoy for stream in await asyncio.wait_for(waiting, 5)] == ["a"]
+
+
+async def test_a_lost_envoy_that_comes_back_must_acknowledge_too() -> None:
+    """Also when it was lost before this process started."""
+    catalog = Catalog()
+    server, envoys = barrier(catalog)
+    envoys.expect(["a"])
+    wanted = {ROUTE: {"ocr": catalog.put(ROUTE, "ocr", b"\x0a\x01x")}}
+    waiting = asyncio.create_task(envoys.everywhere(wanted))
+    await asyncio.sleep(0.05)
+    stream = connect(server, catalog, "a")
+    await until(waiting.done, "acknowledged")
+
+    assert waiting.result() == [stream]
