@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+from measuring import verdict
 
 from easel_kit.testing import free_port
 from easel_standalone import api
@@ -102,12 +103,12 @@ def _report(cold_s: float, warm_s: list[float], down_s: list[float], rows: dict[
     print(f"\nfirst start {cold_s:.1f} s, stop {statistics.median(down_s):.1f} s")
     load = psutil.getloadavg()[0]
     print(f"machine: {psutil.cpu_count()} cores, load average {load:.1f} (what others do counts against the start)")
-    gates = (("warm start, s", warm, UP_GATE_S), ("idle CPU, % of a core", cpu, CPU_GATE_PERCENT),
-             ("memory, MiB PSS", pss, PSS_GATE_MIB))  # fmt: skip
-    for what, found, gate in gates:
-        verdict = "ok" if found <= gate else "MISSED"
-        print(f"{what:<24} {found:>7.2f}  gate {gate:>6.1f}  ratio {found / gate:.2f}  {verdict}")
-    return 0 if all(found <= gate for _, found, gate in gates) else 1
+    met = [
+        verdict("easel up to ready, warm (median)", warm, UP_GATE_S, "s"),
+        verdict("idle platform, CPU", cpu, CPU_GATE_PERCENT, "% of a core"),
+        verdict("idle platform, memory (PSS)", pss, PSS_GATE_MIB, "MiB"),
+    ]
+    return 0 if all(met) else 1
 
 
 if __name__ == "__main__":

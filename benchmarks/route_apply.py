@@ -17,6 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from measuring import verdict
+
 from easel_contracts import facts
 from easel_contracts.facts import RouteState
 from easel_kit.testing import eventually, real_nats, real_postgres, short_directory
@@ -91,9 +93,8 @@ async def main(args: argparse.Namespace) -> int:
     print(line("decision -> acknowledged and probed", decided))
     print(line("replica fact published -> route.applied received", seen))
     print(line(f"all {args.services} services change at once: fact -> route.applied", together))
-    ok = quantile(decided, 0.99) <= GATE_MS
-    print(f"gate p99 <= {GATE_MS:.0f} ms: {'ok' if ok else 'MISSED'}")
-    return 0 if ok else 1
+    what = f"router decision → acknowledged and probed, {args.services} services (p99)"
+    return 0 if verdict(what, quantile(decided, 0.99), GATE_MS, "ms") else 1
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -57,6 +58,11 @@ class Platform:
         """The JSON that a command prints."""
         return json.loads(self.easel(*arguments, "-o", "json"))
 
+    def config(self) -> dict[str, Any]:
+        """What the home's config.json says."""
+        found: dict[str, Any] = json.loads((self.home / "config.json").read_text())
+        return found
+
     def pid(self, process: str) -> int:
         """Process id of a part of the platform."""
         return int(next(p["pid"] for p in self.read("status") if p["name"] == process))
@@ -67,12 +73,14 @@ class Platform:
 
     async def kill(self, process: str) -> None:
         """SIGKILL to a part; returns when another one in its place is up."""
-        before = self.pid(process)
+        # In threads: load and changes in the same loop go on meanwhile.
+        before = await asyncio.to_thread(self.pid, process)
         os.kill(before, signal.SIGKILL)
 
-        def replaced() -> bool:
+        async def replaced() -> bool:
+            parts = await asyncio.to_thread(self.read, "status")
             return any(p["name"] == process and p["pid"] not in (None, before) and p["state"] == "running"
-                       for p in self.read("status"))  # fmt: skip
+                       for p in parts)  # fmt: skip
 
         await eventually(replaced, 60)
 

@@ -67,11 +67,14 @@ def shown(steps: Path) -> str:
 def _put(changed: dict[str, Any], steps: Path, value: Any, current: dict[str, Any]) -> None:
     first = str(steps[0])
     if first not in changed and any(isinstance(step, int) for step in steps):
-        changed[first] = deepcopy(current[first])
+        changed[first] = deepcopy(current.get(first, {} if isinstance(steps[1], str) else []))
     at: Any = changed
     for step, following in pairwise(steps):
-        if isinstance(step, str) and step not in at and isinstance(following, str):
-            at[step] = {}
+        new: Any = {} if isinstance(following, str) else []
+        if isinstance(step, str) and step not in at:
+            at[step] = new
+        elif isinstance(at, list) and step == len(at):
+            at.append(new)
         at = at[step]
     if isinstance(at, list) and isinstance(steps[-1], int) and steps[-1] == len(at):
         at.append(value)

@@ -51,8 +51,12 @@ async def events(
             entity=entity, key=name or "", from_sequence=since, tail=0 if since else tail, follow=follow, dead=dead,
             on_gap=lambda error: note(f"the stream broke ({error.message}); it is taken up again"),
         )  # fmt: skip
+        count = 0
         async for event in stream:
+            count += 1
             print(_line(cli.output, event), flush=True)
+    if not count and not dead:
+        note(f"no events of {name}: is the name right? `easel ls`, `easel node ls`" if name else "no such events yet")
 
 
 async def _token(cli: Session) -> None:

@@ -159,6 +159,12 @@ def _without_details(error: grpc.aio.AioRpcError, where: str) -> EaselError:
             f"nothing answers at {where}",
             "is the platform up? `easel status` shows its processes, `easel up` starts it",
         )
+    if status is grpc.StatusCode.UNIMPLEMENTED and "no such service: /easel." in text:
+        return CannotReach(
+            "NOT_A_CONTROL_PORT",
+            f"what answers at {where} is a platform's data listener, for calls to models",
+            "name the control port (8081 by default), not the data port",
+        )
     if status is grpc.StatusCode.UNIMPLEMENTED and "http2 header" in text.lower():
         return CannotReach(
             "NOT_A_CONTROL_PORT",

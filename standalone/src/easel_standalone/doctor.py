@@ -140,6 +140,13 @@ def _isolation(_: Home) -> list[Finding]:
             hint="replicas and the platform may share a user: run only code you trust, or run as root",
         )
     ]  # fmt: skip
+    if os.geteuid():
+        found.append(
+            Finding(
+                check="isolation", level="warning", hint="run only models you trust, or run as root",
+                message="not isolated: replicas run as the same user as Easel (`easel node ls` says what they see)",
+            )
+        )  # fmt: skip
     delegated = _writable_cgroup()
     found.append(
         Finding(check="isolation", level="ok", message=f"cgroup limits through {delegated}")

@@ -92,6 +92,8 @@ class Plans:
             # One supervisor a home, one copy a process, and the next is started when the last has been reaped.
             "EASEL_HOLDER": f"standalone-{name}",
         }
+        if name == "monitor":
+            own["EASEL_EVENTS_SEED_FILE"] = str(self._keys.seed("events"))
         if name == "agent":
             own["EASEL_AGENT_HIDE"] = f"{self._home.root}:{self._home.run}:{self._database.socket_dir}"
         if name in ROLES:

@@ -57,10 +57,24 @@ def test_only_lists_need_the_current_configuration() -> None:
     assert not needs_current(parse(["a[0]=1"]), {"a": []})
 
 
-@pytest.mark.parametrize("text", ["a[5]=1", "b[0].c=1", "text.x=1"])
+@pytest.mark.parametrize("text", ["a[5]=1", "b[1].c=1", "text.x=1"])
 def test_places_that_are_not_there(text: str) -> None:
     """Said with the path."""
     with pytest.raises(InvalidInput) as found:
         changes(parse([text]), {"a": [1], "text": "x"}, {})
 
     assert found.value.fields[0].path == text.split("=")[0]
+
+
+def test_a_list_that_is_not_there_begins_at_its_first_item() -> None:
+    """`-Dcontainers[0].env[0].name=A` needs no env yet; what is beside it stays."""
+    current: dict[str, Any] = {"containers": [{"port": 1}]}
+    texts = ["containers[0].env[0].name=A", "containers[0].env[0].value=b", "storage[0].mount_path=/m"]
+
+    made = changes(parse(texts), {}, current)
+
+    assert made == {
+        "containers": [{"port": 1, "env": [{"name": "A", "value": "b"}]}],
+        "storage": [{"mount_path": "/m"}],
+    }
+    assert current == {"containers": [{"port": 1}]}

@@ -14,7 +14,7 @@ import pytest
 from easel_contracts import errors
 from easel_contracts.errors import FieldError, InvalidInput
 from easel_contracts.facts import KeyState
-from easel_kit.grpc import Server, caller, channel
+from easel_kit.grpc import Server, caller, channel, source_of
 from easel_kit.grpc_errors import from_rpc, from_status, to_status
 from easel_kit.keyring import Keyring, sha256_hex
 from easel_proto.internal.v1 import control_pb2, control_pb2_grpc
@@ -123,3 +123,16 @@ async def test_internal_apis_want_a_process_token(address: str) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await stub.GetTokens(control_pb2.GetTokensRequest(), metadata=(("authorization", f"Bearer {KEY}"),))
         assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize(
+    ("metadata", "source"),
+    [
+        ({}, "unix:"),
+        ({"x-forwarded-for": "6.6.6.6, 10.0.0.7"}, "10.0.0.7"),
+        ({"x-forwarded-for": "6.6.6.6, 10.0.0.1", "x-envoy-external-address": "10.0.0.7"}, "10.0.0.7"),
+    ],
+)
+def test_a_caller_cannot_forge_where_it_calls_from(metadata: dict[str, str], source: str) -> None:
+    """The audit's source is what Envoy saw, not what the caller wrote before it."""
+    assert source_of(metadata, "unix:") == source

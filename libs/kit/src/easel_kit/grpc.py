@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -62,6 +62,7 @@ class Server:
         self._keyring = keyring
         self._server = grpc.aio.server(interceptors=[_Guard(keyring)], options=_SERVER_OPTIONS)
         self._names: list[str] = []
+        self._described: list[str] = []
         self._health = health_aio.HealthServicer()
 
     def add(self, register: Callable[[Any, Any], None], servicer: Any, full_name: str) -> None:
@@ -69,10 +70,15 @@ class Server:
         register(servicer, self._server)
         self._names.append(full_name)
 
+    def describe(self, full_names: Iterable[str]) -> None:
+        """Has reflection also describe APIs that other processes serve at the same outside address."""
+        self._described += full_names
+
     async def start(self) -> None:
         """Binds and serves; raises OSError where the address cannot be bound."""
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = [name for name in self._names if not name.startswith("easel.internal.")]
+        public = (name for name in self._names if not name.startswith("easel.internal."))
+        names = dict.fromkeys([*public, *self._described])
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
         try:
             self._server.add_insecure_port(self.address)
@@ -160,7 +166,7 @@ def _wrapped(handler: Any, method: str, metadata: dict[str, str], keyring: Keyri
 
 
 def _authenticate(method: str, metadata: dict[str, str], keyring: Keyring, peer: str) -> Caller:
-    source = metadata.get("x-forwarded-for", peer).split(",")[0].strip()
+    source = source_of(metadata, peer)
     request_id = metadata.get("x-request-id") or uuid7()
     if method.startswith("/easel.internal.v1."):
         actor = keyring.process(metadata.get(TOKEN_HEADER, ""))
@@ -180,6 +186,15 @@ def _authenticate(method: str, metadata: dict[str, str], keyring: Keyring, peer:
             "key and server must belong together: --home, or --server and --access-key",
         )  # fmt: skip
     return Caller(actor, source, request_id)
+
+
+def source_of(metadata: Mapping[str, str], peer: str) -> str:
+    """Where a call came from, for the audit. A caller may write x-forwarded-for itself: only what Envoy adds counts.
+
+    Envoy overwrites x-envoy-external-address, and appends the peer to x-forwarded-for (for a loopback peer, its own
+    address).
+    """
+    return metadata.get("x-envoy-external-address") or metadata.get("x-forwarded-for", peer).split(",")[-1].strip()
 
 
 async def _abort(context: Any, method: str, error: Exception) -> None:

@@ -24,7 +24,12 @@ class Projection(Generic[T]):
         self._decoder = msgspec.msgpack.Decoder(kind)
 
     async def apply(self, fact: Fact) -> bool:
-        """Takes the fact over if it is newer than what is known; says whether it was."""
+        """Takes the fact over if it is newer than what is known; says whether it was.
+
+        A fact of an earlier epoch is never newer: it may speak of an entity that the restored state does not have.
+        """
+        if fact.epoch < self._database.epoch:
+            return False
         state = facts.state_of(fact, self._kind)
         identity, row_version = identity_of(fact, state)
         async with self._database.connection() as connection:

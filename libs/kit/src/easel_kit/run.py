@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import asyncpg
@@ -98,6 +98,10 @@ class Process(Generic[S]):
     def serve(self, register: Callable[[Any, Any], None], servicer: Any, full_name: str) -> None:
         """Serves a gRPC API, public (easel.v1.X) or internal (easel.internal.v1.X)."""
         self._server.add(register, servicer, full_name)
+
+    def describes(self, full_names: Iterable[str]) -> None:
+        """Has this process's reflection also describe public APIs that others serve: Envoy asks one process only."""
+        self._server.describe(full_names)
 
     def owns(self, entity: Entity, listing: ListFacts) -> None:
         """Tells how to list the newest fact of every entity of a kind that this process owns."""
@@ -196,8 +200,9 @@ class Process(Generic[S]):
         self.gauge("db_pool_use_ratio", "Busy share of database connections", lambda: database.in_use())
 
     async def _on_key(self, fact: Fact) -> None:
-        await self._keys.apply(fact)
-        self.keyring.learn(facts.state_of(fact, KeyState))
+        if await self._keys.apply(fact):
+            # Only what is newer: a late repetition of "created" must not revive a revoked key.
+            self.keyring.learn(facts.state_of(fact, KeyState))
         if handler := self._handlers.get("key"):
             await handler(fact)
 

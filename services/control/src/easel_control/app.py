@@ -25,9 +25,26 @@ from easel_control.worlds import Worlds
 from easel_kit.db import Database
 from easel_kit.run import Process
 from easel_proto.internal.v1 import control_pb2_grpc
-from easel_proto.v1 import audit_pb2_grpc, services_pb2, services_pb2_grpc
+from easel_proto.v1 import (
+    audit_pb2,
+    audit_pb2_grpc,
+    events_pb2,
+    metrics_pb2,
+    nodes_pb2,
+    replicas_pb2,
+    routes_pb2,
+    scaling_pb2,
+    services_pb2,
+    services_pb2_grpc,
+)
 
 PROBE = b"easel"
+PUBLIC_APIS = tuple(
+    api.full_name
+    for file in (audit_pb2, events_pb2, metrics_pb2, nodes_pb2, replicas_pb2, routes_pb2, scaling_pb2, services_pb2)
+    for api in file.DESCRIPTOR.services_by_name.values()
+)
+"""Every API at the control address: Envoy sends reflection to control, whoever serves them."""
 
 
 async def build(process: Process[Settings]) -> None:
@@ -53,6 +70,7 @@ async def build(process: Process[Settings]) -> None:
     services = ServicesApi(settings, store, commands, answers, code, worlds, clock, admission.token_of)
     process.serve(services_pb2_grpc.add_ServicesServicer_to_server, services, "easel.v1.Services")
     process.serve(audit_pb2_grpc.add_AuditServicer_to_server, AuditApi(process.db, workspace), "easel.v1.Audit")
+    process.describes(PUBLIC_APIS)
     secrets = SecretsApi(workspace, store, environments, code, admission.token_of)
     process.serve(control_pb2_grpc.add_SecretsServicer_to_server, secrets, "easel.internal.v1.Secrets")
 

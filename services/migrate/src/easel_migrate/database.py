@@ -20,6 +20,8 @@ from easel_migrate.settings import Settings
 
 Admin: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 RETRY_S = 0.1
+TOKENS_OF_AN_EPOCH = 2**40
+"""More than a lease changes hands within one."""
 
 
 async def connect(settings: Settings) -> Admin:
@@ -75,8 +77,18 @@ async def migrate(connection: Admin, settings: Settings) -> dict[str, int]:
 
 
 async def raise_epoch(connection: Admin) -> int:
-    """The new epoch. What was told before it is older than everything told from now on, whatever its row_version."""
-    return int(await connection.fetchval("UPDATE easel.epoch SET value = value + 1 RETURNING value"))
+    """The new epoch. What was told before it is older than everything told from now on, whatever its row_version.
+
+    Fencing tokens rise with it: agents remember the highest they have seen, and a backup's are lower.
+    """
+    async with connection.transaction():
+        epoch = int(await connection.fetchval("UPDATE easel.epoch SET value = value + 1 RETURNING value"))
+        for process in WITH_SCHEMA:
+            await connection.execute(
+                f"UPDATE \"{process}\".leases SET token = greatest(token, $1), holder = NULL, expires_at = '-infinity'",
+                epoch * TOKENS_OF_AN_EPOCH,
+            )
+    return epoch
 
 
 def _password(settings: Settings, process: str) -> str | None:

@@ -143,7 +143,8 @@ class EventsApi(events_pb2_grpc.EventsServicer):
     def _checked(self, url: str) -> str:
         literal = rules.literal_address(rules.check_url(url))
         if literal and (why := rules.refusal(literal, allow_link_local=self._settings.webhook_allow_link_local)):
-            raise InvalidInput(f"url: {why}", (FieldError(path="url", code="NOT_ALLOWED", message=why),))
+            wrong = FieldError(path="url", code="NOT_ALLOWED", message=why)
+            raise InvalidInput(f"the webhook cannot be made: {why}", (wrong,))
         return url
 
     async def _start(self, channel: Channel, from_sequence: int, head: int) -> int | None:

@@ -76,7 +76,7 @@ class MetricsApi(metrics_pb2_grpc.MetricsServicer):
     def _key(self, workspace: str, name: str) -> Key:
         key = (workspace or DEFAULT_WORKSPACE, name)
         if not self._inventory.exists(key):
-            raise NotFound("SERVICE_NOT_FOUND", f"there is no service {name!r}", "easel ls shows those there are")
+            raise NotFound("NO_SUCH_SERVICE", f"there is no service {name}", "`easel ls` lists all")
         return key
 
 

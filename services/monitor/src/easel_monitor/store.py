@@ -109,7 +109,7 @@ class Webhooks:
                 "DELETE FROM webhook WHERE workspace = $1 AND id = $2", workspace, identity
             )
         if str(status).endswith(" 0"):
-            raise NotFound("WEBHOOK_NOT_FOUND", f"there is no webhook {identity!r}", "easel events webhooks lists them")
+            raise NotFound("NO_SUCH_WEBHOOK", f"there is no webhook {identity}", "`easel webhook ls` lists all")
 
     async def progress(self, before: Webhook, **changes: int | str) -> Webhook:
         """Takes down how far it is; raises Stale when somebody else did, or it was deleted."""

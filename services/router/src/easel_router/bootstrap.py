@@ -29,7 +29,8 @@ METRICS = (
 """Which statistics exist at all: what the monitor needs, and what costs little."""
 _OWN_METRICS = (
     r"^(server\.(live|state)"
-    r"|http\.data\.(downstream_rq_([1-5]xx|active|idle_timeout)|downstream_cx_active))$"
+    r"|http\.data\.(downstream_rq_([1-5]xx|active|idle_timeout)|downstream_cx_active)"
+    r"|easel\.local_reply\..*)$"
 )
 
 OWNERS: dict[str, tuple[str, ...]] = {

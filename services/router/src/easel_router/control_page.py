@@ -14,7 +14,8 @@ easel explain NAME           # why it is as it is</pre>
 <p>REST, with the access key (<code>easel up</code> wrote it into its home directory):</p>
 <pre>curl -H "Authorization: Bearer $EASEL_ACCESS_KEY" http://THIS-ADDRESS/v1/services</pre>
 <p>Paths: <code>/v1/services</code>, <code>/v1/services/NAME</code>, <code>/v1/services/NAME/replicas</code>,
+<code>/v1/services/NAME/logs</code>, <code>/v1/services/NAME/metrics</code>, <code>/v1/services/NAME/scaling</code>,
 <code>/v1/services/NAME/route</code>, <code>/v1/services/NAME:explain</code>, <code>/v1/nodes</code>,
-<code>/v1/schema</code>. gRPC reflection is on.</p>
+<code>/v1/events</code>, <code>/v1/audit</code>, <code>/v1/schema</code>. gRPC reflection is on.</p>
 </body></html>
 """

@@ -137,4 +137,4 @@ def refusal(address: str, *, allow_link_local: bool) -> str | None:
 
 def _wrong(message: str) -> InvalidInput:
     wrong = FieldError(path="url", code="NOT_ALLOWED", message=message)
-    return InvalidInput(f"url: {message}", (wrong,), hint="give a plain http(s) URL")
+    return InvalidInput(f"the webhook cannot be made: {message}", (wrong,), hint="give a plain http(s) URL")

@@ -1920,6 +1920,7 @@ class HttpConnectionManager(_message.Message):
     HTTP_FILTERS_FIELD_NUMBER: _builtins.int
     HTTP2_PROTOCOL_OPTIONS_FIELD_NUMBER: _builtins.int
     SERVER_NAME_FIELD_NUMBER: _builtins.int
+    ACCESS_LOG_FIELD_NUMBER: _builtins.int
     USE_REMOTE_ADDRESS_FIELD_NUMBER: _builtins.int
     GENERATE_REQUEST_ID_FIELD_NUMBER: _builtins.int
     UPGRADE_CONFIGS_FIELD_NUMBER: _builtins.int
@@ -1938,6 +1939,8 @@ class HttpConnectionManager(_message.Message):
     def http_filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___HttpFilter]: ...
     @_builtins.property
     def http2_protocol_options(self) -> Global___Http2ProtocolOptions: ...
+    @_builtins.property
+    def access_log(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccessLog]: ...
     @_builtins.property
     def use_remote_address(self) -> _wrappers_pb2.BoolValue: ...
     @_builtins.property
@@ -1961,6 +1964,7 @@ class HttpConnectionManager(_message.Message):
         http_filters: _abc.Iterable[Global___HttpFilter] | None = ...,
         http2_protocol_options: Global___Http2ProtocolOptions | None = ...,
         server_name: _builtins.str = ...,
+        access_log: _abc.Iterable[Global___AccessLog] | None = ...,
         use_remote_address: _wrappers_pb2.BoolValue | None = ...,
         generate_request_id: _wrappers_pb2.BoolValue | None = ...,
         upgrade_configs: _abc.Iterable[Global___HttpConnectionManager.UpgradeConfig] | None = ...,
@@ -1974,7 +1978,7 @@ class HttpConnectionManager(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["common_http_protocol_options", b"common_http_protocol_options", "generate_request_id", b"generate_request_id", "http2_protocol_options", b"http2_protocol_options", "local_reply_config", b"local_reply_config", "request_headers_timeout", b"request_headers_timeout", "scoped_routes", b"scoped_routes", "stream_idle_timeout", b"stream_idle_timeout", "use_remote_address", b"use_remote_address"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["always_set_request_id_in_response", b"always_set_request_id_in_response", "common_http_protocol_options", b"common_http_protocol_options", "generate_request_id", b"generate_request_id", "http2_protocol_options", b"http2_protocol_options", "http_filters", b"http_filters", "local_reply_config", b"local_reply_config", "request_headers_timeout", b"request_headers_timeout", "scoped_routes", b"scoped_routes", "server_header_transformation", b"server_header_transformation", "server_name", b"server_name", "stat_prefix", b"stat_prefix", "stream_idle_timeout", b"stream_idle_timeout", "upgrade_configs", b"upgrade_configs", "use_remote_address", b"use_remote_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_log", b"access_log", "always_set_request_id_in_response", b"always_set_request_id_in_response", "common_http_protocol_options", b"common_http_protocol_options", "generate_request_id", b"generate_request_id", "http2_protocol_options", b"http2_protocol_options", "http_filters", b"http_filters", "local_reply_config", b"local_reply_config", "request_headers_timeout", b"request_headers_timeout", "scoped_routes", b"scoped_routes", "server_header_transformation", b"server_header_transformation", "server_name", b"server_name", "stat_prefix", b"stat_prefix", "stream_idle_timeout", b"stream_idle_timeout", "upgrade_configs", b"upgrade_configs", "use_remote_address", b"use_remote_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2141,6 +2145,141 @@ class ResponseMapper(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResponseMapper: _TypeAlias = ResponseMapper  # noqa: Y015
+
+@_typing.final
+class AccessLog(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    TYPED_CONFIG_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def filter(self) -> Global___AccessLogFilter: ...
+    @_builtins.property
+    def typed_config(self) -> _any_pb2.Any: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        filter: Global___AccessLogFilter | None = ...,
+        typed_config: _any_pb2.Any | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "typed_config", b"typed_config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "name", b"name", "typed_config", b"typed_config"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccessLog: _TypeAlias = AccessLog  # noqa: Y015
+
+@_typing.final
+class StatsLog(_message.Message):
+    """envoy.extensions.access_loggers.stats.v3.Config: counts what it is shown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Tag(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: _builtins.int
+        VALUE_FORMAT_FIELD_NUMBER: _builtins.int
+        name: _builtins.str
+        value_format: _builtins.str
+        def __init__(
+            self,
+            *,
+            name: _builtins.str = ...,
+            value_format: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value_format", b"value_format"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Stat(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: _builtins.int
+        TAGS_FIELD_NUMBER: _builtins.int
+        name: _builtins.str
+        @_builtins.property
+        def tags(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatsLog.Tag]: ...
+        def __init__(
+            self,
+            *,
+            name: _builtins.str = ...,
+            tags: _abc.Iterable[Global___StatsLog.Tag] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "tags", b"tags"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Counter(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        STAT_FIELD_NUMBER: _builtins.int
+        VALUE_FIXED_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def stat(self) -> Global___StatsLog.Stat: ...
+        @_builtins.property
+        def value_fixed(self) -> _wrappers_pb2.UInt64Value: ...
+        def __init__(
+            self,
+            *,
+            stat: Global___StatsLog.Stat | None = ...,
+            value_fixed: _wrappers_pb2.UInt64Value | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["stat", b"stat", "value_fixed", b"value_fixed"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["stat", b"stat", "value_fixed", b"value_fixed"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    COUNTERS_FIELD_NUMBER: _builtins.int
+    STATS_SCOPE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def counters(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatsLog.Counter]: ...
+    @_builtins.property
+    def stats_scope(self) -> Global___Scope: ...
+    def __init__(
+        self,
+        *,
+        counters: _abc.Iterable[Global___StatsLog.Counter] | None = ...,
+        stats_scope: Global___Scope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stats_scope", b"stats_scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "stats_scope", b"stats_scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatsLog: _TypeAlias = StatsLog  # noqa: Y015
+
+@_typing.final
+class Scope(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREFIX_FIELD_NUMBER: _builtins.int
+    prefix: _builtins.str
+    def __init__(
+        self,
+        *,
+        prefix: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prefix", b"prefix"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Scope: _TypeAlias = Scope  # noqa: Y015
 
 @_typing.final
 class AccessLogFilter(_message.Message):
