@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -82,8 +81,10 @@ def _run(*command: str, buildkit: bool = True) -> None:
     environment = {**os.environ, "DOCKER_BUILDKIT": "1" if buildkit else "0"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)} exited with {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-6000:]}")
+        raise SystemExit(
+            f"{' '.join(command)} exited with {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-6000:]}"
+        )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

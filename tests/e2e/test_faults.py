@@ -12,6 +12,8 @@ import pytest
 
 from easel_kit.testing import eventually
 from easel_sdk import Client
+from tests.e2e.churn import churning
+from tests.e2e.consistency import assert_consistent
 from tests.e2e.load import steady_load
 from tests.e2e.platform import Platform, deploy, remove, running_platform, spec
 
@@ -43,6 +45,26 @@ async def test_no_request_fails_while_a_part_dies(platform: Platform, easel: Cli
     assert {r.name: r.pid for r in await ready(easel)} == before
     scaled = await easel.services.scale("faulty", 3)
     await easel.wait("faulty", generation=scaled.generation, timeout_s=90)
+    await assert_consistent(platform.home)
+
+
+@pytest.mark.timeout(300)
+async def test_no_fact_is_lost_or_doubled_when_parts_die_during_changes(platform: Platform, easel: Client) -> None:
+    """Three services are created, scaled, changed, stopped, started and deleted in the meantime.
+
+    Each change that was answered counts once, however often it was asked for; outboxes, stream and every reader's
+    projection agree in the end.
+    """
+    async with churning(easel, ["churn_a", "churn_b", "churn_c"]) as churns:
+        for part in ("nats", "postgres", "control", "scheduler"):
+            await platform.kill(part)
+
+    found = await assert_consistent(platform.home)
+    changes = sum(churn.changes for churn in churns)
+    assert changes >= 3 * 6
+    assert found.facts > changes
+    for churn in churns:
+        await churn.end()
 
 
 async def test_a_killed_envoy_costs_its_open_connections_only(platform: Platform, easel: Client, service: Any) -> None:

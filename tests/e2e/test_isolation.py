@@ -94,12 +94,18 @@ async def test_it_reads_nothing_of_the_platforms(platform: Platform, hostile: St
 
     found = await hostile.runs(
         "found['read'] = [f for f in files if attempt(lambda: open(f, 'rb').read(1)).startswith('SUCC')]\n"
-        "found['listed'] = [d for d in directories if attempt(lambda: os.listdir(d)).startswith('SUCC')]",
+        "found['listed'] = []\n"
+        "for directory in directories:\n"
+        "    try:\n"
+        "        found['listed'] += os.listdir(directory)\n"
+        "    except OSError:\n"
+        "        pass",
         files=files, directories=sorted({os.path.dirname(f) for f in files}),
     )  # fmt: skip
 
     assert found["read"] == []
-    assert found["listed"] == []
+    # Empty directories on the way to its own place, nothing beside.
+    assert set(found["listed"]) <= {"agent", "replicas", "python", hostile.replica.name}
 
 
 @root_only
@@ -121,8 +127,10 @@ async def test_it_sees_no_process_but_its_own(platform: Platform, hostile: Stran
         pids=pids,
     )  # fmt: skip
 
-    assert len(found["visible"]) <= 2
-    assert not [c for c in found["commands"] if "easel_" in c or "postgres" in c]
+    first, *own = found["commands"]
+    assert "launch" in first  # its own process 1
+    assert len(own) == 1
+    assert "hostile_server.py" in own[0]
     for kind in ("environments", "memories", "signals"):
         assert not [(p, what) for p, what in found[kind].items() if what.startswith("SUCC")], kind
     assert set(found["traces"].values()) == {-1}
@@ -169,8 +177,9 @@ async def test_it_can_neither_tell_nor_hear_facts(platform: Platform, hostile: S
         "hello = 'CONNECT ' + json.dumps({'verbose': True, 'pedantic': False}) + '\\r\\n'\n"
         "found['plain'] = talk(hello + 'PUB easel.fact.default.service.evil.created 2\\r\\nhi\\r\\nPING\\r\\n')\n"
         "found['first'] = talk('PUB easel.fact.default.service.evil.created 2\\r\\nhi\\r\\nPING\\r\\n')\n"
-        "found['hear'] = talk(hello + 'SUB easel.> 1\\r\\nSUB _INBOX.x 2\\r\\nPUB $JS.API.STREAM.NAMES _INBOX.x 0\\r\\n'\n"
-        "                     '\\r\\nPING\\r\\n')\n"
+        "found['hear'] = talk(hello + 'SUB easel.> 1\\r\\nSUB _INBOX.x 2\\r\\nPING\\r\\n')\n"
+        "asks = 'SUB _INBOX.x 1\\r\\nPUB $JS.API.STREAM.NAMES _INBOX.x 0\\r\\n\\r\\n'\n"
+        "found['read'] = talk(hello + asks + 'PING\\r\\n')\n"
     )
 
     found = await hostile.runs(talk, port=port)
@@ -216,9 +225,9 @@ async def test_it_is_a_user_of_its_own(hostile: Stranger, other: Stranger) -> No
 
 @root_only
 async def test_it_writes_only_into_its_own(hostile: Stranger) -> None:
-    """The system, the mounted code and the platform's directories are read-only or not there; what is its own is not."""
+    """The system, the mounted code, the platform's directories are read-only or not there; what is its own is not."""
     found = await hostile.runs(
-        "places = ['/', '/etc', '/usr', '/usr/bin', '/var', '/opt', '/root', '/run', '/dev', '/sys', '/code', '/home']\n"
+        "places = ['/', '/etc', '/usr', '/usr/bin', '/var', '/opt', '/root', '/run', '/dev', '/sys', '/code']\n"
         "found['refused'] = {p: attempt(lambda: open(p + '/mine', 'w').write('x')) for p in places}\n"
         "own = ['/tmp', '/dev/shm', os.environ['HOME'], os.environ['TMPDIR']]\n"
         "found['own'] = {p: attempt(lambda: open(p + '/mine', 'w').write('x')) for p in own}\n"

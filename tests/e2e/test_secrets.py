@@ -52,18 +52,11 @@ async def test_no_secret_is_told_logged_or_stored_in_the_clear(platform: Platfor
     told |= {"events": platform.easel("events", "-o", "json").encode()}
     told |= {"audit": platform.easel("audit", "-o", "json").encode()}
     told |= {"explain": platform.easel("explain", "discreet").encode()}
-    told |= {"desc without the token": platform.easel("desc", "given", "-o", "json").encode()}
+    told |= {"workers": platform.easel("w", "discreet", "-o", "json").encode()}
     told |= {"metrics": platform.easel("metrics", "discreet", "-o", "json").encode()}
     told |= {"status": platform.easel("status", "-o", "json").encode()}
-    for process in ("logs/supervisor.log",):
-        assert (platform.home / process).stat().st_size >= 0
-    token_of_desc = {GIVEN_TOKEN}
-
     problems = [
-        f"{secrets[value]} in {where}"
-        for where, text in told.items()
-        for value in secrets
-        if value.encode() in text and not (where.startswith("desc") and value in token_of_desc)
+        f"{secrets[value]} in {where}" for where, text in told.items() for value in secrets if value.encode() in text
     ]
     problems += [
         f"{secrets[value]} in {file.relative_to(platform.home)}"
@@ -115,7 +108,7 @@ async def _streams(home: Path) -> dict[str, bytes]:
         found = {}
         for stream in (FACTS, DEAD):
             state = (await js.stream_info(stream)).state
-            for sequence in range(state.first_seq, state.last_seq + 1):
+            for sequence in range(state.first_seq, state.last_seq + 1 if state.messages else 0):
                 message = await js.get_msg(stream, sequence)
                 found[f"{stream} #{sequence}"] = (message.data or b"") + str(message.headers).encode()
         return found

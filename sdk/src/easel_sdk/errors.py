@@ -128,6 +128,9 @@ def from_rpc(error: grpc.aio.AioRpcError, where: str) -> EaselError:
     return kind(info.reason, message, hint, **rest)
 
 
+_TLS_SIGNS = ("handshake failed", "Hostname Verification", "CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
+
+
 def is_refused_connection(error: grpc.aio.AioRpcError) -> bool:
     """Whether nothing listens at the address."""
     text = (error.details() or "").lower()
@@ -153,6 +156,15 @@ def _fields(encoded: str, bad_request: error_details_pb2.BadRequest) -> tuple[Fi
 def _without_details(error: grpc.aio.AioRpcError, where: str) -> EaselError:
     """An error that no part of Easel wrote: from gRPC itself, a proxy, or something else at the address."""
     status, text = error.code(), error.details() or ""
+    if status is grpc.StatusCode.UNAVAILABLE and any(sign in text for sign in _TLS_SIGNS):
+        return CannotReach(
+            "TLS_FAILED", f"no TLS connection to {where}: {text.rpartition('last error: ')[2]}",
+            "EASEL_CA_FILE names the PEM file of the authority that signed the certificate, and the server's address "
+            "must be one of the names in it; https://HOST:PORT asks for TLS, HOST:PORT for none",
+        )  # fmt: skip
+    if is_refused_connection(error) and "Socket closed" in text:
+        return CannotReach("CANNOT_CONNECT", f"what answers at {where} closes the connection at once",
+                           f"a listener with TLS wants https:// in front: --server https://{where}")  # fmt: skip
     if is_refused_connection(error):
         return CannotReach(
             "CANNOT_CONNECT",

@@ -100,6 +100,12 @@ class Predictor:
                     raise explain_answer(call, response, await response.aread(), time.monotonic() - started)
                 yield response
         except httpx.ConnectError as error:
+            if "CERTIFICATE" in str(error) or "SSL" in str(error):
+                raise CannotReach(
+                    "TLS_FAILED", f"no TLS connection to {place.url}: {error}",
+                    "EASEL_CA_FILE names the PEM file of the authority that signed the certificate, and the address "
+                    "must be one of the names in it",
+                ) from error  # fmt: skip
             raise CannotReach(
                 "CANNOT_CONNECT", f"nothing answers at {place.url} ({error})",
                 "the data listener is Envoy's: `easel status` shows whether it runs",

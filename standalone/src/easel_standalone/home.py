@@ -22,6 +22,7 @@ from pathlib import Path
 from socket import gethostname
 
 import msgspec
+from cryptography import x509
 
 from easel_contracts.errors import Conflict, InvalidInput, Refused
 from easel_migrate.processes import PROCESSES
@@ -63,13 +64,27 @@ def is_loopback(host: str) -> bool:
 def with_urls(config: Config) -> Config:
     """The config with the URLs that its host, ports and TLS files mean."""
     scheme = "https" if config.tls_cert else "http"
-    anywhere = config.host in ("0.0.0.0", "::")
-    name = "127.0.0.1" if anywhere and not config.tls_cert else gethostname() if anywhere else config.host
+    name = config.host
+    if config.host in ("0.0.0.0", "::"):
+        name = _certified_name(Path(config.tls_cert)) if config.tls_cert else "127.0.0.1"
     name = f"[{name}]" if ":" in name else name
     return msgspec.structs.replace(
         config, control_url=f"{scheme}://{name}:{config.control_port}", data_url=f"{scheme}://{name}:{config.port}",
         ca_file=config.tls_cert,
     )  # fmt: skip
+
+
+def _certified_name(certificate: Path) -> str:
+    """What clients call this machine, so that the certificate fits: its host name where that is certified."""
+    own = gethostname()
+    try:
+        found = x509.load_pem_x509_certificate(certificate.read_bytes())
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound):  # options.join refuses a file that is no certificate
+        return own
+    certified = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+    whole = [name for name in certified if "*" not in name]
+    return own if own in certified or not whole else whole[0]
 
 
 class Home:

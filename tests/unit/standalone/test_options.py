@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
+from socket import gethostname
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from easel_contracts.errors import InvalidInput
 from easel_standalone.home import Config
@@ -67,3 +72,36 @@ def test_permission_ends_when_the_host_is_closed_again() -> None:
     assert not closed.insecure
     with pytest.raises(InvalidInput):
         join(closed, Options(host="0.0.0.0"))
+
+
+@pytest.mark.parametrize(
+    ("certified", "name"), [(["models.example.org"], "models.example.org"), (["*.example.org"], gethostname())]
+)
+def test_open_listener_is_called_by_a_name_of_its_certificate(tmp_path: Path, certified: list[str], name: str) -> None:
+    """Clients on this machine check the certificate too; a wildcard names no machine."""
+    cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    write_certificate(cert, key, certified)
+
+    joined = join(CONFIG, Options(host="0.0.0.0", tls_cert=str(cert), tls_key=str(key)))
+
+    assert joined.control_url == f"https://{name}:8081"
+
+
+def write_certificate(cert: Path, key: Path, names: list[str]) -> None:
+    """A self-signed certificate for the names, and its private key."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(private.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime(2026, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2126, 1, 1, tzinfo=UTC))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    cert.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    encoding = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    key.write_bytes(private.private_bytes(*encoding))

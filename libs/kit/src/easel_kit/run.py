@@ -7,6 +7,7 @@ safer than going on with a part missing.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import socket
@@ -21,7 +22,7 @@ import uvloop
 
 from easel_contracts import facts
 from easel_contracts.facts import Entity, Fact, KeyState
-from easel_contracts.ids import metric_subject
+from easel_contracts.ids import metric_subject, uuid7
 from easel_kit import projection as projections
 from easel_kit.bus import Bus, ConsumerDrift, FactHandler, MetricsHandler
 from easel_kit.clock import Clock, SystemClock
@@ -40,6 +41,7 @@ from easel_proto.internal.v1 import facts_pb2_grpc
 S = TypeVar("S", bound=ProcessSettings)
 Background = Callable[[], Awaitable[None]]
 
+LOCK_FILE = ".copy.lock"
 CHECK_CONSUMER_S = 15.0
 PRUNE_S = 600.0
 REBUILD_FIRST_S, REBUILD_LONGEST_S = 0.05, 1.0
@@ -53,12 +55,13 @@ class Process(Generic[S]):
         self.name, self.settings, self.listens = name, settings, listens
         self.clock: Clock = clock or SystemClock()
         self.log = get_logger(name)
-        self.holder = settings.holder or f"{socket.gethostname()}-{os.getpid()}"
+        self.holder = settings.holder or f"{socket.gethostname()}:{settings.home}"
+        """Where this copy lives; the same after a restart."""
         self.health = Health(name)
         self.keyring = Keyring(settings.peers_file)
         self.bus = Bus(settings, name)
         self._db = Database(settings.db_dsn, name, secret(settings.db_password_file)) if settings.db_dsn else None
-        self._leases = Leases(self._db, self.holder, self.clock) if self._db else None
+        self._leases = Leases(self._db, f"{self.holder}/{uuid7()}", self.clock) if self._db else None
         self.token = secret(settings.process_token_file)
         self._server = Server(settings.addr(name), self.keyring)
         self._handlers: dict[Entity, FactHandler] = {}
@@ -67,6 +70,7 @@ class Process(Generic[S]):
         self._on_stop: list[Background] = []
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._fact_lag = 0
+        self._home_lock = -1
 
     @property
     def db(self) -> Database:
@@ -178,11 +182,12 @@ class Process(Generic[S]):
                 self.log.warning("leases not given back; they run out", error=repr(error))
             await asyncio.wait_for(self._db.close(), 5)
         await self.health.stop()
+        if self._home_lock >= 0:
+            os.close(self._home_lock)
 
     async def _leased_and_relayed(self, database: Database) -> None:
-        if self.settings.holder:
-            # What the copy before held is ours, with new fencing tokens: its last commands must not pass.
-            await self.leases.release()
+        if self._has_home_alone() and (shards := await self.leases.succeed(self.holder)):
+            self.log.info("took over from the copy before", shards=shards)
         await self.leases.renew()
         relay = Relay(database, self.bus, self.clock)
         for task in (self.leases.run, relay.run, self._rebuild, self._watch_consumer, self._prune):
@@ -198,6 +203,18 @@ class Process(Generic[S]):
         self.gauge("facts_handled", "Facts handled since start", lambda: self.bus.delivered)
         self.gauge("leases_held", "Hash shards this copy may act on", lambda: self.leases.held())
         self.gauge("db_pool_use_ratio", "Busy share of database connections", lambda: database.in_use())
+
+    def _has_home_alone(self) -> bool:
+        """Whether no other living copy uses this data directory: then the one before is dead. Held until we end."""
+        self.settings.home.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.settings.home / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._home_lock = descriptor
+        return True
 
     async def _on_key(self, fact: Fact) -> None:
         if await self._keys.apply(fact):

@@ -54,8 +54,8 @@ class ProcessSettings(Struct, frozen=True, kw_only=True):
     host_id: str = ""
     """Machine whose local paths replicas can see; empty: none."""
     holder: str = ""
-    """Name under which leases are held; given only by a parent that runs one copy of the process and has seen the
-    one before end, so that its leases pass on at once instead of running out. Empty: host and pid."""
+    """Where this copy lives, the same after a restart: what a dead copy at the same place held passes on at once
+    instead of running out. Empty: host and `home`."""
     log_level: str = "info"
     otlp_endpoint: str = ""
     """OTLP/gRPC collector for traces, e.g. http://127.0.0.1:4317; empty: traces are not exported."""

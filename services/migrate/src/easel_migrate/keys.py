@@ -14,13 +14,14 @@ from pathlib import Path
 
 import nkeys
 
-from easel_migrate.processes import PROCESSES
-from easel_migrate.processes import WITH_SCHEMA as ROLES
+from easel_migrate.processes import PROCESSES, WITH_SCHEMA
 from easel_migrate.secret_files import write_file
 
 NATS_USERS = (*PROCESSES, "migrate", "events")
 PEERS = (*PROCESSES, "envoy")
 """Who may present a process token."""
+ROLES = WITH_SCHEMA
+"""Processes with a role of their own in PostgreSQL."""
 
 
 class Keys:

@@ -25,6 +25,7 @@ from easel_migrate.nats_config import config_text, max_file_mib
 from easel_migrate.processes import PROCESSES
 from easel_migrate.secret_files import write_file
 
+VOLUMES = (*PROCESSES, "setup", "migrate", "nats", "postgres", "envoy")
 PRIVATE = 0o700
 PASSABLE = 0o711
 """The agent's: replicas run as other users and must reach their own directories below it."""
@@ -69,7 +70,9 @@ def main() -> int:
 
 def prepare(settings: Settings) -> list[str]:
     """Makes what is missing and writes every configuration; says what it did. Raises NotPrepared."""
-    volumes = {name: settings.volumes_dir / name for name in (*PROCESSES, "setup", "migrate", "nats", "postgres", "envoy")}
+    volumes = {
+        name: settings.volumes_dir / name for name in (*PROCESSES, "setup", "migrate", "nats", "postgres", "envoy")
+    }
     try:
         for name, volume in volumes.items():
             _directory(volume, PASSABLE if name == "agent" else PRIVATE, must_exist=True)

@@ -1,0 +1,1 @@
+"""deploy/: what can be told without an engine."""
