@@ -27,6 +27,8 @@ TESTS = (
     "tests/e2e/test_faults.py",
     "tests/e2e/test_isolation.py",
     "tests/e2e/test_secrets.py",
+    "tests/e2e/test_restore.py",
+    "tests/e2e/test_disk_full.py",
     "tests/e2e/test_soak.py",
 )
 HEAD = """\

@@ -23,8 +23,8 @@ HERE = Path(__file__).resolve().parent
 class Platform:
     """One running platform."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, home: Path, prefix: tuple[str, ...] = ()) -> None:
+        self.home, self._prefix = home, prefix
         self.port, self.control_port = free_port(), free_port()
 
     @property
@@ -50,8 +50,8 @@ class Platform:
         """What `easel ...` did."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("EASEL_")} | {"COLUMNS": "200"}
         return subprocess.run(
-            [binary("easel"), "--home", str(self.home), *arguments], text=True, capture_output=True, check=False,
-            env=environment, timeout=180,
+            [*self._prefix, binary("easel"), "--home", str(self.home), *arguments], text=True, capture_output=True,
+            check=False, env=environment, timeout=180,
         )  # fmt: skip
 
     def read(self, *arguments: str) -> Any:
@@ -86,9 +86,9 @@ class Platform:
 
 
 @contextmanager
-def running_platform(home: Path) -> Iterator[Platform]:
-    """Up, and down at the end whatever happened."""
-    platform = Platform(home)
+def running_platform(home: Path, prefix: tuple[str, ...] = ()) -> Iterator[Platform]:
+    """Up, and down at the end whatever happened; `prefix`: a command that runs `easel`, e.g. as somebody else."""
+    platform = Platform(home, prefix)
     try:
         platform.up()
         yield platform

@@ -6,6 +6,7 @@ With root replicas are users of their own; elsewhere the platform must say "not 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ import pytest
 
 from easel_kit.testing import eventually
 from easel_sdk import Client
-from tests.e2e.platform import HERE, Platform, deploy, remove, spec
+from easel_standalone.stores.postgres import SHIM
+from tests.e2e.platform import HERE, Platform, deploy, remove, running_platform, spec
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="separate users need root; elsewhere: `not isolated`")
 
 EASELS = {
-    "PATH", "HOME", "LANG", "TMPDIR", "PYTHONUNBUFFERED", "VIRTUAL_ENV", "PORT", "NAMESPACE", "POD_NAME", "POD_IP",
-    "NODE_NAME", "SERVICE_NAME", "EASEL_REVISION", "EASEL_REPLICA", "EASEL_SERVICE", "TRACEPARENT",
+    "PATH", "HOME", "LANG", "TMPDIR", "PYTHONUNBUFFERED", "VIRTUAL_ENV", "HOST", "PORT", "NAMESPACE", "POD_NAME",
+    "POD_IP", "NODE_NAME", "SERVICE_NAME", "EASEL_REVISION", "EASEL_REPLICA", "EASEL_SERVICE", "TRACEPARENT",
 }  # fmt: skip
 MACHINES = {"TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"}
 """What a replica may have in its environment, beside what its own service.json gives."""
@@ -81,6 +83,21 @@ async def test_the_platform_says_how_isolated_replicas_are(easel: Client) -> Non
     (node,) = await easel.nodes.list()
 
     assert node.isolation.startswith("uid") if os.geteuid() == 0 else node.isolation.startswith("not isolated")
+
+
+@root_only
+async def test_an_ordinary_users_platform_says_not_isolated(tmp_path: Path) -> None:
+    """Started without root it serves, and says in so many words what it cannot separate."""
+    as_nobody = (sys.executable, "-I", "-S", str(SHIM), "--as-nobody", "--")
+    with running_platform(tmp_path / "home", as_nobody) as platform:
+        async with platform.client() as client:
+            (node,) = await client.nodes.list()
+            service = await deploy(client, spec("plain"))
+            (replica,) = await client.replicas.list("plain")
+
+            assert node.isolation.startswith("not isolated")
+            assert replica.isolation.startswith("not isolated")
+            assert service.status == "Running"
 
 
 @root_only

@@ -45,6 +45,9 @@ def up(
     tls_key: Annotated[str | None, typer.Option("--tls-key", metavar="FILE", help="Its PEM private key.")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow --host without TLS.")] = False,
     timeout: Annotated[float, typer.Option("--timeout", metavar="S", help="Seconds to become ready.")] = 60.0,
+    restored: Annotated[
+        bool, typer.Option("--restored", help="The home's data was put back from a backup. Once, at the first start.")
+    ] = False,
     print_systemd: Annotated[bool, typer.Option("--print-systemd", help="Only print a systemd unit.")] = False,
 ) -> None:
     """Starts the platform: all of its processes, supervised. What was chosen is kept in the home."""
@@ -56,7 +59,7 @@ def up(
         print(api.systemd_unit(home), end="")
         return
     wanted = api.Options(port=port, control_port=control_port, host=host, tls_cert=tls_cert, tls_key=tls_key,
-                         insecure=insecure or None, start_timeout_s=timeout)  # fmt: skip
+                         insecure=insecure or None, start_timeout_s=timeout, restored=restored)  # fmt: skip
     if not detach:
         api.up_foreground(home, wanted)
     teller = _Teller()

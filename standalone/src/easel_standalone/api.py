@@ -196,7 +196,7 @@ def _command(home: Path, wanted: Options) -> list[str]:
         ("--timeout", wanted.start_timeout_s),
     ):  # fmt: skip
         command += [option, str(value)] if value is not None else []
-    return command + (["--insecure"] if wanted.insecure else [])
+    return [*command, *(["--insecure"] if wanted.insecure else []), *(["--restored"] if wanted.restored else [])]
 
 
 def _absolute(path: str | None) -> str | None:

@@ -202,6 +202,8 @@ def _directory(path: Path, mode: int) -> None:
     path.mkdir(parents=True, exist_ok=True, mode=mode)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise Refused("NOT_OURS", f"{path} is not a directory of this user", "remove it or choose another --home")
+        raise Refused(
+            "NOT_OURS", f"{path} is not a directory of this user", "run it as its owner, or choose another --home"
+        )
     if stat.S_IMODE(found.st_mode) != mode:
         path.chmod(mode)

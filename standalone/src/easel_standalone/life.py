@@ -58,7 +58,7 @@ async def _live(home: Home, config: Config, wanted: Options, say: Say) -> None:
     try:
         async with supervisor.door():
             try:
-                await _start(home, config, supervisor)
+                await _start(home, config, supervisor, restored=wanted.restored)
                 _say_ready(home, config, say, supervisor)
                 await supervisor.keep()
             finally:
@@ -71,7 +71,7 @@ async def _live(home: Home, config: Config, wanted: Options, say: Say) -> None:
     say("stopped")
 
 
-async def _start(home: Home, config: Config, supervisor: Supervisor) -> None:
+async def _start(home: Home, config: Config, supervisor: Supervisor, *, restored: bool) -> None:
     keys = Keys(home)
     keys.ensure()
     database = Postgres(home, keys, choose_user())
@@ -82,7 +82,7 @@ async def _start(home: Home, config: Config, supervisor: Supervisor) -> None:
     await asyncio.to_thread(prepare_database, database)
     await supervisor.wait_ready([bus, supervisor.add(plans.postgres())])
     # 2. Schemas, roles, streams, consumers.
-    await supervisor.run_once(plans.migrate())
+    await supervisor.run_once(plans.migrate(restored=restored))
     # 3. All others at once.
     envoy = supervisor.add(plans.envoy(write_bootstrap(home, config, keys)))
     own = [supervisor.add(plans.process(name)) for name in PROCESSES]

@@ -25,6 +25,8 @@ class Options(Struct, frozen=True, kw_only=True):
     tls_cert: str | None = None
     tls_key: str | None = None
     start_timeout_s: float = 60.0
+    restored: bool = False
+    """The home's data comes from a backup: this start raises the epoch."""
 
 
 def join(config: Config, options: Options) -> Config:

@@ -60,8 +60,8 @@ class Plans:
             shim_options=self._database.run_as.options(), stop_grace_s=30.0,
         )  # fmt: skip
 
-    def migrate(self) -> Plan:
-        """Runs once before all others."""
+    def migrate(self, *, restored: bool = False) -> Plan:
+        """Runs once before all others; `restored`: the data comes from a backup."""
 
         async def is_ready() -> bool | str:
             return True
@@ -72,6 +72,7 @@ class Plans:
             "EASEL_PASSWORDS_DIR": str(self._keys.passwords),
             "EASEL_ACCESS_KEY_FILE": str(self._home.access_key_file),
             "EASEL_NATS_SEED_FILE": str(self._keys.seed("migrate")),
+            "EASEL_MIGRATE_RESTORED": str(restored).lower(),
         }
         return Plan(
             name="migrate", command=_python("easel_migrate"), env=_environment(self._shared("migrate") | own),

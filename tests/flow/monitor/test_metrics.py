@@ -274,7 +274,7 @@ async def test_wrong_requests_are_named(short_path: Path, nats_url: str, postgre
         with pytest.raises(grpc.aio.AioRpcError) as window:
             await get(rig, 4000)
 
-        assert from_rpc(unknown.value).code == "SERVICE_NOT_FOUND"
+        assert from_rpc(unknown.value).code == "NO_SUCH_SERVICE"
         assert from_rpc(window.value).fields[0].path == "window_s"  # type: ignore[attr-defined]
 
 

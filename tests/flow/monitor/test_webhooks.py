@@ -157,7 +157,7 @@ async def test_an_idempotency_key_makes_one_webhook(short_path: Path, nats_url: 
         await rig.events.DeleteWebhook(DeleteWebhookRequest(id=one.id), metadata=METADATA)
         with pytest.raises(grpc.aio.AioRpcError) as gone:
             await rig.events.DeleteWebhook(DeleteWebhookRequest(id=one.id), metadata=METADATA)
-        assert from_rpc(gone.value).code == "WEBHOOK_NOT_FOUND"
+        assert from_rpc(gone.value).code == "NO_SUCH_WEBHOOK"
 
 
 async def test_metadata_addresses_are_refused_also_behind_a_name(

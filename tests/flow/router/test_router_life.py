@@ -219,7 +219,7 @@ async def test_routes_api(easel: Platform, servers: list[Backend]) -> None:
     assert (route.state, list(route.replicas), route.envoys) == ("probed", [replica], 1)
     assert [line.code for line in why.lines] == ["Routed"]
     assert (status, '"refused_reason"' in body) == (200, True)
-    assert (missing, "SERVICE_NOT_FOUND" in error) == (404, True), error
+    assert (missing, "NO_SUCH_SERVICE" in error) == (404, True), error
     assert refused == 401
 
 

@@ -18,7 +18,7 @@ from easel_sdk.errors import CannotReach, from_rpc
 )
 def test_the_wrong_port_is_named(details: str, says: str) -> None:
     """Asking the data listener, or something else, says which port to name; no raw answer is shown as the reason."""
-    answer = AioRpcError(grpc.StatusCode.UNIMPLEMENTED, Metadata(), Metadata(), details=details)
+    answer = AioRpcError(grpc.StatusCode.UNIMPLEMENTED, Metadata(), Metadata(), details=details, debug_error_string="")
 
     error = from_rpc(answer, "127.0.0.1:8080")
 
@@ -38,7 +38,7 @@ def test_the_wrong_port_is_named(details: str, says: str) -> None:
 def test_a_certificate_that_is_not_trusted_is_not_nothing(reason: str) -> None:
     """Something answers: the reason is TLS's, and the hint names the setting."""
     details = f"failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.1:8081: {reason}"
-    answer = AioRpcError(grpc.StatusCode.UNAVAILABLE, Metadata(), Metadata(), details=details)
+    answer = AioRpcError(grpc.StatusCode.UNAVAILABLE, Metadata(), Metadata(), details=details, debug_error_string="")
 
     error = from_rpc(answer, "host:8081")
 
@@ -50,6 +50,6 @@ def test_a_certificate_that_is_not_trusted_is_not_nothing(reason: str) -> None:
 def test_tls_that_was_not_asked_for_is_suggested() -> None:
     """A TLS listener closes a plain connection: that is not nothing either."""
     details = "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:10.0.0.1:8081: Socket closed"
-    answer = AioRpcError(grpc.StatusCode.UNAVAILABLE, Metadata(), Metadata(), details=details)
+    answer = AioRpcError(grpc.StatusCode.UNAVAILABLE, Metadata(), Metadata(), details=details, debug_error_string="")
 
     assert "https://host:8081" in from_rpc(answer, "host:8081").hint

@@ -82,7 +82,7 @@ class ScalingApi(scaling_pb2_grpc.ScalingServicer):
         if workspace in ("", self._workspace):
             state = await self._services.get(name, self._workspace)
         if state is None or state.wanted == "deleted":
-            raise NotFound("SERVICE_NOT_FOUND", f"there is no service {name!r}", "easel ls lists what there is")
+            raise NotFound("NO_SUCH_SERVICE", f"there is no service {name}", "`easel ls` lists all")
         return state
 
     async def _decided(self, state: ServiceState) -> tuple[Current | None, Decided | None]:

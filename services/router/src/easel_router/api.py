@@ -42,7 +42,7 @@ class RoutesApi(routes_pb2_grpc.RoutesServicer):
 
     async def _of(self, name: str) -> Stored | None:
         if name not in self._known.services:
-            raise NotFound("SERVICE_NOT_FOUND", f"there is no service {name!r}", "`easel ls` lists the services")
+            raise NotFound("NO_SUCH_SERVICE", f"there is no service {name}", "`easel ls` lists all")
         return await self._store.route(name)
 
     def _lines(self, name: str, stored: Stored | None) -> list[common_pb2.Why]:
