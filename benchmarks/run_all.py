@@ -1,7 +1,7 @@
 """Runs every benchmark, one after the other, and prints one table: gate, measured, ratio, met or not.
 
 Exit code 0 only where every gate was measured and met. Each benchmark is a program of its own and is cut off at its
-time limit; all together take some six minutes. Nothing else should run on the machine.
+time limit; all together take four to six minutes. Nothing else should run on the machine.
 
     make bench        or: python benchmarks/run_all.py [NAME ...] [--quick]
 """

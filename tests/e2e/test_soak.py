@@ -65,31 +65,35 @@ class Soak:
             window = Window(part, time.monotonic())
             self.windows.append(window)
             if part == "replica":
-                await self._kill_replica(self._chance.choice(list(self._services.values())))
+                victim = self._chance.choice(await self._ready(self._chance.choice(list(self._services.values()))))
+                gone = {victim.pid}
+                os.kill(victim.pid, signal.SIGKILL)
             else:
+                gone = await self._pids() if part == "agent" else set()
                 await self._platform.kill(part)
-            await self.healed()
+            await self.healed(gone)
             window.ends = time.monotonic() + 1
 
-    async def _kill_replica(self, name: str) -> None:
-        victim = self._chance.choice(await self._ready(name))
-        os.kill(victim.pid, signal.SIGKILL)
-
-        async def noticed() -> bool:
-            return victim.pid not in [r.pid for r in await self._ready(name)]
-
-        await eventually(noticed, 60)
-
-    async def healed(self) -> None:
-        """Returns when every service has its two replicas, routed."""
+    async def healed(self, gone: set[int]) -> None:
+        """Returns when every service has its two replicas, none of them in `gone`, and they are routed."""
 
         async def whole() -> bool:
             for name in self._services.values():
-                if len(await self._ready(name)) != 2 or (await self._easel.services.get(name)).status != "Running":
+                pids = {r.pid for r in await self._ready(name)}
+                if len(pids) != 2 or pids & gone or await self._status(name) != "Running":
                     return False
             return True
 
         await eventually(whole, 120)
+
+    async def _status(self, name: str) -> str:
+        try:
+            return str((await self._easel.services.get(name)).status)
+        except Unavailable as error:
+            return error.code
+
+    async def _pids(self) -> set[int]:
+        return {r.pid for name in self._services.values() for r in await self._ready(name)}
 
     async def _ready(self, name: str) -> list[Any]:
         while True:
@@ -118,7 +122,7 @@ async def test_random_kills_under_load(platform: Platform, easel: Client) -> Non
         churning(easel, ["soak_churn"]) as churns,
     ):
         await soak.go_on(time.monotonic() + LENGTH_S)
-        await soak.healed()
+        await soak.healed(set())
     found = await assert_consistent(platform.home, 120)
 
     loads: dict[Method, Load] = {"GET": gets, "POST": posts}

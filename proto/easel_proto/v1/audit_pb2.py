@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from easel_proto.v1 import common_pb2 as easel__proto_dot_v1_dot_common__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65\x61sel_proto/v1/audit.proto\x12\x08\x65\x61sel.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\\\n\x10ListAuditRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\xbd\x01\n\x0b\x41uditRecord\x12\n\n\x02id\x18\x01 \x01(\x03\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x06 \x01(\t\x12\x0e\n\x06target\x18\x07 \x01(\t\x12\x13\n\x0b\x62\x65\x66ore_json\x18\x08 \x01(\t\x12\x12\n\nafter_json\x18\t \x01(\t\"T\n\x11ListAuditResponse\x12&\n\x07records\x18\x01 \x03(\x0b\x32\x15.easel.v1.AuditRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2[\n\x05\x41udit\x12R\n\x04List\x12\x1a.easel.v1.ListAuditRequest\x1a\x1b.easel.v1.ListAuditResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/auditb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65\x61sel_proto/v1/audit.proto\x12\x08\x65\x61sel.v1\x1a\x1b\x65\x61sel_proto/v1/common.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\\\n\x10ListAuditRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\xcc\x01\n\x0b\x41uditRecord\x12\n\n\x02id\x18\x01 \x01(\x03\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x06 \x01(\t\x12\x0e\n\x06target\x18\x07 \x01(\t\x12\x13\n\x0b\x62\x65\x66ore_json\x18\x08 \x01(\t\x12\x12\n\nafter_json\x18\t \x01(\t\x12\r\n\x05owner\x18\n \x01(\t\"h\n\x11ListAuditResponse\x12&\n\x07records\x18\x01 \x03(\x0b\x32\x15.easel.v1.AuditRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\nincomplete\x18\x03 \x01(\t2\xb2\x01\n\x05\x41udit\x12R\n\x04List\x12\x1a.easel.v1.ListAuditRequest\x1a\x1b.easel.v1.ListAuditResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/audit\x12U\n\x07\x45xplain\x12\x18.easel.v1.ExplainRequest\x1a\x15.easel.v1.Explanation\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/audit:explainb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +36,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_AUDIT'].methods_by_name['List']._loaded_options = None
   _globals['_AUDIT'].methods_by_name['List']._serialized_options = b'\202\323\344\223\002\013\022\t/v1/audit'
-  _globals['_LISTAUDITREQUEST']._serialized_start=103
-  _globals['_LISTAUDITREQUEST']._serialized_end=195
-  _globals['_AUDITRECORD']._serialized_start=198
-  _globals['_AUDITRECORD']._serialized_end=387
-  _globals['_LISTAUDITRESPONSE']._serialized_start=389
-  _globals['_LISTAUDITRESPONSE']._serialized_end=473
-  _globals['_AUDIT']._serialized_start=475
-  _globals['_AUDIT']._serialized_end=566
+  _globals['_AUDIT'].methods_by_name['Explain']._loaded_options = None
+  _globals['_AUDIT'].methods_by_name['Explain']._serialized_options = b'\202\323\344\223\002\023\022\021/v1/audit:explain'
+  _globals['_LISTAUDITREQUEST']._serialized_start=132
+  _globals['_LISTAUDITREQUEST']._serialized_end=224
+  _globals['_AUDITRECORD']._serialized_start=227
+  _globals['_AUDITRECORD']._serialized_end=431
+  _globals['_LISTAUDITRESPONSE']._serialized_start=433
+  _globals['_LISTAUDITRESPONSE']._serialized_end=537
+  _globals['_AUDIT']._serialized_start=540
+  _globals['_AUDIT']._serialized_end=718
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from easel_proto.v1 import audit_pb2 as easel__proto_dot_v1_dot_audit__pb2
+from easel_proto.v1 import common_pb2 as easel__proto_dot_v1_dot_common__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -26,7 +27,8 @@ if _version_not_supported:
 
 
 class AuditStub:
-    """Audit is the append-only record of every mutation. Owner: control.
+    """Audit is the append-only record of every mutation: control's own and those of the monitor (webhooks, tokens for
+    outsiders), which control asks for. Owner: control.
     """
 
     def __init__(self, channel):
@@ -40,14 +42,27 @@ class AuditStub:
                 request_serializer=easel__proto_dot_v1_dot_audit__pb2.ListAuditRequest.SerializeToString,
                 response_deserializer=easel__proto_dot_v1_dot_audit__pb2.ListAuditResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/easel.v1.Audit/Explain',
+                request_serializer=easel__proto_dot_v1_dot_common__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=easel__proto_dot_v1_dot_common__pb2.Explanation.FromString,
+                _registered_method=True)
 
 
 class AuditServicer:
-    """Audit is the append-only record of every mutation. Owner: control.
+    """Audit is the append-only record of every mutation: control's own and those of the monitor (webhooks, tokens for
+    outsiders), which control asks for. Owner: control.
     """
 
     def List(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """How much is recorded, since when, and whose part is missing now. ExplainRequest.name is not used.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -60,6 +75,11 @@ def add_AuditServicer_to_server(servicer, server):
                     request_deserializer=easel__proto_dot_v1_dot_audit__pb2.ListAuditRequest.FromString,
                     response_serializer=easel__proto_dot_v1_dot_audit__pb2.ListAuditResponse.SerializeToString,
             ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=easel__proto_dot_v1_dot_common__pb2.ExplainRequest.FromString,
+                    response_serializer=easel__proto_dot_v1_dot_common__pb2.Explanation.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'easel.v1.Audit', rpc_method_handlers)
@@ -69,7 +89,8 @@ def add_AuditServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Audit:
-    """Audit is the append-only record of every mutation. Owner: control.
+    """Audit is the append-only record of every mutation: control's own and those of the monitor (webhooks, tokens for
+    outsiders), which control asks for. Owner: control.
     """
 
     @staticmethod
@@ -89,6 +110,33 @@ class Audit:
             '/easel.v1.Audit/List',
             easel__proto_dot_v1_dot_audit__pb2.ListAuditRequest.SerializeToString,
             easel__proto_dot_v1_dot_audit__pb2.ListAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.v1.Audit/Explain',
+            easel__proto_dot_v1_dot_common__pb2.ExplainRequest.SerializeToString,
+            easel__proto_dot_v1_dot_common__pb2.Explanation.FromString,
             options,
             channel_credentials,
             insecure,

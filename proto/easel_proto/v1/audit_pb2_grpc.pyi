@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from easel_proto.v1 import audit_pb2 as _audit_pb2
+from easel_proto.v1 import common_pb2 as _common_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -27,23 +28,33 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AuditStub:
-    """Audit is the append-only record of every mutation. Owner: control."""
+    """Audit is the append-only record of every mutation: control's own and those of the monitor (webhooks, tokens for
+    outsiders), which control asks for. Owner: control.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuditAsyncStub: ...
     List: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditRequest, _audit_pb2.ListAuditResponse]
+    Explain: _grpc.UnaryUnaryMultiCallable[_common_pb2.ExplainRequest, _common_pb2.Explanation]
+    """How much is recorded, since when, and whose part is missing now. ExplainRequest.name is not used."""
 
 @_typing.type_check_only
 class AuditAsyncStub(AuditStub):
-    """Audit is the append-only record of every mutation. Owner: control."""
+    """Audit is the append-only record of every mutation: control's own and those of the monitor (webhooks, tokens for
+    outsiders), which control asks for. Owner: control.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     List: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditRequest, _audit_pb2.ListAuditResponse]  # type: ignore[assignment]
+    Explain: _aio.UnaryUnaryMultiCallable[_common_pb2.ExplainRequest, _common_pb2.Explanation]  # type: ignore[assignment]
+    """How much is recorded, since when, and whose part is missing now. ExplainRequest.name is not used."""
 
 class AuditServicer(metaclass=_abc_1.ABCMeta):
-    """Audit is the append-only record of every mutation. Owner: control."""
+    """Audit is the append-only record of every mutation: control's own and those of the monitor (webhooks, tokens for
+    outsiders), which control asks for. Owner: control.
+    """
 
     @_abc_1.abstractmethod
     def List(
@@ -51,5 +62,13 @@ class AuditServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.ListAuditRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.ListAuditResponse, _abc.Awaitable[_audit_pb2.ListAuditResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _common_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_common_pb2.Explanation, _abc.Awaitable[_common_pb2.Explanation]]:
+        """How much is recorded, since when, and whose part is missing now. ExplainRequest.name is not used."""
 
 def add_AuditServicer_to_server(servicer: AuditServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from easel_proto.v1 import common_pb2 as easel__proto_dot_v1_dot_common__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x65\x61sel_proto/v1/events.proto\x12\x08\x65\x61sel.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x01\n\x12WatchEventsRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x15\n\rfrom_sequence\x18\x04 \x01(\x04\x12\x0c\n\x04tail\x18\x05 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x06 \x01(\x08\x12\x0c\n\x04\x64\x65\x61\x64\x18\x07 \x01(\x08\"\xe0\x01\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x0b\n\x03key\x18\x05 \x01(\t\x12&\n\x02\x61t\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x0f\n\x07message\x18\x08 \x01(\t\x12\r\n\x05\x61\x63tor\x18\t \x01(\t\x12\x11\n\tdata_json\x18\n \x01(\t\x12\r\n\x05\x65rror\x18\x0b \x01(\t\x12\x13\n\x0btraceparent\x18\x0c \x01(\t\"-\n\x18\x43reateEventsTokenRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\"i\n\x0b\x45ventsToken\x12\x10\n\x08nats_url\x18\x01 \x01(\t\x12\x11\n\tnkey_seed\x18\x02 \x01(\t\x12\x0e\n\x06stream\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x14\n\x0cinbox_prefix\x18\x05 \x01(\t\"l\n\x14\x43reateWebhookRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x03 \x01(\t\x12\x0b\n\x03key\x18\x04 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\"\x91\x01\n\x07Webhook\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x03 \x01(\t\x12\x0b\n\x03key\x18\x04 \x01(\t\x12\x0e\n\x06secret\x18\x05 \x01(\t\x12\x1a\n\x12\x64\x65livered_sequence\x18\x06 \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x07 \x01(\x05\x12\x12\n\nlast_error\x18\x08 \x01(\t\"(\n\x13ListWebhooksRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\";\n\x14ListWebhooksResponse\x12#\n\x08webhooks\x18\x01 \x03(\x0b\x32\x11.easel.v1.Webhook\"5\n\x14\x44\x65leteWebhookRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\x17\n\x15\x44\x65leteWebhookResponse2\xec\x03\n\x06\x45vents\x12L\n\x05Watch\x12\x1c.easel.v1.WatchEventsRequest\x1a\x0f.easel.v1.Event\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/events0\x01\x12\x65\n\x0b\x43reateToken\x12\".easel.v1.CreateEventsTokenRequest\x1a\x15.easel.v1.EventsToken\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/events:token:\x01*\x12[\n\rCreateWebhook\x12\x1e.easel.v1.CreateWebhookRequest\x1a\x11.easel.v1.Webhook\"\x17\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/webhooks:\x01*\x12\x63\n\x0cListWebhooks\x12\x1d.easel.v1.ListWebhooksRequest\x1a\x1e.easel.v1.ListWebhooksResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/webhooks\x12k\n\rDeleteWebhook\x12\x1e.easel.v1.DeleteWebhookRequest\x1a\x1f.easel.v1.DeleteWebhookResponse\"\x19\x82\xd3\xe4\x93\x02\x13*\x11/v1/webhooks/{id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x65\x61sel_proto/v1/events.proto\x12\x08\x65\x61sel.v1\x1a\x1b\x65\x61sel_proto/v1/common.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x01\n\x12WatchEventsRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x15\n\rfrom_sequence\x18\x04 \x01(\x04\x12\x0c\n\x04tail\x18\x05 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x06 \x01(\x08\x12\x0c\n\x04\x64\x65\x61\x64\x18\x07 \x01(\x08\"\xe0\x01\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x0b\n\x03key\x18\x05 \x01(\t\x12&\n\x02\x61t\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x0f\n\x07message\x18\x08 \x01(\t\x12\r\n\x05\x61\x63tor\x18\t \x01(\t\x12\x11\n\tdata_json\x18\n \x01(\t\x12\r\n\x05\x65rror\x18\x0b \x01(\t\x12\x13\n\x0btraceparent\x18\x0c \x01(\t\"-\n\x18\x43reateEventsTokenRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\"i\n\x0b\x45ventsToken\x12\x10\n\x08nats_url\x18\x01 \x01(\t\x12\x11\n\tnkey_seed\x18\x02 \x01(\t\x12\x0e\n\x06stream\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x14\n\x0cinbox_prefix\x18\x05 \x01(\t\"l\n\x14\x43reateWebhookRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x03 \x01(\t\x12\x0b\n\x03key\x18\x04 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\"\x91\x01\n\x07Webhook\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x03 \x01(\t\x12\x0b\n\x03key\x18\x04 \x01(\t\x12\x0e\n\x06secret\x18\x05 \x01(\t\x12\x1a\n\x12\x64\x65livered_sequence\x18\x06 \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x07 \x01(\x05\x12\x12\n\nlast_error\x18\x08 \x01(\t\"(\n\x13ListWebhooksRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\";\n\x14ListWebhooksResponse\x12#\n\x08webhooks\x18\x01 \x03(\x0b\x32\x11.easel.v1.Webhook\"5\n\x14\x44\x65leteWebhookRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\x17\n\x15\x44\x65leteWebhookResponse2\xc4\x04\n\x06\x45vents\x12L\n\x05Watch\x12\x1c.easel.v1.WatchEventsRequest\x1a\x0f.easel.v1.Event\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/events0\x01\x12\x65\n\x0b\x43reateToken\x12\".easel.v1.CreateEventsTokenRequest\x1a\x15.easel.v1.EventsToken\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/events:token:\x01*\x12[\n\rCreateWebhook\x12\x1e.easel.v1.CreateWebhookRequest\x1a\x11.easel.v1.Webhook\"\x17\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/webhooks:\x01*\x12\x63\n\x0cListWebhooks\x12\x1d.easel.v1.ListWebhooksRequest\x1a\x1e.easel.v1.ListWebhooksResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/webhooks\x12k\n\rDeleteWebhook\x12\x1e.easel.v1.DeleteWebhookRequest\x1a\x1f.easel.v1.DeleteWebhookResponse\"\x19\x82\xd3\xe4\x93\x02\x13*\x11/v1/webhooks/{id}\x12V\n\x07\x45xplain\x12\x18.easel.v1.ExplainRequest\x1a\x15.easel.v1.Explanation\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/events:explainb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,26 +44,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTS'].methods_by_name['ListWebhooks']._serialized_options = b'\202\323\344\223\002\016\022\014/v1/webhooks'
   _globals['_EVENTS'].methods_by_name['DeleteWebhook']._loaded_options = None
   _globals['_EVENTS'].methods_by_name['DeleteWebhook']._serialized_options = b'\202\323\344\223\002\023*\021/v1/webhooks/{id}'
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=105
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=240
-  _globals['_EVENT']._serialized_start=243
-  _globals['_EVENT']._serialized_end=467
-  _globals['_CREATEEVENTSTOKENREQUEST']._serialized_start=469
-  _globals['_CREATEEVENTSTOKENREQUEST']._serialized_end=514
-  _globals['_EVENTSTOKEN']._serialized_start=516
-  _globals['_EVENTSTOKEN']._serialized_end=621
-  _globals['_CREATEWEBHOOKREQUEST']._serialized_start=623
-  _globals['_CREATEWEBHOOKREQUEST']._serialized_end=731
-  _globals['_WEBHOOK']._serialized_start=734
-  _globals['_WEBHOOK']._serialized_end=879
-  _globals['_LISTWEBHOOKSREQUEST']._serialized_start=881
-  _globals['_LISTWEBHOOKSREQUEST']._serialized_end=921
-  _globals['_LISTWEBHOOKSRESPONSE']._serialized_start=923
-  _globals['_LISTWEBHOOKSRESPONSE']._serialized_end=982
-  _globals['_DELETEWEBHOOKREQUEST']._serialized_start=984
-  _globals['_DELETEWEBHOOKREQUEST']._serialized_end=1037
-  _globals['_DELETEWEBHOOKRESPONSE']._serialized_start=1039
-  _globals['_DELETEWEBHOOKRESPONSE']._serialized_end=1062
-  _globals['_EVENTS']._serialized_start=1065
-  _globals['_EVENTS']._serialized_end=1557
+  _globals['_EVENTS'].methods_by_name['Explain']._loaded_options = None
+  _globals['_EVENTS'].methods_by_name['Explain']._serialized_options = b'\202\323\344\223\002\024\022\022/v1/events:explain'
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=134
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=269
+  _globals['_EVENT']._serialized_start=272
+  _globals['_EVENT']._serialized_end=496
+  _globals['_CREATEEVENTSTOKENREQUEST']._serialized_start=498
+  _globals['_CREATEEVENTSTOKENREQUEST']._serialized_end=543
+  _globals['_EVENTSTOKEN']._serialized_start=545
+  _globals['_EVENTSTOKEN']._serialized_end=650
+  _globals['_CREATEWEBHOOKREQUEST']._serialized_start=652
+  _globals['_CREATEWEBHOOKREQUEST']._serialized_end=760
+  _globals['_WEBHOOK']._serialized_start=763
+  _globals['_WEBHOOK']._serialized_end=908
+  _globals['_LISTWEBHOOKSREQUEST']._serialized_start=910
+  _globals['_LISTWEBHOOKSREQUEST']._serialized_end=950
+  _globals['_LISTWEBHOOKSRESPONSE']._serialized_start=952
+  _globals['_LISTWEBHOOKSRESPONSE']._serialized_end=1011
+  _globals['_DELETEWEBHOOKREQUEST']._serialized_start=1013
+  _globals['_DELETEWEBHOOKREQUEST']._serialized_end=1066
+  _globals['_DELETEWEBHOOKRESPONSE']._serialized_start=1068
+  _globals['_DELETEWEBHOOKRESPONSE']._serialized_end=1091
+  _globals['_EVENTS']._serialized_start=1094
+  _globals['_EVENTS']._serialized_end=1674
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from easel_proto.v1 import common_pb2 as easel__proto_dot_v1_dot_common__pb2
 from easel_proto.v1 import events_pb2 as easel__proto_dot_v1_dot_events__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -60,6 +61,11 @@ class EventsStub:
                 request_serializer=easel__proto_dot_v1_dot_events__pb2.DeleteWebhookRequest.SerializeToString,
                 response_deserializer=easel__proto_dot_v1_dot_events__pb2.DeleteWebhookResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/easel.v1.Events/Explain',
+                request_serializer=easel__proto_dot_v1_dot_common__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=easel__proto_dot_v1_dot_common__pb2.Explanation.FromString,
+                _registered_method=True)
 
 
 class EventsServicer:
@@ -98,6 +104,13 @@ class EventsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """What the streams hold, what was given up, which webhooks are behind. ExplainRequest.name is not used.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EventsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -125,6 +138,11 @@ def add_EventsServicer_to_server(servicer, server):
                     servicer.DeleteWebhook,
                     request_deserializer=easel__proto_dot_v1_dot_events__pb2.DeleteWebhookRequest.FromString,
                     response_serializer=easel__proto_dot_v1_dot_events__pb2.DeleteWebhookResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=easel__proto_dot_v1_dot_common__pb2.ExplainRequest.FromString,
+                    response_serializer=easel__proto_dot_v1_dot_common__pb2.Explanation.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -263,6 +281,33 @@ class Events:
             '/easel.v1.Events/DeleteWebhook',
             easel__proto_dot_v1_dot_events__pb2.DeleteWebhookRequest.SerializeToString,
             easel__proto_dot_v1_dot_events__pb2.DeleteWebhookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.v1.Events/Explain',
+            easel__proto_dot_v1_dot_common__pb2.ExplainRequest.SerializeToString,
+            easel__proto_dot_v1_dot_common__pb2.Explanation.FromString,
             options,
             channel_credentials,
             insecure,

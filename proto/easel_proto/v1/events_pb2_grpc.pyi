@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from easel_proto.v1 import common_pb2 as _common_pb2
 from easel_proto.v1 import events_pb2 as _events_pb2
 from grpc import aio as _aio
 import abc as _abc_1
@@ -40,6 +41,8 @@ class EventsStub:
     CreateWebhook: _grpc.UnaryUnaryMultiCallable[_events_pb2.CreateWebhookRequest, _events_pb2.Webhook]
     ListWebhooks: _grpc.UnaryUnaryMultiCallable[_events_pb2.ListWebhooksRequest, _events_pb2.ListWebhooksResponse]
     DeleteWebhook: _grpc.UnaryUnaryMultiCallable[_events_pb2.DeleteWebhookRequest, _events_pb2.DeleteWebhookResponse]
+    Explain: _grpc.UnaryUnaryMultiCallable[_common_pb2.ExplainRequest, _common_pb2.Explanation]
+    """What the streams hold, what was given up, which webhooks are behind. ExplainRequest.name is not used."""
 
 @_typing.type_check_only
 class EventsAsyncStub(EventsStub):
@@ -53,6 +56,8 @@ class EventsAsyncStub(EventsStub):
     CreateWebhook: _aio.UnaryUnaryMultiCallable[_events_pb2.CreateWebhookRequest, _events_pb2.Webhook]  # type: ignore[assignment]
     ListWebhooks: _aio.UnaryUnaryMultiCallable[_events_pb2.ListWebhooksRequest, _events_pb2.ListWebhooksResponse]  # type: ignore[assignment]
     DeleteWebhook: _aio.UnaryUnaryMultiCallable[_events_pb2.DeleteWebhookRequest, _events_pb2.DeleteWebhookResponse]  # type: ignore[assignment]
+    Explain: _aio.UnaryUnaryMultiCallable[_common_pb2.ExplainRequest, _common_pb2.Explanation]  # type: ignore[assignment]
+    """What the streams hold, what was given up, which webhooks are behind. ExplainRequest.name is not used."""
 
 class EventsServicer(metaclass=_abc_1.ABCMeta):
     """Events are the platform's facts, for outsiders. Owner: the monitor."""
@@ -93,5 +98,13 @@ class EventsServicer(metaclass=_abc_1.ABCMeta):
         request: _events_pb2.DeleteWebhookRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_events_pb2.DeleteWebhookResponse, _abc.Awaitable[_events_pb2.DeleteWebhookResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _common_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_common_pb2.Explanation, _abc.Awaitable[_common_pb2.Explanation]]:
+        """What the streams hold, what was given up, which webhooks are behind. ExplainRequest.name is not used."""
 
 def add_EventsServicer_to_server(servicer: EventsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from easel_proto.v1 import common_pb2 as easel__proto_dot_v1_dot_common__pb2
 from easel_proto.v1 import nodes_pb2 as easel__proto_dot_v1_dot_nodes__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -45,6 +46,11 @@ class NodesStub:
                 request_serializer=easel__proto_dot_v1_dot_nodes__pb2.GetNodeRequest.SerializeToString,
                 response_deserializer=easel__proto_dot_v1_dot_nodes__pb2.Node.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/easel.v1.Nodes/Explain',
+                request_serializer=easel__proto_dot_v1_dot_common__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=easel__proto_dot_v1_dot_common__pb2.Explanation.FromString,
+                _registered_method=True)
 
 
 class NodesServicer:
@@ -63,6 +69,13 @@ class NodesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Why a node has its state, and who holds what of it. ExplainRequest.name: the node.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodesServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +88,11 @@ def add_NodesServicer_to_server(servicer, server):
                     servicer.Get,
                     request_deserializer=easel__proto_dot_v1_dot_nodes__pb2.GetNodeRequest.FromString,
                     response_serializer=easel__proto_dot_v1_dot_nodes__pb2.Node.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=easel__proto_dot_v1_dot_common__pb2.ExplainRequest.FromString,
+                    response_serializer=easel__proto_dot_v1_dot_common__pb2.Explanation.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -132,6 +150,33 @@ class Nodes:
             '/easel.v1.Nodes/Get',
             easel__proto_dot_v1_dot_nodes__pb2.GetNodeRequest.SerializeToString,
             easel__proto_dot_v1_dot_nodes__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.v1.Nodes/Explain',
+            easel__proto_dot_v1_dot_common__pb2.ExplainRequest.SerializeToString,
+            easel__proto_dot_v1_dot_common__pb2.Explanation.FromString,
             options,
             channel_credentials,
             insecure,

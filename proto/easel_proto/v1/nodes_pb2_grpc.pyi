@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from easel_proto.v1 import common_pb2 as _common_pb2
 from easel_proto.v1 import nodes_pb2 as _nodes_pb2
 from grpc import aio as _aio
 import abc as _abc_1
@@ -35,6 +36,8 @@ class NodesStub:
     def __new__(cls, channel: _aio.Channel) -> NodesAsyncStub: ...
     List: _grpc.UnaryUnaryMultiCallable[_nodes_pb2.ListNodesRequest, _nodes_pb2.ListNodesResponse]
     Get: _grpc.UnaryUnaryMultiCallable[_nodes_pb2.GetNodeRequest, _nodes_pb2.Node]
+    Explain: _grpc.UnaryUnaryMultiCallable[_common_pb2.ExplainRequest, _common_pb2.Explanation]
+    """Why a node has its state, and who holds what of it. ExplainRequest.name: the node."""
 
 @_typing.type_check_only
 class NodesAsyncStub(NodesStub):
@@ -43,6 +46,8 @@ class NodesAsyncStub(NodesStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     List: _aio.UnaryUnaryMultiCallable[_nodes_pb2.ListNodesRequest, _nodes_pb2.ListNodesResponse]  # type: ignore[assignment]
     Get: _aio.UnaryUnaryMultiCallable[_nodes_pb2.GetNodeRequest, _nodes_pb2.Node]  # type: ignore[assignment]
+    Explain: _aio.UnaryUnaryMultiCallable[_common_pb2.ExplainRequest, _common_pb2.Explanation]  # type: ignore[assignment]
+    """Why a node has its state, and who holds what of it. ExplainRequest.name: the node."""
 
 class NodesServicer(metaclass=_abc_1.ABCMeta):
     """Nodes are where replicas run. Owner: the scheduler."""
@@ -60,5 +65,13 @@ class NodesServicer(metaclass=_abc_1.ABCMeta):
         request: _nodes_pb2.GetNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_nodes_pb2.Node, _abc.Awaitable[_nodes_pb2.Node]]: ...
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _common_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_common_pb2.Explanation, _abc.Awaitable[_common_pb2.Explanation]]:
+        """Why a node has its state, and who holds what of it. ExplainRequest.name: the node."""
 
 def add_NodesServicer_to_server(servicer: NodesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

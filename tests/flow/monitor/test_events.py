@@ -10,7 +10,9 @@ import grpc.aio
 import pytest
 
 from easel_kit.grpc_errors import from_rpc
-from easel_proto.v1.events_pb2 import CreateEventsTokenRequest, Event, WatchEventsRequest
+from easel_kit.testing import eventually, free_port
+from easel_proto.v1.common_pb2 import ExplainRequest
+from easel_proto.v1.events_pb2 import CreateEventsTokenRequest, CreateWebhookRequest, Event, WatchEventsRequest
 from tests.flow.monitor.rig import METADATA, Rig, monitor, surroundings
 
 
@@ -140,3 +142,25 @@ async def test_no_token_without_an_events_user(short_path: Path, nats_url: str, 
             await rig.events.CreateToken(CreateEventsTokenRequest(), metadata=METADATA)
 
         assert from_rpc(refused.value).code == "NO_EVENTS_USER"
+
+
+async def test_explain_tells_what_the_streams_hold(short_path: Path, nats_url: str, postgres_dsn: str) -> None:
+    """Bounds of the facts, the newest dead letter, and a webhook that nobody answers."""
+    async with surroundings(short_path, nats_url, postgres_dsn) as rig, monitor(rig):
+        hook = CreateWebhookRequest(url=f"http://127.0.0.1:{free_port()}/", entity="node")
+        made = await rig.events.CreateWebhook(hook, metadata=METADATA)
+        newest = await rig.node()
+        await rig.client.jetstream().publish("easel.fact.default.service.ocr.created", b"not a fact")
+        await watch(rig, 1, dead=True, tail=1, follow=True)
+
+        async def failing() -> dict[str, str] | None:
+            answer = await rig.events.Explain(ExplainRequest(), metadata=METADATA)
+            lines = {line.code: line.message for line in answer.lines}
+            return lines if "WebhookFailing" in lines else None
+
+        lines = await eventually(failing)
+
+        assert f"facts 1 to {newest + 1}" in lines["Facts"]
+        assert "1 facts were given up" in lines["DeadLetters"]
+        assert made.id in lines["WebhookFailing"]
+        assert f"fact {newest}," in lines["WebhookFailing"]

@@ -118,6 +118,9 @@ async def test_no_room_is_explained_and_ends_when_there_is_room(
             lines = (await replicas.Explain(common_pb2.ExplainRequest(name="ocr"), metadata=AUTH)).lines
             assert [x.code for x in lines] == ["SpecInstance", "NoCapacity"]
             node = await nodes.Get(nodes_pb2.GetNodeRequest(node="n1"), metadata=AUTH)
+            why = (await nodes.Explain(common_pb2.ExplainRequest(name="n1"), metadata=AUTH)).lines
+            assert why[0].code == "NodeReady"
+            assert any(line.code == "Holds" and line.message.startswith("big: ") for line in why)
             assert (node.state, node.cpu_used, node.replicas) == ("ready", 6, 1)
 
         await world.tell("service", "stopped", "big", service(1, big.revision, uid="u2", name="big", wanted="stopped"))

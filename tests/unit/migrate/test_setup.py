@@ -104,3 +104,12 @@ def test_missing_volume_is_named(settings: Settings) -> None:
 
     with pytest.raises(NotPrepared, match="router: No such file"):
         prepare(settings)
+
+
+def test_changed_configuration_is_said(settings: Settings) -> None:
+    """Envoy reads its file at its start only: whoever upgrades must know that it has to start again."""
+    prepare(settings)
+    bootstrap = settings.volumes_dir / "envoy" / "bootstrap.json"
+    bootstrap.write_bytes(bootstrap.read_bytes() + b" ")
+
+    assert "envoy's configuration changed: restart envoy" in prepare(settings)

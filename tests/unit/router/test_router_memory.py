@@ -76,15 +76,27 @@ def test_no_secret_in_a_representation() -> None:
 
 async def test_last_good_survives(tmp_path: Path) -> None:
     """Written 0600 and read back; a broken file counts as none."""
-    kept = LastGood(tmp_path)
+    kept = LastGood(tmp_path, 1)
     kept.put(a_plan("ocr", 1))
     await kept.flush()
-    again = LastGood(tmp_path)
+    again = LastGood(tmp_path, 1)
     again.load()
     assert again.plans == {"ocr": a_plan("ocr", 1)}
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
     (tmp_path / FILE).write_bytes(b"\x00 broken")
-    broken = LastGood(tmp_path)
+    broken = LastGood(tmp_path, 1)
     broken.load()
 
     assert broken.plans == {}
+
+
+async def test_last_good_of_another_epoch_is_dropped(tmp_path: Path) -> None:
+    """After a restore: a service made after the backup would be routed for ever."""
+    kept = LastGood(tmp_path, 1)
+    kept.put(a_plan("ocr", 1))
+    await kept.flush()
+
+    restored = LastGood(tmp_path, 2)
+    restored.load()
+
+    assert restored.plans == {}

@@ -5,21 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
 import grpc
 import grpc.aio
 from google.rpc import status_pb2
-from grpc_health.v1 import _async as health_aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from msgspec import Struct
 
 from easel_contracts import errors
 from easel_contracts.ids import uuid7
 from easel_kit.grpc_errors import as_easel_error, to_status
+from easel_kit.introspection import Health, add_reflection
 from easel_kit.keyring import Keyring
 from easel_kit.telemetry import current_traceparent, get_logger, span_from
 
@@ -63,23 +62,24 @@ class Server:
         self._server = grpc.aio.server(interceptors=[_Guard(keyring)], options=_SERVER_OPTIONS)
         self._names: list[str] = []
         self._described: list[str] = []
-        self._health = health_aio.HealthServicer()
+        self._health = Health()
 
     def add(self, register: Callable[[Any, Any], None], servicer: Any, full_name: str) -> None:
         """Adds a servicer by its generated `add_XServicer_to_server`; full_name e.g. easel.v1.Services."""
         register(servicer, self._server)
         self._names.append(full_name)
 
-    def describe(self, full_names: Iterable[str]) -> None:
-        """Has reflection also describe APIs that other processes serve at the same outside address."""
-        self._described += full_names
+    def describe(self, full_name: str, owner: grpc.aio.Channel) -> None:
+        """Has reflection and health also speak of an API that another process serves at the same outside address."""
+        self._described.append(full_name)
+        self._health.relay(full_name, owner)
 
     async def start(self) -> None:
         """Binds and serves; raises OSError where the address cannot be bound."""
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         public = (name for name in self._names if not name.startswith("easel.internal."))
         names = dict.fromkeys([*public, *self._described])
-        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        add_reflection(self._server, names)
         try:
             self._server.add_insecure_port(self.address)
         except RuntimeError as error:

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import asyncpg
@@ -34,6 +34,7 @@ from easel_kit.keyring import Keyring
 from easel_kit.leases import Leases
 from easel_kit.outbox import Relay
 from easel_kit.projection import Projection
+from easel_kit.reconcile import Reconciler
 from easel_kit.settings import ProcessSettings, SettingsError, load, secret
 from easel_kit.telemetry import configure, get_logger
 from easel_proto.internal.v1 import facts_pb2_grpc
@@ -103,9 +104,12 @@ class Process(Generic[S]):
         """Serves a gRPC API, public (easel.v1.X) or internal (easel.internal.v1.X)."""
         self._server.add(register, servicer, full_name)
 
-    def describes(self, full_names: Iterable[str]) -> None:
-        """Has this process's reflection also describe public APIs that others serve: Envoy asks one process only."""
-        self._server.describe(full_names)
+    def describes(self, owners: Mapping[str, str]) -> None:
+        """Has reflection and health here speak of public APIs (full name → process) that others serve: Envoy asks one
+        process only."""
+        for full_name, process in owners.items():
+            if process != self.name:
+                self._server.describe(full_name, self.channel(process))
 
     def owns(self, entity: Entity, listing: ListFacts) -> None:
         """Tells how to list the newest fact of every entity of a kind that this process owns."""
@@ -126,6 +130,14 @@ class Process(Generic[S]):
     def gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         """A gauge of /metrics."""
         self.health.gauge(name, help_text, value)
+
+    def watch_loop(self, loop: Reconciler) -> None:
+        """Gauges of a reconcile loop: how long ago it last brought a key about (since start: before the first), and
+        for how many keys the last try failed."""
+        began = self.clock.monotonic()
+        self.gauge(f"reconcile_{loop.name}_age_seconds", "Since a key was last reconciled, or since the start",
+                   lambda: self.clock.monotonic() - (loop.last_success or began))  # fmt: skip
+        self.gauge(f"reconcile_{loop.name}_failing", "Keys whose last try failed", lambda: len(loop.failing()))
 
     def channel(self, process: str) -> grpc.aio.Channel:
         """The channel to another process's gRPC address."""

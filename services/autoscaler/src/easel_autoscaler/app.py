@@ -28,4 +28,4 @@ async def build(process: Process[Settings]) -> None:
     process.background(scaler.prune)
     process.gauge("services_heard", "Services whose metrics arrive", lambda: len(scaler.windows))
     process.gauge("decisions", "Decisions stored since start", lambda: scaler.decisions)
-    process.gauge("reconcile_failing", "Services whose last reconcile failed", lambda: len(scaler.reconciler.failing()))
+    process.watch_loop(scaler.reconciler)

@@ -39,12 +39,15 @@ from easel_proto.v1 import (
 )
 
 PROBE = b"easel"
-PUBLIC_APIS = tuple(
-    api.full_name
-    for file in (audit_pb2, events_pb2, metrics_pb2, nodes_pb2, replicas_pb2, routes_pb2, scaling_pb2, services_pb2)
+PUBLIC_APIS = {
+    api.full_name: owner
+    for file, owner in (
+        (audit_pb2, "control"), (services_pb2, "control"), (replicas_pb2, "scheduler"), (nodes_pb2, "scheduler"),
+        (scaling_pb2, "autoscaler"), (routes_pb2, "router"), (metrics_pb2, "monitor"), (events_pb2, "monitor"),
+    )
     for api in file.DESCRIPTOR.services_by_name.values()
-)
-"""Every API at the control address: Envoy sends reflection to control, whoever serves them."""
+}  # fmt: skip
+"""Every API at the control address and the process that serves it: Envoy sends reflection and health to control."""
 
 
 async def build(process: Process[Settings]) -> None:
@@ -69,7 +72,8 @@ async def build(process: Process[Settings]) -> None:
     commands = Commands(store, admission, answers, clock, show, handlers.reconciler.wake)
     services = ServicesApi(settings, store, commands, answers, code, worlds, clock, admission.token_of)
     process.serve(services_pb2_grpc.add_ServicesServicer_to_server, services, "easel.v1.Services")
-    process.serve(audit_pb2_grpc.add_AuditServicer_to_server, AuditApi(process.db, workspace), "easel.v1.Audit")
+    audit = AuditApi(process.db, workspace, process.channel("monitor"), clock)
+    process.serve(audit_pb2_grpc.add_AuditServicer_to_server, audit, "easel.v1.Audit")
     process.describes(PUBLIC_APIS)
     secrets = SecretsApi(workspace, store, environments, code, admission.token_of)
     process.serve(control_pb2_grpc.add_SecretsServicer_to_server, secrets, "easel.internal.v1.Secrets")
@@ -79,8 +83,7 @@ async def build(process: Process[Settings]) -> None:
     process.owns("key", partial(list_keys, process.db, clock))
     process.background(handlers.reconciler.run)
     process.background(Upkeep(settings, store, code, clock).run)
-    process.gauge("reconcile_failing", "Services whose status could not be written",
-                  lambda: len(handlers.reconciler.failing()))  # fmt: skip
+    process.watch_loop(handlers.reconciler)
 
 
 async def check_vault(database: Database, vault: Vault) -> None:

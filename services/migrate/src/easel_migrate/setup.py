@@ -83,11 +83,14 @@ def prepare(settings: Settings) -> list[str]:
             _give_process(volumes[process], keys, process)
         _give_migrate(volumes["migrate"], keys)
         _copy(keys.admin_password, _directory(volumes["postgres"] / "keys") / "admin.password")
-        write_file(volumes["nats"] / "nats.conf", _nats(settings, keys, volumes["nats"]))
-        write_file(volumes["envoy"] / "bootstrap.json", _envoy(settings, keys))
+        changed = {
+            "nats": _write(volumes["nats"] / "nats.conf", _nats(settings, keys, volumes["nats"])),
+            "envoy": _write(volumes["envoy"] / "bootstrap.json", _envoy(settings, keys)),
+        }
     except OSError as error:
         raise NotPrepared(f"{error.filename or settings.volumes_dir}: {error.strerror}") from error
-    return [f"keys {'made' if is_new else 'kept'}", f"{len(volumes)} volumes ready"]
+    stale = [] if is_new else [f"{name}'s configuration changed: restart {name}" for name in changed if changed[name]]
+    return [f"keys {'made' if is_new else 'kept'}", f"{len(volumes)} volumes ready", *stale]
 
 
 def _give_process(volume: Path, keys: Keys, process: str) -> None:
@@ -141,10 +144,15 @@ def _directory(path: Path, mode: int = PRIVATE, *, must_exist: bool = False) -> 
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Writes only what differs, so that a second run touches no file."""
-    content = source.read_bytes()
-    if not target.exists() or target.read_bytes() != content:
-        write_file(target, content)
+    _write(target, source.read_bytes())
+
+
+def _write(target: Path, content: bytes) -> bool:
+    """Writes only what differs, so that a second run touches no file; whether it did."""
+    if target.exists() and target.read_bytes() == content:
+        return False
+    write_file(target, content)
+    return True
 
 
 if __name__ == "__main__":

@@ -18,12 +18,14 @@ from easel_kit.telemetry import get_logger
 from easel_monitor.decide import events
 from easel_monitor.decide import webhooks as rules
 from easel_monitor.decide.events import EventView, Stored
+from easel_monitor.decide.explain_events import explain
+from easel_monitor.explaining import gather
 from easel_monitor.factlog import FactLog, Head
 from easel_monitor.model import Webhook
 from easel_monitor.settings import MonitorSettings
 from easel_monitor.store import Webhooks
 from easel_monitor.vault import Vault
-from easel_proto.v1 import events_pb2, events_pb2_grpc
+from easel_proto.v1 import common_pb2, events_pb2, events_pb2_grpc
 
 WEBHOOKS_MOST = 100
 """Per workspace."""
@@ -74,7 +76,7 @@ class EventsApi(events_pb2_grpc.EventsServicer):
                 yield _event(events.view(stored))
 
     async def CreateToken(self, request: events_pb2.CreateEventsTokenRequest, context: Any) -> events_pb2.EventsToken:
-        """The read-only user's credentials; who asked is logged."""
+        """The read-only user's credentials; the audit says who got them."""
         file = self._settings.events_seed_file
         if file is None:
             raise Refused(
@@ -83,6 +85,7 @@ class EventsApi(events_pb2_grpc.EventsServicer):
             )  # fmt: skip
         wanted = events.filter_of(request.workspace, "", "")
         seed = _read(file)
+        await self._store.token_given(wanted.workspace, caller())
         log.info("events token given", actor=caller().actor, source=caller().source, request_id=caller().request_id)
         return events_pb2.EventsToken(
             nats_url=self._settings.events_nats_url or self._settings.nats_url,
@@ -117,7 +120,7 @@ class EventsApi(events_pb2_grpc.EventsServicer):
                 row_version=1,
             ),
             request.idempotency_key,
-            caller().actor,
+            caller(),
         )
         log.info("webhook created", webhook=made.id, actor=caller().actor, request_id=caller().request_id)
         self._wake(made.id)
@@ -136,9 +139,19 @@ class EventsApi(events_pb2_grpc.EventsServicer):
         self, request: events_pb2.DeleteWebhookRequest, context: Any
     ) -> events_pb2.DeleteWebhookResponse:
         """Ends it; what is under way may still arrive."""
-        await self._store.delete(request.workspace or DEFAULT_WORKSPACE, request.id)
+        await self._store.delete(request.workspace or DEFAULT_WORKSPACE, request.id, caller())
         log.info("webhook deleted", webhook=request.id, actor=caller().actor, request_id=caller().request_id)
         return events_pb2.DeleteWebhookResponse()
+
+    async def Explain(self, request: common_pb2.ExplainRequest, context: Any) -> common_pb2.Explanation:
+        """What the streams hold, what was given up, which webhooks are behind."""
+        facts, dead = self._channels[FACTS], self._channels[DEAD]
+        workspace = request.workspace or DEFAULT_WORKSPACE
+        known = await gather(workspace, facts.source, dead.source, dead.everything, self._store, self._clock)
+        lines = [common_pb2.Why(code=line.code, message=line.message, hint=line.hint) for line in explain(known)]
+        at = Timestamp()
+        at.FromDatetime(self._clock.now())
+        return common_pb2.Explanation(part="monitor", lines=lines, at=at)
 
     def _checked(self, url: str) -> str:
         literal = rules.literal_address(rules.check_url(url))

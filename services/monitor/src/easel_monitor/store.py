@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import msgspec
 
 from easel_contracts.errors import AlreadyExists, NotFound
-from easel_kit.db import Database, guarded
+from easel_kit.audit import record
+from easel_kit.db import Connection, Database, guarded
+from easel_kit.grpc import Caller
 from easel_monitor.decide.cell import Cell
 from easel_monitor.inventory import Key
 from easel_monitor.model import Webhook
@@ -54,7 +58,7 @@ class Webhooks:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, webhook: Webhook, idempotency_key: str, created_by: str) -> Webhook:
+    async def create(self, webhook: Webhook, idempotency_key: str, caller: Caller) -> Webhook:
         """Stores it; with an idempotency key that was used before, gives what was made then.
 
         Raises AlreadyExists when that was another request.
@@ -65,9 +69,11 @@ class Webhooks:
                 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
                 " ON CONFLICT (workspace, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
                 f" RETURNING {_WEBHOOK}",
-                *msgspec.structs.astuple(webhook), idempotency_key or None, created_by,
+                *msgspec.structs.astuple(webhook), idempotency_key or None, caller.actor,
             )  # fmt: skip
-            if row is None:
+            if row is not None:
+                await _record(connection, caller, "Events.CreateWebhook", None, webhook)
+            else:
                 row = await connection.fetchrow(
                     f"SELECT {_WEBHOOK} FROM webhook WHERE workspace = $1 AND idempotency_key = $2",
                     webhook.workspace, idempotency_key,
@@ -102,14 +108,22 @@ class Webhooks:
             row = await connection.fetchrow(f"SELECT {_WEBHOOK} FROM webhook WHERE id = $1", identity)
         return None if row is None else _webhook(row)
 
-    async def delete(self, workspace: str, identity: str) -> None:
+    async def delete(self, workspace: str, identity: str, caller: Caller) -> None:
         """Removes it; raises NotFound."""
         async with self._database.transaction() as connection:
-            status = await connection.execute(
-                "DELETE FROM webhook WHERE workspace = $1 AND id = $2", workspace, identity
+            row = await connection.fetchrow(
+                f"DELETE FROM webhook WHERE workspace = $1 AND id = $2 RETURNING {_WEBHOOK}", workspace, identity
             )
-        if str(status).endswith(" 0"):
+            if row is not None:
+                await _record(connection, caller, "Events.DeleteWebhook", _webhook(row), None)
+        if row is None:
             raise NotFound("NO_SUCH_WEBHOOK", f"there is no webhook {identity}", "`easel webhook ls` lists all")
+
+    async def token_given(self, workspace: str, caller: Caller) -> None:
+        """Takes down that somebody got the outsiders' credentials."""
+        async with self._database.transaction() as connection:
+            given = {"subject": f"easel.fact.{workspace}.>"}
+            await record(connection, caller, workspace, "Events.CreateToken", "events/token", None, given)
 
     async def progress(self, before: Webhook, **changes: int | str) -> Webhook:
         """Takes down how far it is; raises Stale when somebody else did, or it was deleted."""
@@ -124,6 +138,27 @@ class Webhooks:
                 )
             )  # fmt: skip
         return after
+
+
+async def _record(
+    connection: Connection, caller: Caller, action: str, before: Webhook | None, after: Webhook | None
+) -> None:
+    """The audit of a webhook, in the transaction that makes or removes it; never its secret."""
+    one = before or after
+    assert one is not None
+    was, now = _shown(before) if before else None, _shown(after) if after else None
+    await record(connection, caller, one.workspace, action, f"webhook/{one.id}", was, now)
+
+
+def _shown(webhook: Webhook) -> dict[str, Any]:
+    """What the audit keeps: a URL's user, path and query may be secrets of the receiver's, so only its origin."""
+    url = urlsplit(webhook.url)
+    return {
+        "origin": f"{url.scheme}://{url.netloc.rpartition('@')[2]}",
+        "entity": webhook.entity,
+        "key": webhook.key,
+        "delivered_sequence": webhook.delivered_sequence,
+    }
 
 
 def _webhook(row: asyncpg.Record) -> Webhook:

@@ -47,7 +47,7 @@ async def build(process: Process[Settings]) -> None:
         Projection(process.db, "replica", ReplicaState),
         settings.workspace,
     )
-    catalog, loads, last_good = Catalog(), Loads(), LastGood(settings.home)
+    catalog, loads, last_good = Catalog(), Loads(), LastGood(settings.home, process.db.epoch)
     last_good.load()
     await world.load(last_good.plans)
     secret = await store.probe_secret()
@@ -76,7 +76,9 @@ async def build(process: Process[Settings]) -> None:
     process.background(lambda: envoys.record(lambda e, on: store.envoy_seen(e, process.holder, connected=on)))
     for hook in (start.stop, last_good.flush, envoys.close):
         process.on_stop(hook)
-    _observe(process, server, envoys, applier, routes)
+    process.watch_loop(routes)
+    process.watch_loop(drain_loop)
+    _observe(process, server, envoys, applier)
 
 
 class Start:
@@ -158,9 +160,7 @@ def _is_envoy(name: str | None) -> bool:
     return name is not None and name.startswith("envoy")
 
 
-def _observe(
-    process: Process[Settings], server: XdsServer, envoys: Envoys, applier: Applier, routes: Reconciler
-) -> None:
+def _observe(process: Process[Settings], server: XdsServer, envoys: Envoys, applier: Applier) -> None:
     def acknowledged_p99_ms() -> float:
         seen = sorted(applier.apply_ms)
         return seen[int(len(seen) * 0.99)] if seen else 0.0
@@ -171,4 +171,3 @@ def _observe(
     process.gauge("nacks", "Refused discovery messages of the present streams",
                   lambda: sum(s.nacks for s in server.streams.values()))  # fmt: skip
     process.gauge("apply_p99_ms", "Decision to acknowledged and probed, of the last 1000", acknowledged_p99_ms)
-    process.gauge("reconcile_failing", "Services whose last reconcile failed", lambda: len(routes.failing()))

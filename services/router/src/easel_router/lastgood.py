@@ -25,14 +25,15 @@ log = get_logger("lastgood")
 
 class _Content(Struct, frozen=True, kw_only=True):
     schema_version: int = 1
+    epoch: int = 1
     plans: list[ServicePlan]
 
 
 class LastGood:
     """Plans that every Envoy has acknowledged."""
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / FILE
+    def __init__(self, directory: Path, epoch: int) -> None:
+        self._path, self._epoch = directory / FILE, epoch
         self._changed = asyncio.Event()
         self.plans: dict[str, ServicePlan] = {}
 
@@ -44,6 +45,10 @@ class LastGood:
             content = msgspec.msgpack.decode(self._path.read_bytes(), type=_Content)
         except (OSError, msgspec.MsgspecError) as error:
             log.error("last good snapshot not readable; tokens will be asked of control", error=repr(error))
+            return
+        if content.epoch != self._epoch:
+            # Of the time before a restore: it may hold services that nobody knows any more, and so nobody would remove.
+            log.info("last good snapshot is of another epoch and is dropped", epoch=content.epoch)
             return
         self.plans = {plan.service: plan for plan in content.plans}
 
@@ -64,7 +69,7 @@ class LastGood:
             await self._changed.wait()
             await asyncio.sleep(_SETTLE_S)
             self._changed.clear()
-            content = msgspec.msgpack.encode(_Content(plans=list(self.plans.values())))
+            content = msgspec.msgpack.encode(_Content(epoch=self._epoch, plans=list(self.plans.values())))
             try:
                 await asyncio.to_thread(self._write, content)
             except OSError as error:
@@ -75,7 +80,7 @@ class LastGood:
     async def flush(self) -> None:
         """Writes what is still due; at the end of the process."""
         if self._changed.is_set():
-            self._write(msgspec.msgpack.encode(_Content(plans=list(self.plans.values()))))
+            self._write(msgspec.msgpack.encode(_Content(epoch=self._epoch, plans=list(self.plans.values()))))
 
     def _write(self, content: bytes) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

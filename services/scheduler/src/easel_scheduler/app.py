@@ -137,11 +137,11 @@ async def build(process: Process[SchedulerSettings]) -> None:
     logs = Logs(scheduler.store, scheduler.links, scheduler.changes, process.clock)
     replicas = ReplicasApi(scheduler.store, scheduler.planner, logs, process.settings)
     process.serve(replicas_pb2_grpc.add_ReplicasServicer_to_server, replicas, "easel.v1.Replicas")
-    nodes = NodesApi(scheduler.store, scheduler.links, process.clock)
+    nodes = NodesApi(scheduler.store, scheduler.links, process.clock, scheduler.nodes, process.settings)
     process.serve(nodes_pb2_grpc.add_NodesServicer_to_server, nodes, "easel.v1.Nodes")
     for loop in scheduler.loops:
         process.background(loop.run)
-        _gauges(process, loop)
+        process.watch_loop(loop)
     wakes = scheduler.wakes
     for task in (wakes.send_for_ever, wakes.listen_for_ever, wakes.take_over_for_ever):
         process.background(task)
@@ -152,14 +152,6 @@ async def build(process: Process[SchedulerSettings]) -> None:
     process.background(lambda: prune_for_ever(scheduler.store, process.clock, process.settings, scheduler.wake))
     process.gauge("agents_connected", "Agents that are connected",
                   lambda: sum(link.run_id is not None for link in scheduler.links.all()))  # fmt: skip
-
-
-def _gauges(process: Process[SchedulerSettings], loop: Reconciler) -> None:
-    def age_s() -> float:
-        return process.clock.monotonic() - loop.last_success if loop.last_success else 0.0
-
-    process.gauge(f"reconcile_{loop.name}_age_seconds", "Since a key was last reconciled", age_s)
-    process.gauge(f"reconcile_{loop.name}_failing", "Keys whose last try failed", lambda: len(loop.failing()))
 
 
 async def _nothing() -> list[str]:

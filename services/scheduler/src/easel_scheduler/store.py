@@ -150,7 +150,7 @@ class Store:
             " plan_token = greatest(plan_token, $7), life_token = greatest(life_token, $8),"
             " ended_at = $9, data = $10"
             " WHERE workspace = $1 AND id = $2 AND row_version = $3"
-            " AND ($7 = 0 OR plan_token <= $7) AND ($8 = 0 OR life_token <= $8)",
+            " AND ($7::bigint = 0 OR plan_token <= $7) AND ($8::bigint = 0 OR life_token <= $8)",
             r.workspace,
             r.id,
             r.row_version,

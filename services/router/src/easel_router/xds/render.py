@@ -186,7 +186,7 @@ def _retry_policy(retry: str) -> pb.RetryPolicy:
         return pb.RetryPolicy(num_retries=UInt32Value(value=0))
     policy = pb.RetryPolicy(
         retry_on=_SAFE if retry == "safe" else _PRE_SEND,
-        num_retries=UInt32Value(value=3),
+        num_retries=UInt32Value(value=_RETRIES),
         retry_host_predicate=[_previous_hosts()],
         host_selection_retry_max_attempts=20,
         retry_back_off=pb.RetryPolicy.RetryBackOff(base_interval=seconds(0.005), max_interval=seconds(0.25)),
@@ -194,6 +194,13 @@ def _retry_policy(retry: str) -> pb.RetryPolicy:
     if retry == "safe":
         policy.retriable_status_codes.append(503)
     return policy
+
+
+_EJECTED_AFTER = 5
+"""Failures in a row after which a replica is ejected for a while."""
+_RETRIES = _EJECTED_AFTER + 1
+"""A dead replica refuses at once, so it has the fewest requests and the balancer, which takes the least loaded of all,
+offers it again whatever the predicate below says. A request's own tries must be enough to have it ejected."""
 
 
 @cache
@@ -297,7 +304,7 @@ def _ejection() -> pb.OutlierDetection:
     """
     return pb.OutlierDetection(
         split_external_local_origin_errors=True,
-        consecutive_local_origin_failure=UInt32Value(value=5),
+        consecutive_local_origin_failure=UInt32Value(value=_EJECTED_AFTER),
         enforcing_consecutive_local_origin_failure=UInt32Value(value=100),
         enforcing_local_origin_success_rate=UInt32Value(value=0),
         consecutive_gateway_failure=UInt32Value(value=5),
