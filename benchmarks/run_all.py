@@ -12,6 +12,7 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -29,6 +30,8 @@ BENCHMARKS: dict[str, tuple[list[str], list[str], int]] = {
     "envoy_route": (["--rounds", "4", "--seconds", "2"], ["--rounds", "2", "--seconds", "1"], 180),
 }
 NEED_WRK = {"envoy_route"}
+GIVE_UP_S = 60
+"""For an interrupted benchmark to stop what it started."""
 
 
 def main() -> int:
@@ -58,18 +61,29 @@ def run(name: str, *, quick: bool) -> list[list[str]]:
         print("wrk is missing and cannot be installed here (Debian: apt-get install wrk)")
         return [[name, "-", "-", "-", "NOT MEASURED: no wrk"]]
     command = [sys.executable, str(HERE / f"{name}.py"), *(short if quick else full)]
-    try:
-        done = subprocess.run(command, cwd=HERE, stdout=subprocess.PIPE, text=True, check=False, timeout=limit_s)
-    except subprocess.TimeoutExpired as cut:
-        print(cut.stdout.decode() if isinstance(cut.stdout, bytes) else cut.stdout or "")
-        return [[name, "-", "-", "-", f"NOT MEASURED: longer than {limit_s} s"]]
-    lines = done.stdout.splitlines()
+    output, code = finish(subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE, text=True), limit_s)
+    lines = output.splitlines()
     print("\n".join(line for line in lines if not line.startswith("GATE ")), flush=True)
     rows = [[cell.strip() for cell in line.removeprefix("GATE ").split("|")] for line in lines
             if line.startswith("GATE ")]  # fmt: skip
-    if not rows or (done.returncode and all(row[-1] == "met" for row in rows)):
-        rows.append([name, "-", "-", "-", f"NOT MEASURED: ended with {done.returncode}"])
+    if code is None:
+        rows.append([name, "-", "-", "-", f"NOT MEASURED: longer than {limit_s} s"])
+    elif not rows or (code and all(row[-1] == "met" for row in rows)):
+        rows.append([name, "-", "-", "-", f"NOT MEASURED: ended with {code}"])
     return rows
+
+
+def finish(benchmark: subprocess.Popen[str], limit_s: float) -> tuple[str, int | None]:
+    """What it printed and its exit code; None where it took too long: it is interrupted, and stops its platform."""
+    try:
+        return benchmark.communicate(timeout=limit_s)[0], benchmark.returncode
+    except subprocess.TimeoutExpired:
+        benchmark.send_signal(signal.SIGINT)
+    try:
+        return benchmark.communicate(timeout=GIVE_UP_S)[0], None
+    except subprocess.TimeoutExpired:
+        benchmark.kill()
+        return benchmark.communicate()[0], None
 
 
 def have_wrk() -> bool:

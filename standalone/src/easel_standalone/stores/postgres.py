@@ -202,15 +202,15 @@ class Postgres:
         return copy
 
     def is_ready(self) -> bool:
-        """Whether the server says that it takes connections."""
+        """Whether the server says that it takes connections. A killed one leaves the word behind, so it must live."""
         try:
             lines = self.pid_file.read_text().splitlines()
         except OSError:
             return False
-        return len(lines) >= 8 and lines[7].strip() == "ready"
+        return len(lines) >= 8 and lines[7].strip() == "ready" and self.leftover() is not None
 
     def leftover(self) -> psutil.Process | None:
-        """A server that still runs on our data directory although its supervisor is gone."""
+        """The server that runs on our data directory, also one whose supervisor is gone."""
         try:
             process = psutil.Process(int(self.pid_file.read_text().splitlines()[0]))
             if process.name() == "postgres" and Path(process.cwd()) == self.data:
