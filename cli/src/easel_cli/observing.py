@@ -37,12 +37,12 @@ async def metrics(cli: Session, name: Name, window: Window = 60) -> None:
     codes = "  ".join(f"{code} {rate:.1f}/s" for code, rate in sorted(s.qps_by_code.items()))
     pairs([
         ("Service", f"{found.name}, last {found.window_s} s, {len(found.points)} seconds known"),
-        ("Requests", f"{s.qps:.1f}/s   {codes}   retries {s.retries_per_s:.2f}/s"),
-        ("In flight", f"{s.in_flight:.1f}"),
+        ("Requests", f"{_known(s, 'qps', '{:.1f}/s')}   {codes}   retries {_known(s, 'retries_per_s', '{:.2f}/s')}"),
+        ("In flight", _known(s, "in_flight", "{:.1f}")),
         ("Latency", f"p50 {_ms(s, 'p50')}  p90 {_ms(s, 'p90')}  p99 {_ms(s, 'p99')}  p99.9 {_ms(s, 'p999')}"),
-        ("CPU", f"{s.cpu_cores:.2f} cores"),
-        ("Memory", f"{s.memory_mib:.0f} MiB"),
-        ("Replicas", f"{s.replicas_ready} ready of {s.replicas_total}"),
+        ("CPU", _known(s, "cpu_cores", "{:.2f} cores")),
+        ("Memory", _known(s, "memory_mib", "{:.0f} MiB")),
+        ("Replicas", f"{_known(s, 'replicas_ready', '{}')} ready of {_known(s, 'replicas_total', '{}')}"),
     ])  # fmt: skip
 
 
@@ -109,6 +109,8 @@ async def audit(
 
     async with cli.client() as client:
         records = await client.audit.list(target=target, limit=limit)
+    if records.incomplete:
+        print(f"incomplete: {records.incomplete}", file=sys.stderr)
     if show(cli, [to_dict(r) for r in records], [str(r.id) for r in records]):
         return
     rows = [(when(r.at), r.actor, r.source, r.action, r.target, r.request_id) for r in records]
@@ -171,9 +173,10 @@ def _row(service: Service, point: MetricsPoint | None) -> tuple[object, ...]:
     head = (service.service_name, service.status, f"{service.running_instance}/{service.total_instance}")
     if point is None:
         return (*head, *("-",) * 7)
-    return (*head, f"{point.qps:.1f}", f"{point.qps_by_code.get('5xx', 0.0):.1f}", f"{point.in_flight:.0f}",
-            _ms(point, "p50"), _ms(point, "p99"), f"{point.cpu_cores:.2f}",
-            f"{point.memory_mib:.0f} MiB")  # fmt: skip
+    errors = f"{point.qps_by_code.get('5xx', 0.0):.1f}" if point.HasField("qps") else "-"
+    return (*head, _known(point, "qps", "{:.1f}"), errors, _known(point, "in_flight", "{:.0f}"),
+            _ms(point, "p50"), _ms(point, "p99"), _known(point, "cpu_cores", "{:.2f}"),
+            _known(point, "memory_mib", "{:.0f} MiB"))  # fmt: skip
 
 
 async def _live(client: Client, interval_s: float) -> None:
@@ -198,5 +201,10 @@ def _grid(rows: list[tuple[object, ...]]) -> Any:
 
 def _ms(point: MetricsPoint, quantile: str) -> str:
     """A latency; a dash where nothing was answered, which is not 0 ms."""
-    value: float = getattr(point, f"latency_{quantile}_ms")
-    return f"{value:.1f} ms" if point.qps > 0 and value == value else "-"
+    return _known(point, f"latency_{quantile}_ms", "{:.1f} ms")
+
+
+def _known(point: MetricsPoint, field: str, form: str) -> str:
+    """A measured value; a dash where it is not known, which is not zero."""
+    value = getattr(point, field)
+    return form.format(value) if point.HasField(field) and value == value else "-"  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """Protobuf messages as plain data with the names of the .proto files, zero values included.
 
-Unlike protobuf's own JSON form, 64-bit numbers stay numbers; a time is a string in UTC (RFC 3339), or None where
-it is not set. What is not a number in JSON (NaN, infinity: "not known") becomes None.
+What is not known is None, never zero: an `optional` field or a time that is not set, and what is not a number in JSON
+(NaN, infinity). Unlike protobuf's own JSON form, 64-bit numbers stay numbers; a time is a string in UTC (RFC 3339).
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ def to_datetime(stamp: Timestamp) -> datetime | None:
 
 
 def _field(message: Message, field: Any) -> Any:
+    if field.has_presence and field.containing_oneof is not None and not message.HasField(field.name):
+        return None  # `optional` in the .proto: not known, which is not zero
     value = getattr(message, field.name)
     entry = field.message_type
     if entry is not None and entry.GetOptions().map_entry:

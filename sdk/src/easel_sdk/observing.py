@@ -106,12 +106,20 @@ class MetricsApi(_Api):
         return MetricsStub(self._transport.channel())
 
 
+class AuditRecords(list[audit_pb2.AuditRecord]):
+    """Records of mutations, newest first."""
+
+    incomplete = ""
+    """Whose records are missing, and why; empty: none are."""
+
+
 class AuditApi(_Api):
     """Calls to `easel.v1.Audit`."""
 
-    async def list(self, *, target: str = "", limit: int = 100) -> list[audit_pb2.AuditRecord]:
-        """The newest `limit` records of mutations, of one target (`service/ocr`) or all."""
-        found: list[audit_pb2.AuditRecord] = []
+    async def list(self, *, target: str = "", limit: int = 100) -> AuditRecords:
+        """The newest `limit` records of mutations, of one target (`service/ocr`) or all; `incomplete` says what is
+        missing in them."""
+        found = AuditRecords()
         token = ""
         while len(found) < limit:
             request = audit_pb2.ListAuditRequest(
@@ -121,10 +129,11 @@ class AuditApi(_Api):
                 lambda t, m, request=request: self._stub().List(request, timeout=t, metadata=m)  # type: ignore[misc]
             )
             found.extend(answer.records)
+            found.incomplete = found.incomplete or answer.incomplete
             token = answer.next_page_token
             if not token:
                 break
-        return found[:limit]
+        return found
 
     def _stub(self) -> AuditAsyncStub:
         return AuditStub(self._transport.channel())

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from easel_proto.v1 import audit_pb2, metrics_pb2, nodes_pb2, routes_pb2, scaling_pb2
 from easel_proto.v1 import events_pb2 as events_messages
+from easel_proto.v1 import metrics_pb2, nodes_pb2, routes_pb2, scaling_pb2
 from easel_proto.v1 import replicas_pb2 as replicas_messages
 from easel_proto.v1 import services_pb2 as services_messages
 from easel_proto.v1.services_pb2 import Service
@@ -251,7 +251,7 @@ class AuditFace:
         self._api = api
         self._runner = runner
 
-    def list(self, *, target: str = "", limit: int = 100) -> list[audit_pb2.AuditRecord]:
+    def list(self, *, target: str = "", limit: int = 100) -> observing.AuditRecords:
         """The newest `limit` records of mutations, of one target (`service/ocr`) or all."""
         return self._runner.run(self._api.list(target=target, limit=limit))
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import grpc
 import msgspec
 import nats
@@ -109,6 +110,41 @@ async def test_start_watch_stop_over_grpc(short_path: Path, env: dict[str, str])
     assert node.memory_mib > 256
     assert node.isolation
     assert not psutil.pid_exists(report.pid or 0)
+
+
+async def gauges(address: str) -> dict[str, float]:
+    """What /metrics says, by name."""
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(address.removeprefix("unix:"))) as session,
+        session.get("http://agent/metrics") as answer,
+    ):
+        lines = [line for line in (await answer.text()).splitlines() if not line.startswith("#")]
+    return {line.partition("{")[0]: float(line.rpartition(" ")[2]) for line in lines}
+
+
+async def test_metrics_tell_failed_starts_and_watchers(short_path: Path, env: dict[str, str]) -> None:
+    """A program that exits before it is ready counts each time; a scheduler that watches is one watcher."""
+    async with agent(short_path, env):
+        scheduler = Scheduler(short_path)
+        watch = scheduler.stub.Watch(agent_pb2.WatchRequest(heartbeat_s=1), wait_for_ready=True)
+        await watch.read()
+        before = await gauges(env["EASEL_HEALTH_ADDR"])
+        await scheduler.start("svc-1-aaaaa", command="/bin/false")
+
+        async def failed() -> bool:
+            return (await gauges(env["EASEL_HEALTH_ADDR"]))["easel_starts_failed"] >= 1
+
+        await eventually(failed)
+        after = await gauges(env["EASEL_HEALTH_ADDR"])
+        watch.cancel()
+
+        async def alone() -> bool:
+            return (await gauges(env["EASEL_HEALTH_ADDR"]))["easel_watchers"] == 0
+
+        await eventually(alone)
+
+    assert (before["easel_starts_failed"], before["easel_watchers"], before["easel_environments_building"]) == (0, 1, 0)
+    assert after["easel_watchers"] == 1
 
 
 async def test_only_the_scheduler_may_call(short_path: Path, env: dict[str, str]) -> None:

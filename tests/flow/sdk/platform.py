@@ -254,6 +254,10 @@ class Nodes(nodes_pb2_grpc.NodesServicer):
         self._p.enter("Nodes.Get", request, context)
         return nodes_pb2.Node(node=request.node, state="ready")
 
+    def Explain(self, request: Any, context: Any) -> Any:
+        self._p.enter("Nodes.Explain", request, context)
+        return explanation("scheduler")
+
 
 class Scaling(scaling_pb2_grpc.ScalingServicer):
     """The autoscaler's API."""
@@ -320,7 +324,11 @@ class Audit(audit_pb2_grpc.AuditServicer):
     def List(self, request: Any, context: Any) -> Any:
         self._p.enter("Audit.List", request, context)
         record = audit_pb2.AuditRecord(id=7, actor="owner", action="Services.Create", target="service/ocr")
-        return audit_pb2.ListAuditResponse(records=[record])
+        return audit_pb2.ListAuditResponse(records=[record], incomplete="the monitor does not answer")
+
+    def Explain(self, request: Any, context: Any) -> Any:
+        self._p.enter("Audit.Explain", request, context)
+        return explanation("control")
 
 
 class Events(events_pb2_grpc.EventsServicer):
@@ -358,6 +366,10 @@ class Events(events_pb2_grpc.EventsServicer):
     def DeleteWebhook(self, request: Any, context: Any) -> Any:
         self._p.enter("Events.DeleteWebhook", request, context)
         return events_pb2.DeleteWebhookResponse()
+
+    def Explain(self, request: Any, context: Any) -> Any:
+        self._p.enter("Events.Explain", request, context)
+        return explanation("monitor")
 
 
 def explanation(part: str) -> common_pb2.Explanation:

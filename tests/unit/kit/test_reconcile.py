@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from easel_kit.clock import SystemClock
 from easel_kit.db import Stale
 from easel_kit.reconcile import Reconcile, Reconciler
+from easel_kit.run import Process
+from easel_kit.settings import ProcessSettings
 from easel_kit.testing import ManualClock, eventually
 
 
@@ -123,3 +126,31 @@ async def test_a_key_that_asks_for_later_is_woken_then_and_not_before() -> None:
         clock.move(0.2)
         loop.wake("another", after_s=100)
         await eventually(lambda: len(runs) == 2)
+
+
+async def test_its_age_is_told_from_the_start_on(short_path: Path) -> None:
+    """`/metrics` tells how long ago a key was reconciled; before the first one, how long the process waits for it."""
+    clock = ManualClock()
+    settings = ProcessSettings(
+        home=short_path, nats_url="nats://127.0.0.1:1", agent_addr=f"unix:{short_path}/agent.sock"
+    )  # fmt: skip
+    process: Process[ProcessSettings] = Process("agent", settings, (), clock)
+    clock.move(5)
+
+    async def reconcile(key: str) -> None:
+        return None
+
+    loop = Reconciler("status", reconcile, clock, no_keys)
+    process.watch_loop(loop)
+    clock.move(7)
+    waiting = metrics_of(process)
+    loop.last_success = clock.monotonic()
+    clock.move(2)
+
+    assert waiting["easel_reconcile_status_age_seconds"] == 7
+    assert metrics_of(process)["easel_reconcile_status_age_seconds"] == 2
+    assert waiting["easel_reconcile_status_failing"] == 0
+
+
+def metrics_of(process: Process[ProcessSettings]) -> dict[str, float]:
+    return {sample.name: sample.value for family in process.health.collect() for sample in family.samples}

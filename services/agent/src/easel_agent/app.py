@@ -88,3 +88,7 @@ async def build(process: Process[Any]) -> None:
     process.background(agent.sampler.run)
     process.background(agent.fleet.keep)
     process.gauge("replicas", "Replicas on this node", lambda: float(len(agent.fleet.replicas)))
+    process.gauge("environments_building", "Python environments being made now", lambda: agent.environments.building)
+    process.gauge("starts_failed", "Runs that ended before they were ready, since start",
+                  lambda: agent.fleet.starts_failed)  # fmt: skip
+    process.gauge("watchers", "Schedulers that follow this node; 0: nobody hears of its replicas", agent.fleet.watchers)

@@ -41,6 +41,8 @@ class Environments:
         self._cache = DirectoryCache(home / "environments", keep)
         self._home, self._sandbox, self._children = home, sandbox, children
         self._timeout_s, self._uid, self._env = timeout_s, uid, dict(env)
+        self.building = 0
+        """Environments that are being made now."""
         self.python = base_python()
         self.shims = home / "python"
         self._make_shims()
@@ -50,7 +52,11 @@ class Environments:
 
         async def make(directory: Path) -> None:
             event("installing Python requirements")
-            await self._build(directory, requirements)
+            self.building += 1
+            try:
+                await self._build(directory, requirements)
+            finally:
+                self.building -= 1
 
         return await self._cache.get(self.key(requirements), make)
 

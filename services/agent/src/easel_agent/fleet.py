@@ -48,6 +48,8 @@ class Fleet:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._watch: Watch | None = None
         self._closing = False
+        self.starts_failed = 0
+        """Runs that ended without having been ready, and replicas that could not be prepared, since the start."""
         node.started = self._remember
 
     def start(self, run: RunSpec, fencing_token: int) -> bool:
@@ -78,20 +80,23 @@ class Fleet:
             self._watch.ended = True
             self._watch.wake.set()
         mine = self._watch = Watch()
-        for report in self.reports():
-            yield report
-        yield None
-        while not mine.ended:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(heartbeat_s):
-                    await mine.wake.wait()
-            mine.wake.clear()
-            if not mine.dirty:
-                yield None
-            while mine.dirty and not mine.ended:
-                replica_id = next(iter(mine.dirty))
-                del mine.dirty[replica_id]
-                yield self._report(replica_id)
+        try:
+            for report in self.reports():
+                yield report
+            yield None
+            while not mine.ended:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(heartbeat_s):
+                        await mine.wake.wait()
+                mine.wake.clear()
+                if not mine.dirty:
+                    yield None
+                while mine.dirty and not mine.ended:
+                    replica_id = next(iter(mine.dirty))
+                    del mine.dirty[replica_id]
+                    yield self._report(replica_id)
+        finally:
+            mine.ended = True
 
     def reports(self) -> list[ReplicaReport]:
         """Every replica known, those that have ended first."""
@@ -176,7 +181,13 @@ class Fleet:
                     init_started=start_time(pid) if pid else 0)
         )  # fmt: skip
 
+    def watchers(self) -> int:
+        """Readers of changes: the scheduler, or nobody."""
+        return int(self._watch is not None and not self._watch.ended)
+
     def _on_change(self, replica: Replica) -> None:
+        if replica.start_failed and replica.spec.replica in self._tasks:
+            self.starts_failed += 1
         if self._watch is not None:
             self._watch.dirty[replica.spec.replica] = None
             self._watch.wake.set()

@@ -62,6 +62,11 @@ class Replica:
         self.prepared: Prepared | None = None
         self.report = self._make_report()
 
+    @property
+    def start_failed(self) -> bool:
+        """Whether its newest run has ended, or could not begin, without having been ready."""
+        return self.report.phase in ("failed", "backoff") and not self._was_ready
+
     def stop(self, stopping: Stopping) -> None:
         """Ask for the end. A later call may only make it come sooner."""
         if self._stop is None or stopping.grace_s < self._stop.grace_s or stopping.idle:
