@@ -173,7 +173,7 @@ async def test_no_capacity_says_what_is_short(easel: Client) -> None:
         replicas = await easel.replicas.list("huge")
         service = await easel.services.get("huge")
         told = bool(replicas) and replicas[0].status == "pending" and "memory" in replicas[0].message
-        return told and (service.status, service.reason) == ("Waiting", "NoCapacity")
+        return told and (service.status, service.reason) == ("Waiting", "TooLarge")
 
     await eventually(explained)
     await remove(easel, "huge")

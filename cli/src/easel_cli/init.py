@@ -33,7 +33,7 @@ async def predict(request):
     except (KeyError, TypeError, ValueError) as error:
         return JSONResponse({"error": f"{type(error).__name__}: {error}"}, status_code=400)
 app = Starlette(routes=[Route("/", predict, methods=["POST"])])
-uvicorn.run(app, host="0.0.0.0", port=int(os.environ["PORT"]))
+uvicorn.run(app, host=os.environ.get("HOST", "0.0.0.0"), port=int(os.environ["PORT"]))
 '''
 
 TRAIN = '''"""Makes MODEL, a model to start with; put your own in its place."""

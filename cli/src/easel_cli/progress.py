@@ -45,7 +45,9 @@ def describe(progress: Progress) -> str:
     if counts:
         parts.append(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
     said = [replica.message for replica in progress.replicas if replica.message and not replica.ready]
-    own = "" if service.message.startswith("Total ") else service.message  # the counts stand here already
+    own = service.message
+    if own.startswith("Total "):  # the counts stand here already
+        own = own.partition("; ")[2]
     message = said[0] if said else own
     return " · ".join([*parts, *([message] if message else [])])
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from easel_contracts.ids import uuid7
 from easel_proto.v1 import events_pb2 as pb
+from easel_proto.v1.common_pb2 import ExplainRequest, Explanation
 from easel_proto.v1.events_pb2_grpc import EventsStub
 from easel_sdk.errors import Unavailable
 from easel_sdk.transport import Transport
@@ -90,6 +91,11 @@ class EventsApi:
 
     def _open(self, request: pb.WatchEventsRequest) -> AsyncIterator[pb.Event]:
         return self._transport.stream(lambda m: aiter(self._stub().Watch(request, metadata=m)))
+
+    async def explain(self) -> Explanation:
+        """What the streams hold, what was given up, which webhooks are behind."""
+        request = ExplainRequest(workspace=self._workspace)
+        return await self._transport.call(lambda t, m: self._stub().Explain(request, timeout=t, metadata=m))
 
     def _stub(self) -> EventsAsyncStub:
         return EventsStub(self._transport.channel())

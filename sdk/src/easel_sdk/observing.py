@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from easel_proto.v1 import audit_pb2, metrics_pb2, nodes_pb2, routes_pb2, scaling_pb2
 from easel_proto.v1.audit_pb2_grpc import AuditStub
+from easel_proto.v1.common_pb2 import ExplainRequest, Explanation
 from easel_proto.v1.metrics_pb2_grpc import MetricsStub
 from easel_proto.v1.nodes_pb2_grpc import NodesStub
 from easel_proto.v1.routes_pb2_grpc import RoutesStub
@@ -44,6 +45,11 @@ class NodesApi(_Api):
         """One node. Raises NotFound."""
         request = nodes_pb2.GetNodeRequest(workspace=self._workspace, node=node)
         return await self._transport.call(lambda t, m: self._stub().Get(request, timeout=t, metadata=m))
+
+    async def explain(self, node: str) -> Explanation:
+        """Why a node has its state, and who holds what of it. Raises NotFound."""
+        request = ExplainRequest(workspace=self._workspace, name=node)
+        return await self._transport.call(lambda t, m: self._stub().Explain(request, timeout=t, metadata=m))
 
     def _stub(self) -> NodesAsyncStub:
         return NodesStub(self._transport.channel())
@@ -134,6 +140,11 @@ class AuditApi(_Api):
             if not token:
                 break
         return found
+
+    async def explain(self) -> Explanation:
+        """How much is recorded, and since when."""
+        request = ExplainRequest(workspace=self._workspace)
+        return await self._transport.call(lambda t, m: self._stub().Explain(request, timeout=t, metadata=m))
 
     def _stub(self) -> AuditAsyncStub:
         return AuditStub(self._transport.channel())

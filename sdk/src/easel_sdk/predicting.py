@@ -166,7 +166,9 @@ def _hint(status: int, call: Call, message: str, elapsed_s: float) -> str:
     name = call.service
     return {
         401: f"leave Authorization out: `easel predict` fills it in; or use the token that `easel desc {name}` shows",
-        404: f"is the path right? {call.path or '/'} was asked; `easel explain {name}` shows whether there is a route",
+        # the gateway's own 404 brings its hint
+        404: f"the model's server has nothing at {call.path or '/'}; choose another path with --path, and see in "
+             f"`easel logs {name}` what it was asked",
         405: f"{call.method} is not what the model's server expects; choose with --method",
         408: f"raise metadata.rpc.keepalive (milliseconds): `easel modify {name} -Dmetadata.rpc.keepalive="
              f"{max(int(elapsed_s * 2) * 1000, 60000)}`",

@@ -10,6 +10,7 @@ from easel_proto.v1 import events_pb2 as events_messages
 from easel_proto.v1 import metrics_pb2, nodes_pb2, routes_pb2, scaling_pb2
 from easel_proto.v1 import replicas_pb2 as replicas_messages
 from easel_proto.v1 import services_pb2 as services_messages
+from easel_proto.v1.common_pb2 import Explanation
 from easel_proto.v1.services_pb2 import Service
 from easel_sdk import client, events, observing, replicas, services
 from easel_sdk.errors import Unavailable
@@ -183,6 +184,10 @@ class EventsFace:
         """Ends a webhook."""
         return self._runner.run(self._api.delete_webhook(id))
 
+    def explain(self) -> Explanation:
+        """What the streams hold, what was given up, which webhooks are behind."""
+        return self._runner.run(self._api.explain())
+
 
 class NodesFace:
     """Calls to `easel.v1.Nodes`."""
@@ -198,6 +203,10 @@ class NodesFace:
     def get(self, node: str) -> nodes_pb2.Node:
         """One node. Raises NotFound."""
         return self._runner.run(self._api.get(node))
+
+    def explain(self, node: str) -> Explanation:
+        """Why a node has its state, and who holds what of it. Raises NotFound."""
+        return self._runner.run(self._api.explain(node))
 
 
 class ScalingFace:
@@ -252,8 +261,13 @@ class AuditFace:
         self._runner = runner
 
     def list(self, *, target: str = "", limit: int = 100) -> observing.AuditRecords:
-        """The newest `limit` records of mutations, of one target (`service/ocr`) or all."""
+        """The newest `limit` records of mutations, of one target (`service/ocr`) or all; `incomplete` says what is
+        missing in them."""
         return self._runner.run(self._api.list(target=target, limit=limit))
+
+    def explain(self) -> Explanation:
+        """How much is recorded, and since when."""
+        return self._runner.run(self._api.explain())
 
 
 class ClientFace:

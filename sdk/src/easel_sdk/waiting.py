@@ -22,6 +22,8 @@ from easel_sdk.services import ServicesApi
 
 Wanted = Literal["running", "stopped", "deleted"]
 LOOK_EVERY_S = 1.0
+TOO_LARGE = "TooLarge"
+"""Reason of a service whose replica no node could take even when empty: waiting would not help."""
 
 _DEAD = ("failed", "lost", "stopped")
 
@@ -97,7 +99,7 @@ class Waiter:
         if until == "running" and service.status == "Running":
             await self._raise_if_reverted(service, generation)
             return True
-        if service.status in ("Failed", "DeleteFailed"):
+        if service.status in ("Failed", "DeleteFailed") or (until == "running" and service.reason == TOO_LARGE):
             raise await self._failure(service)
         return (until == "stopped" and service.status == "Stopped") or service.status == "Deleted"
 

@@ -45,6 +45,8 @@ async def test_ready_and_stopped_without_leftovers(runtime: ProcessRuntime) -> N
     await runtime.stop(run)
 
     assert not [process for process in below if process.is_running()]
+    started = [(seen.phase, seen.pid) for seen in runtime.seen[run.replica] if seen.phase == "starting"]
+    assert started == [("starting", report.pid)]  # told once, with the pid
     assert report.isolation == "not isolated: test"
     assert report.limits.startswith("watched")
 

@@ -49,6 +49,8 @@ async def test_errors_say_why_and_what_to_do(xds: Rig, envoy: Envoy, client: Cli
         assert body["hint"]
         assert body["request_id"]
     assert "empty has no replica" in found["empty"][1]["message"]
+    assert "`easel explain empty`" in found["empty"][1]["hint"]
+    assert "`easel w dead`" in found["dead"][1]["hint"]
     assert "/api/predict/nope" in found["nope"][1]["message"]
 
 

@@ -61,6 +61,16 @@ def test_create_wait_times_out(platform: Platform, easel: Easel, tmp_path: Path)
     assert f"ocr-1-aaaaa is pending: {short}" in result.stderr
 
 
+def test_create_wait_ends_early_where_no_node_could_take_it(platform: Platform, easel: Easel, tmp_path: Path) -> None:
+    """Waiting would not help: the reason at once, exit 1, long before the time-out."""
+    platform.path["ocr"] = ["TooLarge"]
+
+    result = easel("create", spec(tmp_path), "--wait", "--timeout", "60")
+
+    assert result.exit_code == 1
+    assert "TooLarge" in result.stderr
+
+
 def test_create_json_is_the_service(easel: Easel, tmp_path: Path) -> None:
     """Nothing but the document on stdout."""
     found = json_of(easel("create", spec(tmp_path), "-o", "json"))

@@ -153,6 +153,9 @@ class Services(services_pb2_grpc.ServicesServicer):
                 service.phase_s.update({"fetch": 0.5, "schedule": 0.1})
             if service.status == "Failed":
                 service.reason, service.message = "CrashLoop", "the program ended with exit code 1, 3 times"
+            if service.status == "TooLarge":
+                service.status, service.reason = "Waiting", "TooLarge"
+                service.message = "Total 1, Pending 1, Running 0; replica a: no node could take it even when empty"
         return service
 
     def List(self, request: Any, context: Any) -> Any:

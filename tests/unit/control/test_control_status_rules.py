@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from easel_contracts.facts import ReplicaState, ScaleState
 from easel_contracts.spec import Autoscaling
+from easel_control.decide.explain import explain
 from easel_control.decide.status import status_of, wanted_count
 from tests.unit.control.rows import NOW, SPEC, replica, row, world
 
@@ -119,6 +120,41 @@ def test_an_update_that_cannot_start_fails_and_says_that_the_old_serve() -> None
 
     assert (got.status, got.reason) == ("Failed", "CrashLoop")
     assert "1 replicas of an older revision go on serving" in got.message
+
+
+def test_the_old_revision_counts_while_the_new_one_comes_up() -> None:
+    """An update of one replica never says that nothing runs while the old one answers."""
+    newer = row(status="Updating", instance=1, settled=1, revision=replace(SPEC, number=2), revision_generation=2)
+    new: dict[str, Any] = {"revision": 2, "generation": 2}
+    rolling = status_of(newer, world(replica("a"), replica("b", "starting", **new), routed=("a",)))
+
+    assert (rolling.status, rolling.running, rolling.total) == ("Updating", 1, 1)
+    assert rolling.message == (
+        "Total 1, Pending 0, Running 1; revision 2 comes up (0 of 1 serve) while revision 1 serves"
+    )
+    unready = status_of(newer, world(replica("a"), replica("b", "starting", **new)))
+    assert (unready.running, unready.message) == (0, "Total 1, Pending 1, Running 0")
+    both = status_of(newer, world(replica("a"), replica("b", **new), routed=("a", "b")))
+    assert both.running == 1
+
+
+def test_a_restart_says_so_while_the_old_replicas_serve() -> None:
+    again = row(status="Updating", settled=1, instance=1, revision_generation=4, generation=4)
+    got = status_of(again, world(replica("a"), replica("b", "starting", generation=4), routed=("a",)))
+
+    assert "while those from before the restart serve" in got.message
+
+
+def test_explain_says_a_hint_once_and_names_the_service() -> None:
+    loop = replica("a", "starting", cause="CrashLoop", message="exited with 1 five times", restarts=5)
+    seen_ = world(loop, replica("b", "starting", cause="CrashLoop", message="exited with 1 five times", restarts=5))
+    got = status_of(row(status="Waiting"), seen_)
+    lines = explain(row(status=got.status, reason=got.reason, message=got.message), seen_)
+    text = " ".join(f"{line.message} {line.hint}" for line in lines)
+
+    assert text.count("read its last lines") == 1
+    assert "easel logs ocr" in text
+    assert "NAME" not in text
 
 
 def test_a_restart_counts_only_replicas_started_after_it() -> None:

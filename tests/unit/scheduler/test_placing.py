@@ -105,6 +105,17 @@ def test_spread_comes_before_load_and_ties_go_to_the_first_name() -> None:
     assert choose(need, (node("a", cpu_reserved=1.0), node("b")))[0].node == "b"
 
 
+def test_what_no_node_could_ever_take_is_told_apart() -> None:
+    """Too large for every node, empty or not; a lost node that is large enough may come back."""
+    need = Need.of(revision(cpu=16))
+
+    never = choose(need, (node("a", cpu_reserved=6.0), node("b", state="lost")))[0].why
+    assert never.code == "TooLarge"
+    assert "a: too small by 8 cores: 16 asked for, the node has 8 in all" in never.message
+    assert choose(need, (node("a"), node("b", cpu=32, state="lost")))[0].why.code == "NoCapacity"
+    assert choose(need, ())[0].why.code == "NoNode"
+
+
 def test_no_room_names_every_node_and_what_would_help() -> None:
     """Nothing fits: all reasons, one sentence."""
     choice, nodes = choose(Need.of(revision(cpu=4)), (node("a", cpu_reserved=6.0), node("b", state="lost")))

@@ -17,8 +17,12 @@ UNREACHABLE = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    asyncpg.InternalClientError,
 )
-"""Errors that mean "the database does not answer now"; trying again is right."""
+"""Errors that mean "the database does not answer now"; trying again is right.
+
+InternalClientError is what asyncpg raises when the server dies while a connection is being given back.
+"""
 
 
 class Stale(Exception):

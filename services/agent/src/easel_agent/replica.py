@@ -145,8 +145,11 @@ class Replica:
         )  # fmt: skip
         self._oom_before = self.group.kills()
         before = self._progress
-        self.tell(Progress(phase="starting", restarts=restarts, phase_s=phase_s, cause=before.cause,
-                           message=before.message, log_tail=before.log_tail, exit_code=before.exit_code))  # fmt: skip
+        # Not told yet: a start is told once, with the program's pid.
+        self._progress = Progress(
+            phase="starting", restarts=restarts, phase_s=phase_s, cause=before.cause, message=before.message,
+            log_tail=before.log_tail, exit_code=before.exit_code,
+        )  # fmt: skip
         began = self._clock.monotonic()
         program = await self._start(self.prepared)
         started = self._clock.monotonic()

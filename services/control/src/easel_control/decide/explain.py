@@ -17,9 +17,25 @@ class Why(Struct, frozen=True):
     hint: str = ""
 
 
+class _Hints:
+    """Each hint once: several lines may have the same cause."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._told: set[str] = set()
+
+    def once(self, cause: str) -> str:
+        if cause in self._told:
+            return ""
+        self._told.add(cause)
+        return hint_for(cause, self._service)
+
+
 def explain(row: ServiceRow, world: World) -> list[Why]:
     """The reasons, the most important first."""
-    lines = [Why(row.reason or row.status, f"{row.status}: {row.message}", hint_for(row.reason))]
+    hints = _Hints(row.name)
+    said = row.message.partition(" Hint: ")[0]  # the status's sentence ends with the hint, which stands beside it here
+    lines = [Why(row.reason or row.status, f"{row.status}: {said}", hints.once(row.reason))]
     lines.append(Why("Wanted", _wanted(row, world)))
     routed = set(world.route.replicas) if world.route is not None else set()
     for replica in world.replicas:
@@ -27,9 +43,9 @@ def explain(row: ServiceRow, world: World) -> list[Why]:
         where = "in the gateway's route" if replica.id in routed else "not in the gateway's route"
         said = f": {replica.message}" if replica.message else ""
         lines.append(Why(replica.cause or "Replica", f"{replica.id} is {replica.state}, {of}, {where}{said}",
-                         hint_for(replica.cause)))  # fmt: skip
+                         hints.once(replica.cause)))  # fmt: skip
     lines += [
-        Why(r.cause or "ReplicaFailed", f"{r.id} failed: {r.message or r.cause}", hint_for(r.cause))
+        Why(r.cause or "ReplicaFailed", f"{r.id} failed: {r.message or r.cause}", hints.once(r.cause))
         for r in world.failed[:3]
     ]
     mutable = [s.source for s in row.revision.sources if s.digest == "mutable"]

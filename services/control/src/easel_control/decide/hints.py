@@ -4,6 +4,7 @@ from __future__ import annotations
 
 HINTS = {
     "NoCapacity": "lower metadata.cpu or metadata.memory, or stop another service",
+    "TooLarge": "lower what the replica asks for (metadata.cpu, metadata.memory), or add a larger node",
     "NoNode": "see with `easel status` whether the agent runs",
     "CrashLoop": "read its last lines: `easel logs NAME --previous`",
     "Exited": "read its last lines: `easel logs NAME`",
@@ -17,6 +18,6 @@ HINTS = {
 }
 
 
-def hint_for(cause: str) -> str:
-    """A sentence, or nothing."""
-    return HINTS.get(cause, "")
+def hint_for(cause: str, service: str = "NAME") -> str:
+    """A sentence, or nothing; `service` stands in its commands."""
+    return HINTS.get(cause, "").replace("NAME", service)

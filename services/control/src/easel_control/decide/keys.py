@@ -153,7 +153,7 @@ OTHER = (
     Key(path="token", kind="string", secret=True, min_length=8, max_length=256, pattern=r"[\x21-\x7e]+",
         pattern_says="8 to 256 printable ASCII characters without spaces",
         doc="Callers send it as `Authorization`. Absent: one is made at creation, and kept by an update. "
-            "Kept encrypted."),
+            "Kept encrypted. The gateway passes the header on: the model sees what its caller sent."),
     Key(path="generate_token", kind="boolean", text_too=True,
         doc='Old EAS spelling: true (or "true") makes a token. Every service has a token, so false needs `token`.'),
     Key(path="labels", kind="map", max_length=64, doc="Your own labels: name and value, both text."),

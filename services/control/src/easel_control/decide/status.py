@@ -30,7 +30,7 @@ DEFINITE = frozenset(
 """Causes that do not go away by themselves."""
 TOLERATED_RESTARTS = 3
 """Restarts after which any other cause counts as definite."""
-NO_ROOM = frozenset(("NoCapacity", "NoNode"))
+NO_ROOM = frozenset(("NoCapacity", "NoNode", "TooLarge"))
 
 
 class World(Struct, frozen=True, kw_only=True):
@@ -68,10 +68,17 @@ class _View(Struct, frozen=True, kw_only=True):
     """Of the present revision, not serving, not draining."""
     older: tuple[ReplicaState, ...]
     older_serving: int
+    rollout: str
+    """What comes up and what serves meanwhile; empty: nothing older serves."""
     stuck: ReplicaState | None
     """A replica of the present revision that cannot run."""
     no_room: ReplicaState | None
     surplus: int
+
+    @property
+    def running(self) -> int:
+        """Replicas that answer requests, those of an older revision too, up to the number wanted."""
+        return min(self.total, len(self.serving) + self.older_serving)
 
 
 def wanted_count(row: ServiceRow, scale: ScaleState | None) -> int:
@@ -97,7 +104,7 @@ def status_of(row: ServiceRow, world: World) -> Status:
     complete = status == "Running" and len(view.serving) >= view.total
     return Status(
         status=status, reason=reason if status == target else status, message=message, total=view.total,
-        running=len(view.serving), settled=view.total if complete else row.settled,
+        running=view.running, settled=view.total if complete else row.settled,
         phase_s=_phases(row, view, world) if complete and not row.phase_s else row.phase_s,
     )  # fmt: skip
 
@@ -111,13 +118,24 @@ def _view(row: ServiceRow, world: World) -> _View:
     older = tuple(r for r in active if r not in present)
     total = wanted_count(row, world.scale)
     failed = next((r for r in world.failed if is_present(row, r)), None)
+    still = [r for r in older if r.id in routed]
     return _View(
-        total=total, serving=serving, coming=coming, older=older,
-        older_serving=sum(r.id in routed for r in world.replicas if r not in present and r.state != "draining"),
+        total=total, serving=serving, coming=coming, older=older, older_serving=len(still),
+        rollout=_rollout(row, len(serving), total, still),
         stuck=next((r for r in coming if _is_stuck(r)), failed),
         no_room=next((r for r in coming if r.cause in NO_ROOM), None),
         surplus=max(0, len(present) - total),
     )  # fmt: skip
+
+
+def _rollout(row: ServiceRow, serving: int, total: int, still: list[ReplicaState]) -> str:
+    if not still:
+        return ""
+    olds = sorted({r.revision for r in still})
+    if olds == [row.revision.number]:
+        return f"; new replicas come up ({serving} of {total} serve) while those from before the restart serve"
+    names = ", ".join(str(number) for number in olds)
+    return f"; revision {row.revision.number} comes up ({serving} of {total} serve) while revision {names} serves"
 
 
 def is_present(row: ServiceRow, replica: ReplicaState) -> bool:
@@ -140,10 +158,10 @@ def _running(row: ServiceRow, view: _View) -> tuple[str, str, str]:
         return _none_serves(row, view)
     missing = _trouble(view) or _counts(view)
     if view.older:
-        return "Updating", "RollingOut", _counts(view)
+        return "Updating", "RollingOut", _counts(view) + view.rollout
     if row.settled:
         if view.total > row.settled:
-            return "Scaling", "NoCapacity" if view.no_room else "ScalingOut", missing
+            return "Scaling", view.no_room.cause if view.no_room else "ScalingOut", missing
         return "Running", "PartlyServing", missing
     if view.stuck or view.no_room:
         return "Running", "PartlyServing", missing
@@ -160,11 +178,12 @@ def _whole(view: _View) -> tuple[str, str, str]:
 
 def _none_serves(row: ServiceRow, view: _View) -> tuple[str, str, str]:
     trouble = _trouble(view)
+    kept = f"; {view.older_serving} replicas of an older revision go on serving" if view.older_serving else ""
     if view.stuck:
-        kept = f"; {view.older_serving} replicas of an older revision go on serving" if view.older_serving else ""
         return "Failed", view.stuck.cause or "ReplicaFailed", trouble + kept
     if view.older:
-        return "Updating", "NoCapacity" if view.no_room else "RollingOut", trouble or _counts(view)
+        reason = view.no_room.cause if view.no_room else "RollingOut"
+        return "Updating", reason, trouble + kept if trouble else _counts(view) + view.rollout
     if view.no_room:
         return "Waiting", view.no_room.cause, trouble
     if row.status == "Creating" and not view.coming:
@@ -184,7 +203,7 @@ def _trouble(view: _View) -> str:
 
 
 def _counts(view: _View) -> str:
-    return f"Total {view.total}, Pending {max(view.total - len(view.serving), 0)}, Running {len(view.serving)}"
+    return f"Total {view.total}, Pending {view.total - view.running}, Running {view.running}"
 
 
 def _stopping(row: ServiceRow, world: World) -> Status:

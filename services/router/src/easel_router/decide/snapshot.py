@@ -162,4 +162,4 @@ def _why_none(state: ServiceState, upstreams: tuple[Upstream, ...], unreachable:
         return f"service {state.name} is stopped; `easel start {state.name}` starts it"
     if unreachable and not upstreams:
         return f"service {state.name} has replicas, but the gateway shares no network with them"
-    return f"service {state.name} has no replica that can answer now; `easel explain {state.name}` says why"
+    return f"service {state.name} has no replica that can answer now"

@@ -163,7 +163,10 @@ def _replies() -> pb.LocalReplyConfig:
             _mapper(_flags("UT"), "RequestTimeout", *_LIMIT, status=408),
             _mapper(_flags("SI"), "RequestTimeout", *_LIMIT, status=408),
             _mapper(
-                _flags("UH", "NC"), "NoReadyReplica", "%METADATA(ROUTE:easel:without_replica)%", "wait, or see why"
+                _flags("UH", "NC"),
+                "NoReadyReplica",
+                "%METADATA(ROUTE:easel:without_replica)%",
+                "`easel explain %METADATA(ROUTE:easel:service)%` says why; send it again when a replica is ready",
             ),
             _mapper(_flags("UO"), "TooManyRequests", "too many requests wait for this service", "slow down, or scale"),
             _mapper(_flags("RL"), "TooManyRequests", "the service's rate limit is reached", "slow down", status=429),
@@ -171,7 +174,7 @@ def _replies() -> pb.LocalReplyConfig:
                 _flags("UF"),
                 "ReplicaUnreachable",
                 "no replica accepted the connection (%RESPONSE_CODE_DETAILS%)",
-                "`easel w NAME` shows the replicas, `easel logs NAME` what they say",
+                "`easel w %METADATA(ROUTE:easel:service)%` shows the replicas, `easel logs` what they say",
             ),
             _mapper(_flags("UC", "UR", "LR"), "ReplicaGone", _CUT.format("%RESPONSE_CODE_DETAILS%"), _CUT_HINT),
             _mapper(_flags("UPE"), "BadAnswer", "the replica's answer is not HTTP", "does it speak HTTP at this port?"),

@@ -214,7 +214,11 @@ def _metadata(plan: ServicePlan) -> pb.Metadata:
     """What local replies of this route say."""
     made = pb.Metadata()
     made.filter_metadata["easel"].update(
-        {"limit_s": f"{plan.traffic.keepalive_ms / 1000:g}", "without_replica": plan.without_replica}
+        {
+            "limit_s": f"{plan.traffic.keepalive_ms / 1000:g}",
+            "without_replica": plan.without_replica,
+            "service": plan.service,
+        }
     )
     return made
 

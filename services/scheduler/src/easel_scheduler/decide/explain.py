@@ -19,6 +19,7 @@ class Line(Struct, frozen=True):
 
 HINTS = {
     "NoCapacity": "`easel ls` and the nodes' reservations show who holds what; lower metadata.cpu or metadata.memory",
+    "TooLarge": "lower metadata.cpu or metadata.memory to what a node has in all, or add a larger node",
     "NoNode": "start an agent, or see with `easel status` why it is not connected",
     "CrashLoop": "read its last lines: `easel logs NAME --previous`",
     "OutOfMemory": "raise metadata.memory, or make the program use less",

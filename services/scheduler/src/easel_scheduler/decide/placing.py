@@ -6,6 +6,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from easel_scheduler.decide.filters import refusal
+from easel_scheduler.decide.filters.cpu import ROUNDING
 from easel_scheduler.decide.score import allocated, score
 from easel_scheduler.decide.world import Need, Node, Reason, Refusal
 
@@ -29,7 +30,8 @@ def choose(need: Need, nodes: tuple[Node, ...]) -> tuple[Choice, tuple[Node, ...
         else:
             refusals.append(refused)
     if not fitting:
-        return Choice(None, _no_room(need, tuple(refusals)), tuple(refusals)), nodes
+        never = bool(nodes) and all(_too_small(node, need) for node in nodes)
+        return Choice(None, _no_room(need, tuple(refusals), never=never), tuple(refusals)), nodes
     best = min(fitting, key=lambda node: score(node, need))
     after = tuple(_reserve(node, need) if node.id == best.id else node for node in nodes)
     return Choice(best.id, _chosen(best, need, len(fitting)), tuple(refusals)), after
@@ -53,19 +55,26 @@ def _chosen(node: Node, need: Need, fitting: int) -> Reason:
     return Reason("SpreadThenLeastAllocated", f"{node.id} is the best of {fitting} nodes with room ({beside}, {share})")
 
 
-def _no_room(need: Need, refusals: tuple[Refusal, ...]) -> Reason:
+def _too_small(node: Node, need: Need) -> bool:
+    """Whether the node could not take one replica even when it is empty and ready."""
+    asked = need.resources
+    return asked.cpu > node.cpu + ROUNDING or asked.memory_mib > node.memory_mib or asked.gpu > node.gpu
+
+
+def _no_room(need: Need, refusals: tuple[Refusal, ...], *, never: bool) -> Reason:
     asked = f"{need.resources.cpu:g} cores and {need.resources.memory_mib} MiB of memory"
     if need.resources.gpu:
         asked += f" and {need.resources.gpu} GPUs"
     if not refusals:
         return Reason("NoNode", f"no node has joined yet; the replica asks for {asked}")
     each = "; ".join(f"{r.node}: {r.message}" for r in refusals)
+    if never:
+        help_ = "No node could take it even when empty: lower what it asks for, or add a larger node"
+        return Reason("TooLarge", f"no node takes a replica with {asked}. {each}. {help_}")
     return Reason("NoCapacity", f"no node takes a replica with {asked}. {each}. {_what_would_help(refusals)}")
 
 
 def _what_would_help(refusals: tuple[Refusal, ...]) -> str:
     if any("short by" in r.message for r in refusals):
         return "Stop or scale in another service, lower metadata.cpu or metadata.memory, or add a node"
-    if any(r.filter == "state" for r in refusals):
-        return "It is placed when a node is ready again"
-    return "No node could take it even when empty: lower what it asks for, or add a larger node"
+    return "It is placed when a node is ready again, or when a larger one joins"

@@ -14,7 +14,7 @@ def refuse(node: Node, need: Need) -> str | None:
     """Cores are reserved, not measured."""
     asked = need.resources.cpu
     if asked > node.cpu + ROUNDING:
-        return f"{asked:g} cores asked for, the node has {node.cpu:g} in all"
+        return f"too small by {asked - node.cpu:g} cores: {asked:g} asked for, the node has {node.cpu:g} in all"
     short = asked - (node.cpu - node.cpu_reserved)
     if short <= ROUNDING:
         return None

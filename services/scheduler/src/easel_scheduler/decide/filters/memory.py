@@ -11,7 +11,8 @@ def refuse(node: Node, need: Need) -> str | None:
     """Memory is reserved, not measured."""
     asked = need.resources.memory_mib
     if asked > node.memory_mib:
-        return f"{asked} MiB of memory asked for, the node has {node.memory_mib} MiB in all"
+        lacking = asked - node.memory_mib
+        return f"too small by {lacking} MiB of memory: {asked} MiB asked for, the node has {node.memory_mib} MiB in all"
     short = asked - (node.memory_mib - node.memory_reserved_mib)
     if short <= 0:
         return None
