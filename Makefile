@@ -17,7 +17,8 @@ demo: setup  ## the main job on this machine; KEEP=1 leaves the platform up
 	$(BIN)/python tools/demo.py $(if $(KEEP),--keep)
 
 test: setup  ## unit, property, contract, flow and end-to-end tests
-	$(BIN)/python -m pytest -q -m "not soak and not docker"
+	$(BIN)/python -m pytest -q -m "not soak and not docker" -n 3 --dist loadfile --ignore tests/e2e
+	$(BIN)/python -m pytest -q -m "not soak and not docker" tests/e2e
 
 check: setup  ## ruff, mypy strict, import-linter, generated files up to date
 	$(BIN)/ruff check .

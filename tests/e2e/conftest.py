@@ -15,7 +15,10 @@ from tests.e2e.platform import Platform, running_platform
 @pytest.fixture(scope="session")
 def platform() -> Iterator[Platform]:
     """A running platform."""
-    with running_platform(Path(tempfile.mkdtemp(prefix="easel-e2e-")) / "home") as found:
+    with (
+        tempfile.TemporaryDirectory(prefix="easel-e2e-") as directory,
+        running_platform(Path(directory) / "home") as found,
+    ):
         yield found
 
 

@@ -44,7 +44,8 @@ class Children:
     """Pids that belong to something the agent started; all others below it are strays."""
 
     def __init__(self) -> None:
-        self.known: set[int] = set()
+        # what was there before is somebody else's (an agent that shares its process, as in tests)
+        self.known: set[int] = set(children_of(os.getpid()))
         self._unknown: set[int] = set()
 
     def sweep(self) -> int:
