@@ -27,8 +27,8 @@ def generate(out: Path) -> None:
     protos = sorted(str(p.relative_to(ROOT)) for p in ROOT.rglob("*.proto"))
     common = ["protoc", f"-I{ROOT}", f"-I{google_protos()}"]
     plugins = [f"--plugin=protoc-gen-{p}={bin_dir}/protoc-gen-{p}" for p in ("mypy", "mypy_grpc")]
-    run([*common, *plugins, f"--python_out={out}", f"--grpc_python_out={out}", f"--mypy_out={out}",
-         f"--mypy_grpc_out={out}", *protos])  # fmt: skip
+    run([*common, *plugins, f"--python_out={out}", f"--grpc_python_out={out}", f"--mypy_out=quiet:{out}",
+         f"--mypy_grpc_out=quiet:{out}", *protos])  # fmt: skip
     public = [p for p in protos if "/internal/" not in p]
     (out / DESCRIPTOR_SET).parent.mkdir(parents=True, exist_ok=True)
     run([*common, "--include_imports", f"--descriptor_set_out={out / DESCRIPTOR_SET}", *public, *ERRORS])
@@ -37,7 +37,7 @@ def generate(out: Path) -> None:
 def generate_envoy(root: Path, out: Path) -> None:
     """Writes one process's messages of Envoy's API under `out`."""
     plugin = f"--plugin=protoc-gen-mypy={Path(sys.executable).parent}/protoc-gen-mypy"
-    run(["protoc", f"-I{root}", plugin, f"--python_out={out}", f"--mypy_out={out}", ENVOY[root]])
+    run(["protoc", f"-I{root}", plugin, f"--python_out={out}", f"--mypy_out=quiet:{out}", ENVOY[root]])
 
 
 def google_protos() -> Path:

@@ -37,11 +37,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from easel_proto.v1 import audit_pb2, metrics_pb2, nodes_pb2, routes_pb2, scaling_pb2
 {imports}
 
+from easel_proto.v1.common_pb2 import Explanation
 from easel_proto.v1.services_pb2 import Service
 
 from easel_sdk import client, events, observing, replicas, services
 from easel_sdk.errors import Unavailable
 from easel_sdk.explaining import PartExplanation
+from easel_sdk.observing import AuditRecords
 from easel_sdk.spec_file import SpecSource
 from easel_sdk.waiting import Progress, Wanted
 

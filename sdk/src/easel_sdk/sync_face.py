@@ -15,6 +15,7 @@ from easel_proto.v1.services_pb2 import Service
 from easel_sdk import client, events, observing, replicas, services
 from easel_sdk.errors import Unavailable
 from easel_sdk.explaining import PartExplanation
+from easel_sdk.observing import AuditRecords
 from easel_sdk.spec_file import SpecSource
 from easel_sdk.waiting import Progress, Wanted
 
@@ -260,7 +261,7 @@ class AuditFace:
         self._api = api
         self._runner = runner
 
-    def list(self, *, target: str = "", limit: int = 100) -> observing.AuditRecords:
+    def list(self, *, target: str = "", limit: int = 100) -> AuditRecords:
         """The newest `limit` records of mutations, of one target (`service/ocr`) or all; `incomplete` says what is
         missing in them."""
         return self._runner.run(self._api.list(target=target, limit=limit))

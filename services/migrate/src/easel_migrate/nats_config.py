@@ -29,11 +29,16 @@ def max_file_mib(store: Path) -> int:
     return max(MIN_FILE_MIB, min(MAX_FILE_MIB, used + free - KEPT_FREE_MIB))
 
 
+def server_name(keys: Keys) -> str:
+    """What the server calls itself: another platform's server on the same port is not taken for ours."""
+    return f"easel-{keys.nats_public('migrate')[-12:].lower()}"
+
+
 def config_text(keys: Keys, *, listen: str, store_dir: Path, file_mib: int) -> str:
     """The configuration file. `listen` is host:port; `store_dir` as the server sees it."""
     users = "\n".join(_user(keys.nats_public(user), rights_of(user)) for user in NATS_USERS)
     return f"""\
-server_name: easel
+server_name: {server_name(keys)}
 listen: {json.dumps(listen)}
 max_payload: {MAX_PAYLOAD_MIB}MB
 max_connections: 256

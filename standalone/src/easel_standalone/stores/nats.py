@@ -36,15 +36,16 @@ def write_config(home: Home, config: Config, keys: Keys) -> Path:
     return path
 
 
-async def is_ready(port: int) -> bool:
-    """Whether the server greets, with JetStream on."""
+async def is_ready(port: int, name: str) -> bool:
+    """Whether the server of this name greets, with JetStream on."""
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
         return False
     try:
         line = await asyncio.wait_for(reader.readline(), 1.0)
-        return line.startswith(b"INFO ") and bool(json.loads(line[5:]).get("jetstream"))
+        greeting = json.loads(line[5:]) if line.startswith(b"INFO ") else {}
+        return greeting.get("server_name") == name and bool(greeting.get("jetstream"))
     except (TimeoutError, OSError, ValueError):
         return False
     finally:
