@@ -18,7 +18,7 @@ from easel_kit.testing import eventually
 from tests.flow.scheduler.platform import AUTH, Platform, logs_request, platform
 from tests.unit.scheduler.build import service
 
-SERVER = f"{sys.executable} -u -m http.server $PORT --bind 127.0.0.1"
+SERVER = "python -u -m http.server $PORT --bind 127.0.0.1"
 
 
 def web_server(number: int = 1, command: str = SERVER) -> RevisionSpec:

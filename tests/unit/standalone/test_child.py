@@ -20,6 +20,11 @@ from easel_standalone.child import Child, Plan
 ENV = dict(os.environ)
 
 
+def alive(pid: int) -> bool:
+    """Whether a process still runs; one that only waits to be reaped does not."""
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
 async def _yes() -> bool | str:
     return True
 
@@ -79,7 +84,7 @@ async def test_stop_ends_a_process_that_ignores_sigterm(tmp_path: Path) -> None:
 
     assert child.state == "stopped"
     assert child.pid is None
-    await eventually(lambda: not psutil.pid_exists(grandchild))
+    await eventually(lambda: not alive(grandchild))
 
 
 async def test_command_that_does_not_exist_is_a_failed_life(tmp_path: Path, children: list[Child]) -> None:
@@ -127,7 +132,7 @@ async def test_kill_of_the_supervisor_leaves_nothing(tmp_path: Path) -> None:
     parent.kill()
     await parent.wait()
 
-    await eventually(lambda: not psutil.pid_exists(child))
+    await eventually(lambda: not alive(child))
 
 
 def test_leftovers_are_ended_only_when_they_are_ours(tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ Background = Callable[[], Awaitable[None]]
 LOCK_FILE = ".copy.lock"
 CHECK_CONSUMER_S = 15.0
 PRUNE_S = 600.0
+STEP_S = 5.0
+"""How long one step of a graceful stop may take."""
 REBUILD_FIRST_S, REBUILD_LONGEST_S = 0.05, 1.0
 """Between questions to owners that do not answer yet: everything starts at once, in any order."""
 
@@ -181,21 +183,29 @@ class Process(Generic[S]):
 
     async def stop(self) -> None:
         """Ends running calls within the grace period, gives leases back, closes connections."""
-        await self._server.stop(self.settings.graceful_stop_s)
+        grace_s = self.settings.graceful_stop_s
+        await self._within("server", self._server.stop(grace_s), grace_s + STEP_S)
         for hook in self._on_stop:
-            await hook()
-        for opened in self._channels.values():
-            await opened.close(None)
-        await self.bus.stop()
+            await self._within("hook", hook())
+        for name, opened in self._channels.items():
+            await self._within(f"channel to {name}", opened.close(None))
+        await self._within("bus", self.bus.stop())
         if self._leases and self._db:
-            try:
-                await self._leases.release()
-            except (*UNREACHABLE, asyncpg.PostgresError) as error:
-                self.log.warning("leases not given back; they run out", error=repr(error))
-            await asyncio.wait_for(self._db.close(), 5)
-        await self.health.stop()
+            await self._within("leases", self._leases.release())
+            await self._within("database", self._db.close())
+        await self._within("health", self.health.stop())
         if self._home_lock >= 0:
             os.close(self._home_lock)
+
+    async def _within(self, what: str, ending: Awaitable[None], longest_s: float = STEP_S) -> None:
+        """One step of the stop: one that fails or hangs is told and left, the others still get their turn."""
+        step = asyncio.ensure_future(ending)
+        done, _ = await asyncio.wait({step}, timeout=longest_s)
+        if not done:
+            self.log.warning("did not end in time", what=what, longest_s=longest_s)
+            step.cancel()
+        elif error := step.exception():
+            self.log.warning("did not end cleanly", what=what, error=repr(error))
 
     async def _leased_and_relayed(self, database: Database) -> None:
         if self._has_home_alone() and (shards := await self.leases.succeed(self.holder)):
