@@ -101,7 +101,8 @@ class Child:
         if process is not None and process.returncode is None:
             process.send_signal(self.plan.stop_signal)
             try:
-                await asyncio.wait_for(process.wait(), self.plan.stop_grace_s)
+                async with asyncio.timeout(self.plan.stop_grace_s):
+                    await process.wait()
             except TimeoutError:
                 self.kill()
         if self._keeper is not None:
@@ -137,7 +138,8 @@ class Child:
 
     async def _wait(self, longest_s: float) -> None:
         try:
-            await asyncio.wait_for(self._stopping.wait(), longest_s)
+            async with asyncio.timeout(longest_s):
+                await self._stopping.wait()
         except TimeoutError:
             return
 

@@ -199,7 +199,8 @@ class Supervisor:
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.stop_asked.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self.stop_asked.wait()
 
     def door(self) -> AbstractAsyncContextManager[None]:
         """Answers `status` and `stop` while inside."""

@@ -154,3 +154,22 @@ async def test_its_age_is_told_from_the_start_on(short_path: Path) -> None:
 
 def metrics_of(process: Process[ProcessSettings]) -> dict[str, float]:
     return {sample.name: sample.value for family in process.health.collect() for sample in family.samples}
+
+
+async def test_a_cancel_at_the_moment_of_a_wake_ends_the_loop() -> None:
+    """Python 3.11's wait_for loses a cancellation that meets a result; the loop must end all the same."""
+
+    async def reconcile(key: str) -> None:
+        return None
+
+    loop = Reconciler("test", reconcile, SystemClock(), no_keys)
+    loop.wake("later", after_s=100)
+    task = asyncio.create_task(loop.run())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    loop.wake("a")
+    task.cancel()
+
+    done, _ = await asyncio.wait({task}, timeout=5)
+
+    assert done

@@ -110,7 +110,8 @@ class Relay:
 
     async def _wait(self, longest_s: float) -> None:
         try:
-            await asyncio.wait_for(self._woken.wait(), longest_s)
+            async with asyncio.timeout(longest_s):
+                await self._woken.wait()
         except TimeoutError:
             return
 

@@ -77,7 +77,8 @@ class Reconciler:
                 return key
             wait = self._heap[0][0] - now if self._heap else None
             try:
-                await asyncio.wait_for(self._changed.wait(), None if wait is None else max(wait, 0.001))
+                async with asyncio.timeout(None if wait is None else max(wait, 0.001)):
+                    await self._changed.wait()
             except TimeoutError:
                 continue
 

@@ -163,7 +163,8 @@ class Head:
 
     async def _until_woken(self) -> bool:
         try:
-            await asyncio.wait_for(self._woken.wait(), self._poll_s)
+            async with asyncio.timeout(self._poll_s):
+                await self._woken.wait()
         except TimeoutError:
             return False
         return True

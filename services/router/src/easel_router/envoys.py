@@ -108,7 +108,8 @@ class Envoys:
             oldest = min(self._lost_at[envoy] for envoy, stream in live.items() if stream is None)
             left_s = max(0.01, oldest + self._grace_s - self._clock.monotonic())
             try:
-                await asyncio.wait_for(changed.wait(), left_s)
+                async with asyncio.timeout(left_s):
+                    await changed.wait()
             except TimeoutError:
                 continue
 

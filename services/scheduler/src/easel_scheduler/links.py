@@ -130,7 +130,8 @@ class AgentLink:
 
     async def _receive(self, call: Any, run_id: str) -> bool:
         """Takes one message; False when the stream is over or this copy may no longer act on the node."""
-        event = await asyncio.wait_for(call.read(), self._lease_s)
+        async with asyncio.timeout(self._lease_s):
+            event = await call.read()
         if not isinstance(event, agent_pb2.WatchEvent):
             return False  # the stream's end
         self.last_beat = self._clock.monotonic()

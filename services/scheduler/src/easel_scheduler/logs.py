@@ -103,6 +103,7 @@ def _remembered(r: Replica, error: grpc.aio.AioRpcError | Unavailable) -> replic
 
 async def _either(changed: asyncio.Event, longest_s: float) -> None:
     try:
-        await asyncio.wait_for(changed.wait(), longest_s)
+        async with asyncio.timeout(longest_s):
+            await changed.wait()
     except TimeoutError:
         return
