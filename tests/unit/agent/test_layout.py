@@ -93,13 +93,13 @@ def test_a_new_top_level_directory_needs_no_skeleton() -> None:
 
 def test_a_closed_directory_on_the_way_is_covered() -> None:
     """/root is hidden but for the interpreter in it."""
-    table = Table(*BASE, "/root!", "/root/.pyenv/versions/3", "/root/.ssh/id.key")
-    found = plan(table, Target(path="/root/.pyenv/versions/3", source="/root/.pyenv/versions/3"))
+    table = Table(*BASE, "/root!", "/root/python/versions/3", "/root/.ssh/id.key")
+    found = plan(table, Target(path="/root/python/versions/3", source="/root/python/versions/3"))
 
     cover, target = order(
         found,
         ("tmpfs", "/root", "mode=755,size=1m"),
-        ("bind", "/root/.pyenv/versions/3", "/root/.pyenv/versions/3", False),
+        ("bind", "/root/python/versions/3", "/root/python/versions/3", False),
     )
     assert cover < target
     assert not [step for step in found.mounts if ".ssh" in str(step)]
