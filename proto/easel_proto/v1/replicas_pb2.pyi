@@ -89,6 +89,8 @@ class Replica(_message.Message):
     LAST_LOG_LINES_FIELD_NUMBER: _builtins.int
     ISOLATION_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    ISOLATED_FIELD_NUMBER: _builtins.int
+    RESTART_NONCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     id: _builtins.str
     service: _builtins.str
@@ -111,6 +113,9 @@ class Replica(_message.Message):
     """"uid", "uid+mounts" or "not isolated: why" """
     limits: _builtins.str
     """"cgroup v1", "cgroup v2" or "watched: killed above memory_mib" """
+    isolated: _builtins.bool
+    restart_nonce: _builtins.int
+    """of the service's restart in which it was made"""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -142,10 +147,12 @@ class Replica(_message.Message):
         last_log_lines: _abc.Iterable[_builtins.str] | None = ...,
         isolation: _builtins.str = ...,
         limits: _builtins.str = ...,
+        isolated: _builtins.bool = ...,
+        restart_nonce: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "ready_time", b"ready_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "container", b"container", "create_time", b"create_time", "id", b"id", "isolation", b"isolation", "last_exit_code", b"last_exit_code", "last_log_lines", b"last_log_lines", "limits", b"limits", "message", b"message", "name", b"name", "node", b"node", "phase_s", b"phase_s", "pid", b"pid", "ready", b"ready", "ready_time", b"ready_time", "reason", b"reason", "restarts", b"restarts", "revision", b"revision", "service", b"service", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "container", b"container", "create_time", b"create_time", "id", b"id", "isolated", b"isolated", "isolation", b"isolation", "last_exit_code", b"last_exit_code", "last_log_lines", b"last_log_lines", "limits", b"limits", "message", b"message", "name", b"name", "node", b"node", "phase_s", b"phase_s", "pid", b"pid", "ready", b"ready", "ready_time", b"ready_time", "reason", b"reason", "restart_nonce", b"restart_nonce", "restarts", b"restarts", "revision", b"revision", "service", b"service", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -170,6 +177,94 @@ class ListReplicasResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListReplicasResponse: _TypeAlias = ListReplicasResponse  # noqa: Y015
+
+@_typing.final
+class RestartReplicasRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    SOFT_FIELD_NUMBER: _builtins.int
+    NOW_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    service: _builtins.str
+    soft: _builtins.bool
+    now: _builtins.bool
+    """drain at once, without waiting for the successor"""
+    idempotency_key: _builtins.str
+    @_builtins.property
+    def replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        service: _builtins.str = ...,
+        replicas: _abc.Iterable[_builtins.str] | None = ...,
+        soft: _builtins.bool = ...,
+        now: _builtins.bool = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "now", b"now", "replicas", b"replicas", "service", b"service", "soft", b"soft", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestartReplicasRequest: _TypeAlias = RestartReplicasRequest  # noqa: Y015
+
+@_typing.final
+class RestartReplicasResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Replica]: ...
+    def __init__(
+        self,
+        *,
+        replicas: _abc.Iterable[Global___Replica] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replicas", b"replicas"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestartReplicasResponse: _TypeAlias = RestartReplicasResponse  # noqa: Y015
+
+@_typing.final
+class IsolateReplicaRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
+    ISOLATED_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    service: _builtins.str
+    replica: _builtins.str
+    isolated: _builtins.bool
+    """false: lets it back"""
+    idempotency_key: _builtins.str
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        service: _builtins.str = ...,
+        replica: _builtins.str = ...,
+        isolated: _builtins.bool = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "isolated", b"isolated", "replica", b"replica", "service", b"service", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IsolateReplicaRequest: _TypeAlias = IsolateReplicaRequest  # noqa: Y015
 
 @_typing.final
 class ReplicaLogsRequest(_message.Message):

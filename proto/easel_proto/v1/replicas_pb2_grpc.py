@@ -41,6 +41,16 @@ class ReplicasStub:
                 request_serializer=easel__proto_dot_v1_dot_replicas__pb2.ListReplicasRequest.SerializeToString,
                 response_deserializer=easel__proto_dot_v1_dot_replicas__pb2.ListReplicasResponse.FromString,
                 _registered_method=True)
+        self.Restart = channel.unary_unary(
+                '/easel.v1.Replicas/Restart',
+                request_serializer=easel__proto_dot_v1_dot_replicas__pb2.RestartReplicasRequest.SerializeToString,
+                response_deserializer=easel__proto_dot_v1_dot_replicas__pb2.RestartReplicasResponse.FromString,
+                _registered_method=True)
+        self.Isolate = channel.unary_unary(
+                '/easel.v1.Replicas/Isolate',
+                request_serializer=easel__proto_dot_v1_dot_replicas__pb2.IsolateReplicaRequest.SerializeToString,
+                response_deserializer=easel__proto_dot_v1_dot_replicas__pb2.Replica.FromString,
+                _registered_method=True)
         self.Logs = channel.unary_stream(
                 '/easel.v1.Replicas/Logs',
                 request_serializer=easel__proto_dot_v1_dot_replicas__pb2.ReplicaLogsRequest.SerializeToString,
@@ -59,6 +69,21 @@ class ReplicasServicer:
 
     def List(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Restart(self, request, context):
+        """Replaces the named replicas: a successor first where there is room, then the old one drains. Soft: the process of
+        each is started anew in its place, one at a time, while no request reaches it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Isolate(self, request, context):
+        """Takes a replica out of traffic without ending it, or lets it back. Another takes its place.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -82,6 +107,16 @@ def add_ReplicasServicer_to_server(servicer, server):
                     servicer.List,
                     request_deserializer=easel__proto_dot_v1_dot_replicas__pb2.ListReplicasRequest.FromString,
                     response_serializer=easel__proto_dot_v1_dot_replicas__pb2.ListReplicasResponse.SerializeToString,
+            ),
+            'Restart': grpc.unary_unary_rpc_method_handler(
+                    servicer.Restart,
+                    request_deserializer=easel__proto_dot_v1_dot_replicas__pb2.RestartReplicasRequest.FromString,
+                    response_serializer=easel__proto_dot_v1_dot_replicas__pb2.RestartReplicasResponse.SerializeToString,
+            ),
+            'Isolate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Isolate,
+                    request_deserializer=easel__proto_dot_v1_dot_replicas__pb2.IsolateReplicaRequest.FromString,
+                    response_serializer=easel__proto_dot_v1_dot_replicas__pb2.Replica.SerializeToString,
             ),
             'Logs': grpc.unary_stream_rpc_method_handler(
                     servicer.Logs,
@@ -122,6 +157,60 @@ class Replicas:
             '/easel.v1.Replicas/List',
             easel__proto_dot_v1_dot_replicas__pb2.ListReplicasRequest.SerializeToString,
             easel__proto_dot_v1_dot_replicas__pb2.ListReplicasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Restart(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.v1.Replicas/Restart',
+            easel__proto_dot_v1_dot_replicas__pb2.RestartReplicasRequest.SerializeToString,
+            easel__proto_dot_v1_dot_replicas__pb2.RestartReplicasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Isolate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.v1.Replicas/Isolate',
+            easel__proto_dot_v1_dot_replicas__pb2.IsolateReplicaRequest.SerializeToString,
+            easel__proto_dot_v1_dot_replicas__pb2.Replica.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,12 @@ class ReplicasStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReplicasAsyncStub: ...
     List: _grpc.UnaryUnaryMultiCallable[_replicas_pb2.ListReplicasRequest, _replicas_pb2.ListReplicasResponse]
+    Restart: _grpc.UnaryUnaryMultiCallable[_replicas_pb2.RestartReplicasRequest, _replicas_pb2.RestartReplicasResponse]
+    """Replaces the named replicas: a successor first where there is room, then the old one drains. Soft: the process of
+    each is started anew in its place, one at a time, while no request reaches it.
+    """
+    Isolate: _grpc.UnaryUnaryMultiCallable[_replicas_pb2.IsolateReplicaRequest, _replicas_pb2.Replica]
+    """Takes a replica out of traffic without ending it, or lets it back. Another takes its place."""
     Logs: _grpc.UnaryStreamMultiCallable[_replicas_pb2.ReplicaLogsRequest, _replicas_pb2.LogChunk]
     Explain: _grpc.UnaryUnaryMultiCallable[_common_pb2.ExplainRequest, _common_pb2.Explanation]
 
@@ -44,6 +50,12 @@ class ReplicasAsyncStub(ReplicasStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     List: _aio.UnaryUnaryMultiCallable[_replicas_pb2.ListReplicasRequest, _replicas_pb2.ListReplicasResponse]  # type: ignore[assignment]
+    Restart: _aio.UnaryUnaryMultiCallable[_replicas_pb2.RestartReplicasRequest, _replicas_pb2.RestartReplicasResponse]  # type: ignore[assignment]
+    """Replaces the named replicas: a successor first where there is room, then the old one drains. Soft: the process of
+    each is started anew in its place, one at a time, while no request reaches it.
+    """
+    Isolate: _aio.UnaryUnaryMultiCallable[_replicas_pb2.IsolateReplicaRequest, _replicas_pb2.Replica]  # type: ignore[assignment]
+    """Takes a replica out of traffic without ending it, or lets it back. Another takes its place."""
     Logs: _aio.UnaryStreamMultiCallable[_replicas_pb2.ReplicaLogsRequest, _replicas_pb2.LogChunk]  # type: ignore[assignment]
     Explain: _aio.UnaryUnaryMultiCallable[_common_pb2.ExplainRequest, _common_pb2.Explanation]  # type: ignore[assignment]
 
@@ -56,6 +68,24 @@ class ReplicasServicer(metaclass=_abc_1.ABCMeta):
         request: _replicas_pb2.ListReplicasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_replicas_pb2.ListReplicasResponse, _abc.Awaitable[_replicas_pb2.ListReplicasResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Restart(
+        self,
+        request: _replicas_pb2.RestartReplicasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_replicas_pb2.RestartReplicasResponse, _abc.Awaitable[_replicas_pb2.RestartReplicasResponse]]:
+        """Replaces the named replicas: a successor first where there is room, then the old one drains. Soft: the process of
+        each is started anew in its place, one at a time, while no request reaches it.
+        """
+
+    @_abc_1.abstractmethod
+    def Isolate(
+        self,
+        request: _replicas_pb2.IsolateReplicaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_replicas_pb2.Replica, _abc.Awaitable[_replicas_pb2.Replica]]:
+        """Takes a replica out of traffic without ending it, or lets it back. Another takes its place."""
 
     @_abc_1.abstractmethod
     def Logs(

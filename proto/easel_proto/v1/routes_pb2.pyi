@@ -45,6 +45,26 @@ Global___GetRouteRequest: _TypeAlias = GetRouteRequest  # noqa: Y015
 class Route(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ColdStartSEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
@@ -53,6 +73,11 @@ class Route(_message.Message):
     ENVOYS_FIELD_NUMBER: _builtins.int
     REFUSED_REASON_FIELD_NUMBER: _builtins.int
     APPLIED_TIME_FIELD_NUMBER: _builtins.int
+    HOLDING_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    EXPECTED_WAIT_S_FIELD_NUMBER: _builtins.int
+    COLD_START_S_FIELD_NUMBER: _builtins.int
+    COLD_STARTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     state: _builtins.str
     """built | sent | acknowledged | probed | refused"""
@@ -60,6 +85,14 @@ class Route(_message.Message):
     envoys: _builtins.int
     """live ones"""
     refused_reason: _builtins.str
+    holding: _builtins.bool
+    """no replica takes traffic: requests wait"""
+    held: _builtins.int
+    """requests that wait now"""
+    expected_wait_s: _builtins.float
+    """of one that comes now"""
+    cold_starts: _builtins.int
+    """how many were seen"""
     @_builtins.property
     def replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """acknowledged by every live Envoy"""
@@ -68,6 +101,10 @@ class Route(_message.Message):
     def draining(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def applied_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def cold_start_s(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """of the present revision, by phase: median of what was seen"""
+
     def __init__(
         self,
         *,
@@ -79,10 +116,15 @@ class Route(_message.Message):
         envoys: _builtins.int = ...,
         refused_reason: _builtins.str = ...,
         applied_time: _timestamp_pb2.Timestamp | None = ...,
+        holding: _builtins.bool = ...,
+        held: _builtins.int = ...,
+        expected_wait_s: _builtins.float = ...,
+        cold_start_s: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        cold_starts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["applied_time", b"applied_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_time", b"applied_time", "draining", b"draining", "envoys", b"envoys", "name", b"name", "refused_reason", b"refused_reason", "replicas", b"replicas", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_time", b"applied_time", "cold_start_s", b"cold_start_s", "cold_starts", b"cold_starts", "draining", b"draining", "envoys", b"envoys", "expected_wait_s", b"expected_wait_s", "held", b"held", "holding", b"holding", "name", b"name", "refused_reason", b"refused_reason", "replicas", b"replicas", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -134,6 +134,8 @@ class Service(_message.Message):
     WANTED_INSTANCE_FIELD_NUMBER: _builtins.int
     PHASE_S_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
+    ROLLOUT_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     service_name: _builtins.str
     service_id: _builtins.str
     service_uid: _builtins.str
@@ -192,6 +194,14 @@ class Service(_message.Message):
 
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceDigest]: ...
+    @_builtins.property
+    def rollout(self) -> Global___Rollout:
+        """not set: none is on"""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of the mutation that answers; e.g. which sources may have changed since"""
+
     def __init__(
         self,
         *,
@@ -235,14 +245,68 @@ class Service(_message.Message):
         wanted_instance: _builtins.int = ...,
         phase_s: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         sources: _abc.Iterable[Global___SourceDigest] | None = ...,
+        rollout: Global___Rollout | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "rollout", b"rollout", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "cpu", b"cpu", "create_time", b"create_time", "current_version", b"current_version", "endpoint", b"endpoint", "generation", b"generation", "gpu", b"gpu", "image", b"image", "internet_endpoint", b"internet_endpoint", "intranet_endpoint", b"intranet_endpoint", "labels", b"labels", "latest_version", b"latest_version", "memory", b"memory", "message", b"message", "namespace", b"namespace", "observed_generation", b"observed_generation", "pending_instance", b"pending_instance", "phase_s", b"phase_s", "reason", b"reason", "region", b"region", "resource", b"resource", "revision", b"revision", "role", b"role", "running_instance", b"running_instance", "safety_lock", b"safety_lock", "service_config", b"service_config", "service_group", b"service_group", "service_id", b"service_id", "service_name", b"service_name", "service_uid", b"service_uid", "source", b"source", "sources", b"sources", "status", b"status", "token", b"token", "total_instance", b"total_instance", "traffic_state", b"traffic_state", "update_time", b"update_time", "wanted_instance", b"wanted_instance", "weight", b"weight", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "cpu", b"cpu", "create_time", b"create_time", "current_version", b"current_version", "endpoint", b"endpoint", "generation", b"generation", "gpu", b"gpu", "image", b"image", "internet_endpoint", b"internet_endpoint", "intranet_endpoint", b"intranet_endpoint", "labels", b"labels", "latest_version", b"latest_version", "memory", b"memory", "message", b"message", "namespace", b"namespace", "observed_generation", b"observed_generation", "pending_instance", b"pending_instance", "phase_s", b"phase_s", "reason", b"reason", "region", b"region", "resource", b"resource", "revision", b"revision", "role", b"role", "rollout", b"rollout", "running_instance", b"running_instance", "safety_lock", b"safety_lock", "service_config", b"service_config", "service_group", b"service_group", "service_id", b"service_id", "service_name", b"service_name", "service_uid", b"service_uid", "source", b"source", "sources", b"sources", "status", b"status", "token", b"token", "total_instance", b"total_instance", "traffic_state", b"traffic_state", "update_time", b"update_time", "wanted_instance", b"wanted_instance", "warnings", b"warnings", "weight", b"weight", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Service: _TypeAlias = Service  # noqa: Y015
+
+@_typing.final
+class Rollout(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_REVISION_FIELD_NUMBER: _builtins.int
+    TO_REVISION_FIELD_NUMBER: _builtins.int
+    SHARE_PERCENT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    BEGAN_TIME_FIELD_NUMBER: _builtins.int
+    REVERT_TIME_FIELD_NUMBER: _builtins.int
+    from_revision: _builtins.int
+    to_revision: _builtins.int
+    share_percent: _builtins.int
+    """of the replicas wanted that may be of the new revision now"""
+    state: _builtins.str
+    """rolling | paused"""
+    failed: _builtins.int
+    """replicas of the new revision that failed"""
+    reason: _builtins.str
+    """a constant"""
+    message: _builtins.str
+    """a sentence"""
+    @_builtins.property
+    def began_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def revert_time(self) -> _timestamp_pb2.Timestamp:
+        """when a paused one reverts by itself; not set: it does not"""
+
+    def __init__(
+        self,
+        *,
+        from_revision: _builtins.int = ...,
+        to_revision: _builtins.int = ...,
+        share_percent: _builtins.int = ...,
+        state: _builtins.str = ...,
+        failed: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        began_time: _timestamp_pb2.Timestamp | None = ...,
+        revert_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["began_time", b"began_time", "revert_time", b"revert_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["began_time", b"began_time", "failed", b"failed", "from_revision", b"from_revision", "message", b"message", "reason", b"reason", "revert_time", b"revert_time", "share_percent", b"share_percent", "state", b"state", "to_revision", b"to_revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rollout: _TypeAlias = Rollout  # noqa: Y015
 
 @_typing.final
 class Label(_message.Message):
@@ -401,6 +465,7 @@ class UpdateServiceRequest(_message.Message):
     UPDATE_TYPE_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    ALLOW_INTERRUPTION_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     name: _builtins.str
     config: _builtins.str
@@ -409,6 +474,8 @@ class UpdateServiceRequest(_message.Message):
     """merge (default) | replace"""
     dry_run: _builtins.bool
     idempotency_key: _builtins.str
+    allow_interruption: _builtins.bool
+    """with no room for a new replica beside the old ones, they make room"""
     def __init__(
         self,
         *,
@@ -418,10 +485,11 @@ class UpdateServiceRequest(_message.Message):
         update_type: _builtins.str = ...,
         dry_run: _builtins.bool = ...,
         idempotency_key: _builtins.str = ...,
+        allow_interruption: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "dry_run", b"dry_run", "idempotency_key", b"idempotency_key", "name", b"name", "update_type", b"update_type", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_interruption", b"allow_interruption", "config", b"config", "dry_run", b"dry_run", "idempotency_key", b"idempotency_key", "name", b"name", "update_type", b"update_type", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -509,19 +577,22 @@ class RestartServiceRequest(_message.Message):
     WORKSPACE_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    ALLOW_INTERRUPTION_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     name: _builtins.str
     idempotency_key: _builtins.str
+    allow_interruption: _builtins.bool
     def __init__(
         self,
         *,
         workspace: _builtins.str = ...,
         name: _builtins.str = ...,
         idempotency_key: _builtins.str = ...,
+        allow_interruption: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "name", b"name", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_interruption", b"allow_interruption", "idempotency_key", b"idempotency_key", "name", b"name", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -556,6 +627,202 @@ class ScaleServiceRequest(_message.Message):
 Global___ScaleServiceRequest: _TypeAlias = ScaleServiceRequest  # noqa: Y015
 
 @_typing.final
+class SwitchRevisionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    ALLOW_INTERRUPTION_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    name: _builtins.str
+    revision: _builtins.int
+    allow_interruption: _builtins.bool
+    idempotency_key: _builtins.str
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        name: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        allow_interruption: _builtins.bool = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_interruption", b"allow_interruption", "idempotency_key", b"idempotency_key", "name", b"name", "revision", b"revision", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SwitchRevisionRequest: _TypeAlias = SwitchRevisionRequest  # noqa: Y015
+
+@_typing.final
+class ChangeRolloutRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    name: _builtins.str
+    action: _builtins.str
+    """pause | resume | revert"""
+    idempotency_key: _builtins.str
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        name: _builtins.str = ...,
+        action: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "idempotency_key", b"idempotency_key", "name", b"name", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeRolloutRequest: _TypeAlias = ChangeRolloutRequest  # noqa: Y015
+
+@_typing.final
+class CloneServiceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    NEW_NAME_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    name: _builtins.str
+    new_name: _builtins.str
+    config: _builtins.str
+    """JSON text laid over the configuration; empty: none"""
+    idempotency_key: _builtins.str
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        name: _builtins.str = ...,
+        new_name: _builtins.str = ...,
+        config: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "idempotency_key", b"idempotency_key", "name", b"name", "new_name", b"new_name", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloneServiceRequest: _TypeAlias = CloneServiceRequest  # noqa: Y015
+
+@_typing.final
+class LockServiceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    LOCK_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    name: _builtins.str
+    lock: _builtins.str
+    """none | dangerous | all"""
+    idempotency_key: _builtins.str
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        name: _builtins.str = ...,
+        lock: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "lock", b"lock", "name", b"name", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LockServiceRequest: _TypeAlias = LockServiceRequest  # noqa: Y015
+
+@_typing.final
+class DiffRevisionsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    OTHER_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    name: _builtins.str
+    base: _builtins.int
+    other: _builtins.int
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        name: _builtins.str = ...,
+        base: _builtins.int = ...,
+        other: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "name", b"name", "other", b"other", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffRevisionsRequest: _TypeAlias = DiffRevisionsRequest  # noqa: Y015
+
+@_typing.final
+class Difference(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """key of the service.json, or a source"""
+    before: _builtins.str
+    """JSON text; empty: not there; values of the environment are not shown"""
+    after: _builtins.str
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Difference: _TypeAlias = Difference  # noqa: Y015
+
+@_typing.final
+class DiffRevisionsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Difference]: ...
+    def __init__(
+        self,
+        *,
+        differences: _abc.Iterable[Global___Difference] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffRevisionsResponse: _TypeAlias = DiffRevisionsResponse  # noqa: Y015
+
+@_typing.final
 class ListRevisionsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -586,10 +853,12 @@ class Revision(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SERVICE_CONFIG_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
+    CURRENT_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     state: _builtins.str
     """admitted | rolling_out | live | superseded | reverted | failed"""
     service_config: _builtins.str
+    current: _builtins.bool
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -602,10 +871,11 @@ class Revision(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         service_config: _builtins.str = ...,
         sources: _abc.Iterable[Global___SourceDigest] | None = ...,
+        current: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "number", b"number", "service_config", b"service_config", "sources", b"sources", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current", b"current", "number", b"number", "service_config", b"service_config", "sources", b"sources", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -88,6 +88,31 @@ class ServicesStub:
                 request_serializer=easel__proto_dot_v1_dot_services__pb2.ScaleServiceRequest.SerializeToString,
                 response_deserializer=easel__proto_dot_v1_dot_services__pb2.Service.FromString,
                 _registered_method=True)
+        self.SwitchRevision = channel.unary_unary(
+                '/easel.v1.Services/SwitchRevision',
+                request_serializer=easel__proto_dot_v1_dot_services__pb2.SwitchRevisionRequest.SerializeToString,
+                response_deserializer=easel__proto_dot_v1_dot_services__pb2.Service.FromString,
+                _registered_method=True)
+        self.ChangeRollout = channel.unary_unary(
+                '/easel.v1.Services/ChangeRollout',
+                request_serializer=easel__proto_dot_v1_dot_services__pb2.ChangeRolloutRequest.SerializeToString,
+                response_deserializer=easel__proto_dot_v1_dot_services__pb2.Service.FromString,
+                _registered_method=True)
+        self.Clone = channel.unary_unary(
+                '/easel.v1.Services/Clone',
+                request_serializer=easel__proto_dot_v1_dot_services__pb2.CloneServiceRequest.SerializeToString,
+                response_deserializer=easel__proto_dot_v1_dot_services__pb2.Service.FromString,
+                _registered_method=True)
+        self.Lock = channel.unary_unary(
+                '/easel.v1.Services/Lock',
+                request_serializer=easel__proto_dot_v1_dot_services__pb2.LockServiceRequest.SerializeToString,
+                response_deserializer=easel__proto_dot_v1_dot_services__pb2.Service.FromString,
+                _registered_method=True)
+        self.DiffRevisions = channel.unary_unary(
+                '/easel.v1.Services/DiffRevisions',
+                request_serializer=easel__proto_dot_v1_dot_services__pb2.DiffRevisionsRequest.SerializeToString,
+                response_deserializer=easel__proto_dot_v1_dot_services__pb2.DiffRevisionsResponse.FromString,
+                _registered_method=True)
         self.ListRevisions = channel.unary_unary(
                 '/easel.v1.Services/ListRevisions',
                 request_serializer=easel__proto_dot_v1_dot_services__pb2.ListRevisionsRequest.SerializeToString,
@@ -180,6 +205,41 @@ class ServicesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SwitchRevision(self, request, context):
+        """Back (or on) to another revision: at once where its replicas are still up, else by a rollout.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeRollout(self, request, context):
+        """Pauses, resumes or reverts the rollout that is on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Clone(self, request, context):
+        """A new service with the configuration and environment of this one, and a token of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Lock(self, request, context):
+        """Protects a service: "dangerous" refuses stop and delete, "all" every change.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffRevisions(self, request, context):
+        """What differs between two revisions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRevisions(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -258,6 +318,31 @@ def add_ServicesServicer_to_server(servicer, server):
                     servicer.Scale,
                     request_deserializer=easel__proto_dot_v1_dot_services__pb2.ScaleServiceRequest.FromString,
                     response_serializer=easel__proto_dot_v1_dot_services__pb2.Service.SerializeToString,
+            ),
+            'SwitchRevision': grpc.unary_unary_rpc_method_handler(
+                    servicer.SwitchRevision,
+                    request_deserializer=easel__proto_dot_v1_dot_services__pb2.SwitchRevisionRequest.FromString,
+                    response_serializer=easel__proto_dot_v1_dot_services__pb2.Service.SerializeToString,
+            ),
+            'ChangeRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeRollout,
+                    request_deserializer=easel__proto_dot_v1_dot_services__pb2.ChangeRolloutRequest.FromString,
+                    response_serializer=easel__proto_dot_v1_dot_services__pb2.Service.SerializeToString,
+            ),
+            'Clone': grpc.unary_unary_rpc_method_handler(
+                    servicer.Clone,
+                    request_deserializer=easel__proto_dot_v1_dot_services__pb2.CloneServiceRequest.FromString,
+                    response_serializer=easel__proto_dot_v1_dot_services__pb2.Service.SerializeToString,
+            ),
+            'Lock': grpc.unary_unary_rpc_method_handler(
+                    servicer.Lock,
+                    request_deserializer=easel__proto_dot_v1_dot_services__pb2.LockServiceRequest.FromString,
+                    response_serializer=easel__proto_dot_v1_dot_services__pb2.Service.SerializeToString,
+            ),
+            'DiffRevisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffRevisions,
+                    request_deserializer=easel__proto_dot_v1_dot_services__pb2.DiffRevisionsRequest.FromString,
+                    response_serializer=easel__proto_dot_v1_dot_services__pb2.DiffRevisionsResponse.SerializeToString,
             ),
             'ListRevisions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRevisions,
@@ -553,6 +638,141 @@ class Services:
             '/easel.v1.Services/Scale',
             easel__proto_dot_v1_dot_services__pb2.ScaleServiceRequest.SerializeToString,
             easel__proto_dot_v1_dot_services__pb2.Service.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SwitchRevision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.v1.Services/SwitchRevision',
+            easel__proto_dot_v1_dot_services__pb2.SwitchRevisionRequest.SerializeToString,
+            easel__proto_dot_v1_dot_services__pb2.Service.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.v1.Services/ChangeRollout',
+            easel__proto_dot_v1_dot_services__pb2.ChangeRolloutRequest.SerializeToString,
+            easel__proto_dot_v1_dot_services__pb2.Service.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Clone(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.v1.Services/Clone',
+            easel__proto_dot_v1_dot_services__pb2.CloneServiceRequest.SerializeToString,
+            easel__proto_dot_v1_dot_services__pb2.Service.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Lock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.v1.Services/Lock',
+            easel__proto_dot_v1_dot_services__pb2.LockServiceRequest.SerializeToString,
+            easel__proto_dot_v1_dot_services__pb2.Service.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffRevisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.v1.Services/DiffRevisions',
+            easel__proto_dot_v1_dot_services__pb2.DiffRevisionsRequest.SerializeToString,
+            easel__proto_dot_v1_dot_services__pb2.DiffRevisionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

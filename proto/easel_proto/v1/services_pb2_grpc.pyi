@@ -51,6 +51,16 @@ class ServicesStub:
     Restart: _grpc.UnaryUnaryMultiCallable[_services_pb2.RestartServiceRequest, _services_pb2.Service]
     """Replaces every replica, new ones first."""
     Scale: _grpc.UnaryUnaryMultiCallable[_services_pb2.ScaleServiceRequest, _services_pb2.Service]
+    SwitchRevision: _grpc.UnaryUnaryMultiCallable[_services_pb2.SwitchRevisionRequest, _services_pb2.Service]
+    """Back (or on) to another revision: at once where its replicas are still up, else by a rollout."""
+    ChangeRollout: _grpc.UnaryUnaryMultiCallable[_services_pb2.ChangeRolloutRequest, _services_pb2.Service]
+    """Pauses, resumes or reverts the rollout that is on."""
+    Clone: _grpc.UnaryUnaryMultiCallable[_services_pb2.CloneServiceRequest, _services_pb2.Service]
+    """A new service with the configuration and environment of this one, and a token of its own."""
+    Lock: _grpc.UnaryUnaryMultiCallable[_services_pb2.LockServiceRequest, _services_pb2.Service]
+    """Protects a service: "dangerous" refuses stop and delete, "all" every change."""
+    DiffRevisions: _grpc.UnaryUnaryMultiCallable[_services_pb2.DiffRevisionsRequest, _services_pb2.DiffRevisionsResponse]
+    """What differs between two revisions."""
     ListRevisions: _grpc.UnaryUnaryMultiCallable[_services_pb2.ListRevisionsRequest, _services_pb2.ListRevisionsResponse]
     GetSchema: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetSchemaRequest, _services_pb2.GetSchemaResponse]
     """The JSON Schema of service.json, for editors."""
@@ -80,6 +90,16 @@ class ServicesAsyncStub(ServicesStub):
     Restart: _aio.UnaryUnaryMultiCallable[_services_pb2.RestartServiceRequest, _services_pb2.Service]  # type: ignore[assignment]
     """Replaces every replica, new ones first."""
     Scale: _aio.UnaryUnaryMultiCallable[_services_pb2.ScaleServiceRequest, _services_pb2.Service]  # type: ignore[assignment]
+    SwitchRevision: _aio.UnaryUnaryMultiCallable[_services_pb2.SwitchRevisionRequest, _services_pb2.Service]  # type: ignore[assignment]
+    """Back (or on) to another revision: at once where its replicas are still up, else by a rollout."""
+    ChangeRollout: _aio.UnaryUnaryMultiCallable[_services_pb2.ChangeRolloutRequest, _services_pb2.Service]  # type: ignore[assignment]
+    """Pauses, resumes or reverts the rollout that is on."""
+    Clone: _aio.UnaryUnaryMultiCallable[_services_pb2.CloneServiceRequest, _services_pb2.Service]  # type: ignore[assignment]
+    """A new service with the configuration and environment of this one, and a token of its own."""
+    Lock: _aio.UnaryUnaryMultiCallable[_services_pb2.LockServiceRequest, _services_pb2.Service]  # type: ignore[assignment]
+    """Protects a service: "dangerous" refuses stop and delete, "all" every change."""
+    DiffRevisions: _aio.UnaryUnaryMultiCallable[_services_pb2.DiffRevisionsRequest, _services_pb2.DiffRevisionsResponse]  # type: ignore[assignment]
+    """What differs between two revisions."""
     ListRevisions: _aio.UnaryUnaryMultiCallable[_services_pb2.ListRevisionsRequest, _services_pb2.ListRevisionsResponse]  # type: ignore[assignment]
     GetSchema: _aio.UnaryUnaryMultiCallable[_services_pb2.GetSchemaRequest, _services_pb2.GetSchemaResponse]  # type: ignore[assignment]
     """The JSON Schema of service.json, for editors."""
@@ -166,6 +186,46 @@ class ServicesServicer(metaclass=_abc_1.ABCMeta):
         request: _services_pb2.ScaleServiceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_services_pb2.Service, _abc.Awaitable[_services_pb2.Service]]: ...
+
+    @_abc_1.abstractmethod
+    def SwitchRevision(
+        self,
+        request: _services_pb2.SwitchRevisionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.Service, _abc.Awaitable[_services_pb2.Service]]:
+        """Back (or on) to another revision: at once where its replicas are still up, else by a rollout."""
+
+    @_abc_1.abstractmethod
+    def ChangeRollout(
+        self,
+        request: _services_pb2.ChangeRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.Service, _abc.Awaitable[_services_pb2.Service]]:
+        """Pauses, resumes or reverts the rollout that is on."""
+
+    @_abc_1.abstractmethod
+    def Clone(
+        self,
+        request: _services_pb2.CloneServiceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.Service, _abc.Awaitable[_services_pb2.Service]]:
+        """A new service with the configuration and environment of this one, and a token of its own."""
+
+    @_abc_1.abstractmethod
+    def Lock(
+        self,
+        request: _services_pb2.LockServiceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.Service, _abc.Awaitable[_services_pb2.Service]]:
+        """Protects a service: "dangerous" refuses stop and delete, "all" every change."""
+
+    @_abc_1.abstractmethod
+    def DiffRevisions(
+        self,
+        request: _services_pb2.DiffRevisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.DiffRevisionsResponse, _abc.Awaitable[_services_pb2.DiffRevisionsResponse]]:
+        """What differs between two revisions."""
 
     @_abc_1.abstractmethod
     def ListRevisions(

@@ -14,14 +14,15 @@ import msgspec
 from msgspec import Struct
 
 from easel_contracts.ids import fact_subject
-from easel_contracts.spec import Autoscaling, RevisionSpec
+from easel_contracts.spec import Autoscaling, RevisionSpec, RolloutPolicy
 
 SCHEMA_VERSION = 1
 
 Entity = Literal["service", "replica", "node", "scale", "route", "traffic", "key"]
 
 VERBS: dict[Entity, tuple[str, ...]] = {
-    "service": ("created", "updated", "scaled", "stopped", "started", "restarted", "status_changed", "deleted"),
+    "service": ("created", "updated", "scaled", "stopped", "started", "restarted", "rollout_changed", "status_changed",
+                "expiry_warned", "deleted"),
     "replica": ("pending", "placed", "fetching", "starting", "ready", "unready", "draining", "stopped", "failed",
                 "lost"),
     "node": ("ready", "not_ready", "lost"),
@@ -76,6 +77,19 @@ class Fact(Struct, frozen=True, kw_only=True):
         return fact_subject(self.workspace, self.entity, self.key, self.verb)
 
 
+class Rollout(Struct, frozen=True, kw_only=True):
+    """One revision taking the place of another. Control decides the share, the scheduler turns it into replicas."""
+
+    stable: RevisionSpec
+    """What serves until the new revision does: its replicas are kept, and made anew where they fail."""
+    share_percent: int
+    """Of the replicas wanted, how many may be of ServiceState.revision now, rounded up."""
+    state: Literal["rolling", "paused"] = "rolling"
+    """paused: no replica of the new revision is made and none of the stable one is drained."""
+    interrupt: bool = False
+    """Asked for: with no room beside the old replicas, one at a time may make room for its successor."""
+
+
 class ServiceState(Struct, frozen=True, kw_only=True):
     """A service as control wants it. Written by control alone."""
 
@@ -92,6 +106,9 @@ class ServiceState(Struct, frozen=True, kw_only=True):
     instance_generation: int = 0
     """Generation in which `instance` was last changed."""
     token_version: int = 1
+    rolling: RolloutPolicy = RolloutPolicy()
+    rollout: Rollout | None = None
+    """None: every replica shall be of `revision`."""
     status: str = "Creating"
     reason: str = ""
     message: str = ""
@@ -124,6 +141,14 @@ class ReplicaState(Struct, frozen=True, kw_only=True):
     message: str = ""
     exit_code: int | None = None
     phase_s: dict[str, float] = {}
+    restart_nonce: int = 0
+    """RevisionSpec.restart_nonce of what it runs: with `revision`, what makes two replicas interchangeable."""
+    out_of_traffic: Literal["", "isolated", "restarting"] = ""
+    """Alive, but no new request may reach it: taken out by a user, or for the restart of its process."""
+    drain_number: int = 0
+    """Raised each time it is taken out of traffic (draining, isolated, restarting)."""
+    keep_alive_s: float | None = None
+    """How long its server keeps an idle connection, where that was found to be too short for the gateway."""
     row_version: int = 0
     """Facts of several replicas share a service's key: readers guard by (id, row_version) of the replica."""
 
@@ -178,6 +203,8 @@ class RouteState(Struct, frozen=True, kw_only=True):
     """Ids of the replicas that take traffic."""
     draining: tuple[str, ...] = ()
     token_version: int = 0
+    holding: bool = False
+    """No replica takes traffic: requests wait at the gateway until one does."""
     envoys: int = 0
     refused_reason: str = ""
     apply_ms: float = 0.0
@@ -190,6 +217,8 @@ class TrafficState(Struct, frozen=True, kw_only=True):
     service: str
     replica: str
     in_flight: int = 0
+    drain_number: int = 0
+    """The replica's ReplicaState.drain_number of which this speaks."""
 
 
 class KeyState(Struct, frozen=True, kw_only=True):

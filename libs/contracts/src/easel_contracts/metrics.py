@@ -51,3 +51,16 @@ class NodeMetrics(Struct, frozen=True, kw_only=True):
     cpu_cores: float
     memory_mib: float
     disk_free_mib: float
+
+
+class HoldMetrics(Struct, frozen=True, kw_only=True):
+    """Requests of one service that wait for a replica. Published by the router: at once when the first one comes, then
+    once a second while any waits; silence means none. It is the wake-up signal of a service at zero."""
+
+    schema_version: int = SCHEMA_VERSION
+    workspace: str
+    service: str
+    at_unix_s: float
+    held: int
+    oldest_s: float
+    """How long the first of them has waited."""

@@ -39,6 +39,10 @@ class ReplicaReport(Struct, frozen=True, kw_only=True):
     """Last lines of output, for failures; never put in a fact."""
     phase_s: dict[str, float] = {}
     """Seconds spent: fetch, mount, start, probe."""
+    keep_alive_s: float | None = None
+    """How long the server keeps an idle connection; None: long enough, or not known."""
+    restart_number: int = 0
+    """Of the newest Restart command that was carried out."""
     at_unix_s: float = 0.0
     isolation: str = ""
     limits: str = ""

@@ -72,6 +72,12 @@ class Autoscaling(Struct, frozen=True, kw_only=True):
     """(metric, threshold); metric is `qps` or `concurrency`."""
     scale_up_window_s: float = 0.0
     scale_down_window_s: float = 300.0
+    zero_grace_s: float = 600.0
+    """With `min` 0: without a request for so long, no replica is kept."""
+    activation_replicas: int = 1
+    """Replicas made by the first request at zero."""
+    intercept_traffic: bool = True
+    """Requests that come while there is no replica are held; false: they are answered 503 and only wake the service."""
 
 
 class Traffic(Struct, frozen=True, kw_only=True):
@@ -82,6 +88,8 @@ class Traffic(Struct, frozen=True, kw_only=True):
     retry: Literal["safe", "pre_send", "off"] = "pre_send"
     """DESIGN 4b.9: what a POST without Idempotency-Key allows."""
     retry_body_mib: int = 1
+    hold_max_requests: int = 4096
+    """Requests that may wait at a time while no replica is ready; more are answered 503."""
 
 
 class Lifecycle(Struct, frozen=True, kw_only=True):
@@ -89,6 +97,50 @@ class Lifecycle(Struct, frozen=True, kw_only=True):
 
     termination_grace_s: float = 30.0
     enable_sigterm: bool = False
+
+
+Amount = int | str
+"""A number of replicas, or a share of those wanted, such as `25%`."""
+
+
+def amount_of(amount: Amount, of: int, *, round_up: bool) -> int:
+    """How many replicas an amount is when `of` are wanted."""
+    if isinstance(amount, int):
+        return amount
+    share = int(amount.removesuffix("%")) * of
+    return -(-share // 100) if round_up else share // 100
+
+
+class RolloutPolicy(Struct, frozen=True, kw_only=True):
+    """How replicas of a new revision take the place of those before. Not part of a revision."""
+
+    max_surge: Amount = "2%"
+    """Replicas above the number wanted while a rollout is on; a share counts as at least one (EAS's default)."""
+    max_unavailable: Amount = 0
+    """Replicas that may be missing meanwhile; a share is rounded down."""
+    waves: tuple[int, ...] = (20, 50, 100)
+    """Percent of the replicas wanted that may be of the new revision, step by step; the last is 100."""
+    wave_pause_s: float = 0.0
+    """How long a wave must have served before the next begins."""
+    stop_after: Amount = 1
+    """So many failed replicas of the new revision pause the rollout; a share is of the replicas wanted, at least one."""
+    on_failure: Literal["revert", "pause"] = "revert"
+    revert_after_s: float = 30.0
+    """How long a paused rollout waits for somebody before it reverts."""
+    progress_timeout_s: float = 600.0
+    """A wave that has not come up by then pauses the rollout."""
+
+    def surge(self, wanted: int) -> int:
+        """Replicas above `wanted`; 0 only where `max_surge` is the number 0."""
+        return max(amount_of(self.max_surge, wanted, round_up=True), 0 if self.max_surge in (0, "0%") else 1)
+
+    def unavailable(self, wanted: int) -> int:
+        """Replicas that may be missing of `wanted`."""
+        return min(amount_of(self.max_unavailable, wanted, round_up=False), wanted)
+
+    def stop_threshold(self, wanted: int) -> int:
+        """Failed replicas that pause the rollout; at least 1."""
+        return max(amount_of(self.stop_after, wanted, round_up=True), 1)
 
 
 class SourceDigest(Struct, frozen=True, kw_only=True):

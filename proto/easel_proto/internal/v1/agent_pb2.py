@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#easel_proto/internal/v1/agent.proto\x12\x11\x65\x61sel.internal.v1\"\x11\n\x0f\x44\x65scribeRequest\"\xcc\x01\n\x0fNodeDescription\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07network\x18\x03 \x01(\t\x12\x0b\n\x03\x63pu\x18\x04 \x01(\x01\x12\x12\n\nmemory_mib\x18\x05 \x01(\x03\x12\x11\n\tisolation\x18\x06 \x01(\t\x12\x0e\n\x06limits\x18\x07 \x01(\t\x12\x11\n\tcan_mount\x18\x08 \x01(\x08\x12\x14\n\x0c\x61gent_run_id\x18\t \x01(\t\x12\x19\n\x11\x63\x61n_mount_why_not\x18\n \x01(\t\"O\n\x0cStartRequest\x12\x15\n\rfencing_token\x18\x01 \x01(\x03\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12\x14\n\x0cspec_msgpack\x18\x03 \x01(\x0c\"&\n\rStartResponse\x12\x15\n\ralready_known\x18\x01 \x01(\x08\"h\n\x0bStopRequest\x12\x15\n\rfencing_token\x18\x01 \x01(\x03\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12\x0f\n\x07grace_s\x18\x03 \x01(\x01\x12\x0f\n\x07sigterm\x18\x04 \x01(\x08\x12\x0c\n\x04idle\x18\x05 \x01(\x08\"\x1d\n\x0cStopResponse\x12\r\n\x05known\x18\x01 \x01(\x08\"#\n\x0cWatchRequest\x12\x13\n\x0bheartbeat_s\x18\x01 \x01(\x01\"O\n\nWatchEvent\x12\x17\n\x0freplica_msgpack\x18\x01 \x01(\x0c\x12\x15\n\rsnapshot_done\x18\x02 \x01(\x08\x12\x11\n\theartbeat\x18\x03 \x01(\x08\"W\n\x0bLogsRequest\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x12\n\ntail_lines\x18\x02 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x10\n\x08previous\x18\x04 \x01(\x08\"\'\n\x07LogData\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\x81\x03\n\x05\x41gent\x12R\n\x08\x44\x65scribe\x12\".easel.internal.v1.DescribeRequest\x1a\".easel.internal.v1.NodeDescription\x12J\n\x05Start\x12\x1f.easel.internal.v1.StartRequest\x1a .easel.internal.v1.StartResponse\x12G\n\x04Stop\x12\x1e.easel.internal.v1.StopRequest\x1a\x1f.easel.internal.v1.StopResponse\x12I\n\x05Watch\x12\x1f.easel.internal.v1.WatchRequest\x1a\x1d.easel.internal.v1.WatchEvent0\x01\x12\x44\n\x04Logs\x12\x1e.easel.internal.v1.LogsRequest\x1a\x1a.easel.internal.v1.LogData0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#easel_proto/internal/v1/agent.proto\x12\x11\x65\x61sel.internal.v1\"\x11\n\x0f\x44\x65scribeRequest\"\xcc\x01\n\x0fNodeDescription\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07network\x18\x03 \x01(\t\x12\x0b\n\x03\x63pu\x18\x04 \x01(\x01\x12\x12\n\nmemory_mib\x18\x05 \x01(\x03\x12\x11\n\tisolation\x18\x06 \x01(\t\x12\x0e\n\x06limits\x18\x07 \x01(\t\x12\x11\n\tcan_mount\x18\x08 \x01(\x08\x12\x14\n\x0c\x61gent_run_id\x18\t \x01(\t\x12\x19\n\x11\x63\x61n_mount_why_not\x18\n \x01(\t\"O\n\x0cStartRequest\x12\x15\n\rfencing_token\x18\x01 \x01(\x03\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12\x14\n\x0cspec_msgpack\x18\x03 \x01(\x0c\"&\n\rStartResponse\x12\x15\n\ralready_known\x18\x01 \x01(\x08\"h\n\x0bStopRequest\x12\x15\n\rfencing_token\x18\x01 \x01(\x03\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12\x0f\n\x07grace_s\x18\x03 \x01(\x01\x12\x0f\n\x07sigterm\x18\x04 \x01(\x08\x12\x0c\n\x04idle\x18\x05 \x01(\x08\"\x1d\n\x0cStopResponse\x12\r\n\x05known\x18\x01 \x01(\x08\"m\n\x0eRestartRequest\x12\x15\n\rfencing_token\x18\x01 \x01(\x03\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x05\x12\x0f\n\x07grace_s\x18\x04 \x01(\x01\x12\x0f\n\x07sigterm\x18\x05 \x01(\x08\" \n\x0fRestartResponse\x12\r\n\x05known\x18\x01 \x01(\x08\"#\n\x0cWatchRequest\x12\x13\n\x0bheartbeat_s\x18\x01 \x01(\x01\"O\n\nWatchEvent\x12\x17\n\x0freplica_msgpack\x18\x01 \x01(\x0c\x12\x15\n\rsnapshot_done\x18\x02 \x01(\x08\x12\x11\n\theartbeat\x18\x03 \x01(\x08\"W\n\x0bLogsRequest\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x12\n\ntail_lines\x18\x02 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x10\n\x08previous\x18\x04 \x01(\x08\"\'\n\x07LogData\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\xd3\x03\n\x05\x41gent\x12R\n\x08\x44\x65scribe\x12\".easel.internal.v1.DescribeRequest\x1a\".easel.internal.v1.NodeDescription\x12J\n\x05Start\x12\x1f.easel.internal.v1.StartRequest\x1a .easel.internal.v1.StartResponse\x12G\n\x04Stop\x12\x1e.easel.internal.v1.StopRequest\x1a\x1f.easel.internal.v1.StopResponse\x12P\n\x07Restart\x12!.easel.internal.v1.RestartRequest\x1a\".easel.internal.v1.RestartResponse\x12I\n\x05Watch\x12\x1f.easel.internal.v1.WatchRequest\x1a\x1d.easel.internal.v1.WatchEvent0\x01\x12\x44\n\x04Logs\x12\x1e.easel.internal.v1.LogsRequest\x1a\x1a.easel.internal.v1.LogData0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,14 +43,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STOPREQUEST']._serialized_end=509
   _globals['_STOPRESPONSE']._serialized_start=511
   _globals['_STOPRESPONSE']._serialized_end=540
-  _globals['_WATCHREQUEST']._serialized_start=542
-  _globals['_WATCHREQUEST']._serialized_end=577
-  _globals['_WATCHEVENT']._serialized_start=579
-  _globals['_WATCHEVENT']._serialized_end=658
-  _globals['_LOGSREQUEST']._serialized_start=660
-  _globals['_LOGSREQUEST']._serialized_end=747
-  _globals['_LOGDATA']._serialized_start=749
-  _globals['_LOGDATA']._serialized_end=788
-  _globals['_AGENT']._serialized_start=791
-  _globals['_AGENT']._serialized_end=1176
+  _globals['_RESTARTREQUEST']._serialized_start=542
+  _globals['_RESTARTREQUEST']._serialized_end=651
+  _globals['_RESTARTRESPONSE']._serialized_start=653
+  _globals['_RESTARTRESPONSE']._serialized_end=685
+  _globals['_WATCHREQUEST']._serialized_start=687
+  _globals['_WATCHREQUEST']._serialized_end=722
+  _globals['_WATCHEVENT']._serialized_start=724
+  _globals['_WATCHEVENT']._serialized_end=803
+  _globals['_LOGSREQUEST']._serialized_start=805
+  _globals['_LOGSREQUEST']._serialized_end=892
+  _globals['_LOGDATA']._serialized_start=894
+  _globals['_LOGDATA']._serialized_end=933
+  _globals['_AGENT']._serialized_start=936
+  _globals['_AGENT']._serialized_end=1403
 # @@protoc_insertion_point(module_scope)

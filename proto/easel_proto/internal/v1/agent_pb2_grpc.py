@@ -52,6 +52,11 @@ class AgentStub:
                 request_serializer=easel__proto_dot_internal_dot_v1_dot_agent__pb2.StopRequest.SerializeToString,
                 response_deserializer=easel__proto_dot_internal_dot_v1_dot_agent__pb2.StopResponse.FromString,
                 _registered_method=True)
+        self.Restart = channel.unary_unary(
+                '/easel.internal.v1.Agent/Restart',
+                request_serializer=easel__proto_dot_internal_dot_v1_dot_agent__pb2.RestartRequest.SerializeToString,
+                response_deserializer=easel__proto_dot_internal_dot_v1_dot_agent__pb2.RestartResponse.FromString,
+                _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/easel.internal.v1.Agent/Watch',
                 request_serializer=easel__proto_dot_internal_dot_v1_dot_agent__pb2.WatchRequest.SerializeToString,
@@ -90,6 +95,14 @@ class AgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Restart(self, request, context):
+        """Starts the replica's process anew in its place, as Stop would end it; answers at once. A number not above the
+        newest carried out changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Watch(self, request, context):
         """First every replica the agent knows, then one message {snapshot_done: true}, then each change,
         and a heartbeat at least every heartbeat_s. A new stream ends the one before.
@@ -121,6 +134,11 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.Stop,
                     request_deserializer=easel__proto_dot_internal_dot_v1_dot_agent__pb2.StopRequest.FromString,
                     response_serializer=easel__proto_dot_internal_dot_v1_dot_agent__pb2.StopResponse.SerializeToString,
+            ),
+            'Restart': grpc.unary_unary_rpc_method_handler(
+                    servicer.Restart,
+                    request_deserializer=easel__proto_dot_internal_dot_v1_dot_agent__pb2.RestartRequest.FromString,
+                    response_serializer=easel__proto_dot_internal_dot_v1_dot_agent__pb2.RestartResponse.SerializeToString,
             ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
@@ -217,6 +235,33 @@ class Agent:
             '/easel.internal.v1.Agent/Stop',
             easel__proto_dot_internal_dot_v1_dot_agent__pb2.StopRequest.SerializeToString,
             easel__proto_dot_internal_dot_v1_dot_agent__pb2.StopResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Restart(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.internal.v1.Agent/Restart',
+            easel__proto_dot_internal_dot_v1_dot_agent__pb2.RestartRequest.SerializeToString,
+            easel__proto_dot_internal_dot_v1_dot_agent__pb2.RestartResponse.FromString,
             options,
             channel_credentials,
             insecure,

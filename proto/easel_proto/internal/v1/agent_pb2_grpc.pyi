@@ -41,6 +41,10 @@ class AgentStub:
     """Starts the replica unless it is known already; answers at once, progress comes by Watch."""
     Stop: _grpc.UnaryUnaryMultiCallable[_agent_pb2.StopRequest, _agent_pb2.StopResponse]
     """Sends SIGTERM (see sigterm), SIGKILL after grace_s, removes its working directory; answers at once."""
+    Restart: _grpc.UnaryUnaryMultiCallable[_agent_pb2.RestartRequest, _agent_pb2.RestartResponse]
+    """Starts the replica's process anew in its place, as Stop would end it; answers at once. A number not above the
+    newest carried out changes nothing.
+    """
     Watch: _grpc.UnaryStreamMultiCallable[_agent_pb2.WatchRequest, _agent_pb2.WatchEvent]
     """First every replica the agent knows, then one message {snapshot_done: true}, then each change,
     and a heartbeat at least every heartbeat_s. A new stream ends the one before.
@@ -60,6 +64,10 @@ class AgentAsyncStub(AgentStub):
     """Starts the replica unless it is known already; answers at once, progress comes by Watch."""
     Stop: _aio.UnaryUnaryMultiCallable[_agent_pb2.StopRequest, _agent_pb2.StopResponse]  # type: ignore[assignment]
     """Sends SIGTERM (see sigterm), SIGKILL after grace_s, removes its working directory; answers at once."""
+    Restart: _aio.UnaryUnaryMultiCallable[_agent_pb2.RestartRequest, _agent_pb2.RestartResponse]  # type: ignore[assignment]
+    """Starts the replica's process anew in its place, as Stop would end it; answers at once. A number not above the
+    newest carried out changes nothing.
+    """
     Watch: _aio.UnaryStreamMultiCallable[_agent_pb2.WatchRequest, _agent_pb2.WatchEvent]  # type: ignore[assignment]
     """First every replica the agent knows, then one message {snapshot_done: true}, then each change,
     and a heartbeat at least every heartbeat_s. A new stream ends the one before.
@@ -94,6 +102,16 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.StopResponse, _abc.Awaitable[_agent_pb2.StopResponse]]:
         """Sends SIGTERM (see sigterm), SIGKILL after grace_s, removes its working directory; answers at once."""
+
+    @_abc_1.abstractmethod
+    def Restart(
+        self,
+        request: _agent_pb2.RestartRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.RestartResponse, _abc.Awaitable[_agent_pb2.RestartResponse]]:
+        """Starts the replica's process anew in its place, as Stop would end it; answers at once. A number not above the
+        newest carried out changes nothing.
+        """
 
     @_abc_1.abstractmethod
     def Watch(

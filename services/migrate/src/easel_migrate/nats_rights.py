@@ -21,7 +21,7 @@ OWNED: dict[str, tuple[str, ...]] = {
 }
 """Process → the entities whose facts it tells (DESIGN §3)."""
 
-MEASURED: dict[str, tuple[str, ...]] = {"monitor": ("service",), "agent": ("replica", "node")}
+MEASURED: dict[str, tuple[str, ...]] = {"monitor": ("service",), "agent": ("replica", "node"), "router": ("hold",)}
 """Process → the kinds of metrics it publishes."""
 
 HEARS_METRICS = ("scheduler", "autoscaler", "router", "monitor")
