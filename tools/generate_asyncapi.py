@@ -27,6 +27,7 @@ METRICS: dict[str, tuple[type[msgspec.Struct], str]] = {
     "service": (metrics.ServiceMetrics, "the service's name"),
     "replica": (metrics.ReplicaMetrics, "the replica's id"),
     "node": (metrics.NodeMetrics, "the node's id"),
+    "hold": (metrics.HoldMetrics, "the service's name"),
 }
 KEY_OF = {
     "node": "the node's id",

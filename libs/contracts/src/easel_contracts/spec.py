@@ -123,7 +123,7 @@ class RolloutPolicy(Struct, frozen=True, kw_only=True):
     wave_pause_s: float = 0.0
     """How long a wave must have served before the next begins."""
     stop_after: Amount = 1
-    """So many failed replicas of the new revision pause the rollout; a share is of the replicas wanted, at least one."""
+    """So many failed replicas of the new revision pause the rollout; a share is of those wanted, at least one."""
     on_failure: Literal["revert", "pause"] = "revert"
     revert_after_s: float = 30.0
     """How long a paused rollout waits for somebody before it reverts."""
