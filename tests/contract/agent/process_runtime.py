@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from easel_agent import isolation
 from easel_agent.app import Agent
-from easel_agent.cgroups import Limits
+from easel_agent.limits import Limits
 from easel_agent.model import Isolation, Stopping
 from easel_agent.processes import Children, become_subreaper
 from easel_agent.settings import AgentSettings

@@ -9,13 +9,13 @@ from typing import Any
 
 from easel_agent import cgroups, isolation
 from easel_agent.archives import CodeStore, FetchCode
-from easel_agent.cgroups import Limits
 from easel_agent.control_client import ControlSecrets
 from easel_agent.environments import Environments
 from easel_agent.fleet import Fleet
 from easel_agent.handlers import AgentApi
 from easel_agent.inventory import Inventory
 from easel_agent.launching import Node, Preparer, Secrets
+from easel_agent.limits import Limits
 from easel_agent.model import Isolation
 from easel_agent.port_ledger import PortLedger
 from easel_agent.processes import Children, become_subreaper

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec import Struct
 
 from easel_agent.archives import BadArchive, CodeStore
-from easel_agent.cgroups import Limits
 from easel_agent.decide import mounts as mount_rules
 from easel_agent.decide.environment import Surroundings, command_line, environment
 from easel_agent.decide.layout import Target, within
 from easel_agent.environments import BuildFailed, Environments
+from easel_agent.limits import Limits
 from easel_agent.model import Refusal
 from easel_agent.port_ledger import PortLedger
 from easel_agent.processes import Children

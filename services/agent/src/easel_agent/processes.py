@@ -24,6 +24,8 @@ from easel_agent.sandbox import Plan
 PR_SET_CHILD_SUBREAPER = 36
 CREDENTIALS = struct.Struct("3i")
 MESSAGE = 1 << 16
+CODE = os.path.dirname(os.path.dirname(launch.__file__))
+"""Where launch.py's program finds itself; our import of it above has left it compiled, where that may be kept."""
 
 
 class StartFailed(Exception):
@@ -105,7 +107,7 @@ class Launched:
             os.lseek(wire, 0, os.SEEK_SET)
             os.set_inheritable(theirs.fileno(), True)
             outer = subprocess.Popen(
-                [sys.executable, "-I", "-S", _launcher(), str(theirs.fileno())],
+                [sys.executable, "-I", "-S", "-B", "-c", launch.PROGRAM, str(theirs.fileno()), CODE],
                 stdin=wire, stdout=stdout, stderr=stderr, pass_fds=(theirs.fileno(),), start_new_session=True,
                 cwd="/", env={},
             )  # fmt: skip
@@ -277,13 +279,6 @@ class Launched:
         task: asyncio.Task[None] = self._loop.create_task(coroutine)  # type: ignore[arg-type]
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _launcher() -> str:
-    """launch.py, compiled where the import kept that: a script is compiled anew each time it is run."""
-    spec = launch.__spec__
-    cached = spec.cached if spec else None
-    return cached if cached and os.path.exists(cached) else launch.__file__
 
 
 def _retrieved(future: asyncio.Future[object] | asyncio.Future[None] | asyncio.Future[int]) -> None:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from easel_agent import proc
-from easel_agent.cgroups import Group
 from easel_agent.checks import Checks
 from easel_agent.decide import listening
 from easel_agent.decide.exits import ExitFacts, explain, explain_start
 from easel_agent.decide.probing import ProbeState, observe, starting_period_s, startup_budget_s
 from easel_agent.decide.restarts import RestartPolicy, after_exit
 from easel_agent.launching import CannotPrepare, Node, Prepared, Preparer
+from easel_agent.limits import Group
 from easel_agent.model import Exit, Killed, Listening, Progress, Refusal, Stopping
 from easel_agent.processes import Launched, StartFailed
 from easel_agent.replica_log import ReplicaLog

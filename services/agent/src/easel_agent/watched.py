@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from easel_agent import proc
-from easel_agent.cgroups import Group
+from easel_agent.limits import Group
 from easel_agent.model import Usage
 
 SENTENCE = (

@@ -1,0 +1,100 @@
+"""Control groups, version 1: one hierarchy per controller."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from easel_agent.cgroup_files import MIB, remove, remove_children, table
+from easel_agent.limits import Group
+from easel_agent.model import Usage
+
+
+class LimitsV1:
+    """One hierarchy per controller; memory is required, the others are used where writable."""
+
+    sentence = "cgroup v1"
+
+    def __init__(self, root: Path, own: dict[str, str], name: str) -> None:
+        """Raises OSError when the memory controller cannot be used."""
+        self._parents: dict[str, Path] = {}
+        for controller in ("memory", "cpu", "cpuacct", "pids"):
+            parent = root / controller / own.get(controller, "/").lstrip("/") / name
+            try:
+                parent.mkdir(exist_ok=True)
+            except OSError:
+                if controller == "memory":
+                    raise
+                continue
+            self._parents[controller] = parent
+        trial = self._parents["memory"] / "trial"
+        trial.mkdir(exist_ok=True)
+        (trial / "memory.limit_in_bytes").write_text(str(64 * MIB))
+        trial.rmdir()
+
+    def group(self, name: str, *, memory_mib: int, cpu: float, processes: int) -> Group:
+        """See Limits."""
+        paths = {controller: parent / name for controller, parent in self._parents.items()}
+        for path in set(paths.values()):
+            path.mkdir(parents=True, exist_ok=True)
+        (paths["memory"] / "memory.limit_in_bytes").write_text(str(memory_mib * MIB))
+        swap = paths["memory"] / "memory.memsw.limit_in_bytes"
+        if swap.exists():
+            swap.write_text(str(memory_mib * MIB))
+        if "cpu" in paths:
+            (paths["cpu"] / "cpu.shares").write_text(str(max(2, round(cpu * 1024))))
+        if "pids" in paths:
+            (paths["pids"] / "pids.max").write_text(str(processes))
+        return GroupV1(paths)
+
+    def clean(self, keep: Collection[str] = ()) -> int:
+        """See Limits."""
+        return sum(remove_children(parent, keep) for parent in self._parents.values())
+
+    def close(self) -> None:
+        """See Limits."""
+        for parent in self._parents.values():
+            remove_children(parent, ())
+            remove(parent)
+
+
+class GroupV1:
+    """A replica's group in each hierarchy."""
+
+    def __init__(self, paths: dict[str, Path]) -> None:
+        self._paths = paths
+
+    def add(self, pid: int) -> None:
+        """See Group."""
+        for path in self._paths.values():
+            (path / "cgroup.procs").write_text(str(pid))
+
+    def usage(self) -> Usage | None:
+        """Resident means: anonymous, shared and mapped memory; not the page cache."""
+        try:
+            stat = table(self._paths["memory"] / "memory.stat")
+            cpu = self._paths.get("cpuacct")
+            cpu_ns = int((cpu / "cpuacct.usage").read_text()) if cpu else 0
+        except OSError:
+            return None
+        used = stat.get("total_rss", 0) + stat.get("total_mapped_file", 0)
+        return Usage(cpu_s=cpu_ns / 1e9, memory_mib=used / MIB)
+
+    def kills(self) -> int:
+        """See Group."""
+        try:
+            return table(self._paths["memory"] / "memory.oom_control").get("oom_kill", 0)
+        except OSError:
+            return 0
+
+    def peak_mib(self) -> float | None:
+        """See Group."""
+        try:
+            return int((self._paths["memory"] / "memory.max_usage_in_bytes").read_text()) / MIB
+        except OSError:
+            return None
+
+    def remove(self) -> None:
+        """See Group."""
+        for path in self._paths.values():
+            remove(path)
