@@ -9,7 +9,7 @@ from typing import Any
 
 from easel_control.decide.check import allowed
 from easel_control.decide.key import Key
-from easel_control.decide.keys import CONTAINERS, METADATA, OTHER, SCALING, STORAGE
+from easel_control.decide.keys import CONTAINERS, METADATA, OTHER, ROLLOUT, SCALING, STORAGE
 from easel_control.decide.later import LATER
 
 TARGET = Path(__file__).parent.parent / "docs" / "service-json.md"
@@ -34,7 +34,8 @@ The JSON Schema for editors: `GET /v1/schema` on the control address, or `Servic
 """
 
 SECTIONS = {
-    "The service": METADATA, "The program": CONTAINERS, "Mounts": STORAGE, "Scaling": SCALING, "The rest": OTHER,
+    "The service": METADATA, "The program": CONTAINERS, "Mounts": STORAGE, "Scaling": SCALING,
+    "Rollouts": ROLLOUT, "The rest": OTHER,
 }  # fmt: skip
 
 
@@ -72,6 +73,8 @@ def row(key: Key) -> str:
 
 def show(value: Any) -> str:
     """A value as JSON shows it."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(show(item) for item in value)}]"
     return str(value).lower() if isinstance(value, bool) else str(value) if value != "" else '""'
 
 

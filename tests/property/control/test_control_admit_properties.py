@@ -41,6 +41,9 @@ def value_for(node: Node) -> st.SearchStrategy[Any]:
         return st.sampled_from(key.choices)
     if key.kind == "boolean":
         return st.booleans()
+    if key.kind == "amount":
+        share = st.integers(0, 100).map(lambda n: f"{n}%")
+        return st.integers(int(key.minimum or 0), int(key.maximum or 9)) | share
     if key.kind == "integer":
         return st.integers(int(key.minimum or 0), int(key.maximum or 9))
     if key.kind == "number":
@@ -75,9 +78,16 @@ def tidy(config: dict[str, Any]) -> dict[str, Any]:
     config.pop("generate_token", None)
     if scaler := config.get("autoscaler"):
         scaler.pop("scaleStrategies", None)
-        scaler["min"] = max(1, scaler["min"])
-        scaler["max"] = max(scaler["min"], scaler["max"])
+        on_zero = scaler.get("behavior", {}).get("onZero", {})
+        scaler["max"] = max(scaler["min"], scaler["max"], on_zero.get("scaleUpActivationReplicas", 1))
         scaler["strategies"] = {"qps": 5}
+    if config["metadata"].get("instance") == 0 and config.get("autoscaler", {}).get("min") != 0:
+        del config["metadata"]["instance"]
+    strategy = config["metadata"].get("rolling_strategy", {})
+    if strategy.get("max_surge") in (0, "0%"):
+        strategy["max_unavailable"] = 1
+    if waves := config.get("rollout", {}).get("waves"):
+        config["rollout"]["waves"] = sorted({*waves, 100})
     return config
 
 

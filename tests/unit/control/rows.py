@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from easel_contracts.facts import ReplicaState, RouteState
-from easel_contracts.spec import Resources, RevisionSpec
+from easel_contracts.spec import Resources, RevisionSpec, RolloutPolicy
 from easel_control.decide.change import Content
 from easel_control.decide.status import World
 from easel_control.model import ServiceRow
@@ -28,8 +28,8 @@ def row(**changes: Any) -> ServiceRow:
 
 def content(**changes: Any) -> Content:
     made = Content(
-        revision=replace(SPEC, number=0), instance=2, autoscaling=None, token_sealed=None, env_changed=False,
-        config_sealed=b"c2", config_shown="{}", config_changed=False, labels={}, workspace_id="",
+        revision=replace(SPEC, number=0), instance=2, autoscaling=None, rolling=RolloutPolicy(), token_sealed=None,
+        env_changed=False, config_sealed=b"c2", config_shown="{}", config_changed=False, labels={}, workspace_id="",
     )  # fmt: skip
     return replace(made, **changes)
 

@@ -53,6 +53,9 @@ def test_what_admission_refuses_by_single_keys_the_schema_marks() -> None:
     assert not good(base | {"model_path": "oss://x"})
     assert not good(base | {"containers": [{"image": "x", "command": "x"}]})
     assert not good(base | {"containers": [{"command": "x", "port": 80000}]})
+    assert good(base | {"metadata.rolling_strategy.max_surge": "25%", "rollout": {"stop_after": 3}})
+    assert not good(base | {"metadata.rolling_strategy.max_surge": "25"})
+    assert not good(base | {"rollout": {"stop_after": 0}})
 
 
 def test_the_documentation_is_up_to_date() -> None:

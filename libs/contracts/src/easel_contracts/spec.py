@@ -135,8 +135,9 @@ class RolloutPolicy(Struct, frozen=True, kw_only=True):
         return max(amount_of(self.max_surge, wanted, round_up=True), 0 if self.max_surge in (0, "0%") else 1)
 
     def unavailable(self, wanted: int) -> int:
-        """Replicas that may be missing of `wanted`."""
-        return min(amount_of(self.max_unavailable, wanted, round_up=False), wanted)
+        """Replicas that may be missing of `wanted`; at least one where `max_surge` is 0, or nothing could ever move."""
+        asked = amount_of(self.max_unavailable, wanted, round_up=False)
+        return min(max(asked, 0 if self.surge(wanted) else 1), wanted)
 
     def stop_threshold(self, wanted: int) -> int:
         """Failed replicas that pause the rollout; at least 1."""

@@ -118,8 +118,9 @@ class Admission:
         config_changed: bool = True, env_changed: bool = True,
     ) -> Content:  # fmt: skip
         return Content(
-            revision=spec, instance=admitted.instance, autoscaling=admitted.autoscaling, token_sealed=token_sealed,
-            env_changed=env_changed, config_sealed=self._seal_config(workspace, admitted.name, admitted.config),
+            revision=spec, instance=admitted.instance, autoscaling=admitted.autoscaling, rolling=admitted.rolling,
+            token_sealed=token_sealed, env_changed=env_changed,
+            config_sealed=self._seal_config(workspace, admitted.name, admitted.config),
             config_shown=text_of(redacted(admitted.config)), config_changed=config_changed, labels=admitted.labels,
             workspace_id=admitted.workspace_id,
         )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 from easel_contracts.facts import ServiceState
-from easel_contracts.spec import Autoscaling, RevisionSpec
+from easel_contracts.spec import Autoscaling, RevisionSpec, RolloutPolicy
 
 Wanted = Literal["running", "stopped", "deleted"]
 
@@ -30,6 +30,7 @@ class ServiceRow(Struct, frozen=True, kw_only=True):
     """Generation since which replicas are of this revision and restart."""
     autoscaling: Autoscaling | None = None
     autoscaling_generation: int = 0
+    rolling: RolloutPolicy = RolloutPolicy()
     token_sealed: bytes
     token_version: int = 1
     config_sealed: bytes
@@ -73,6 +74,6 @@ def service_state(row: ServiceRow) -> ServiceState:
     return ServiceState(
         uid=row.uid, name=row.name, generation=row.generation, wanted=row.wanted, instance=row.instance,
         revision=row.revision, autoscaling=row.autoscaling, autoscaling_generation=row.autoscaling_generation,
-        instance_generation=row.instance_generation, token_version=row.token_version, status=row.status,
-        reason=row.reason, message=row.message, created_at=row.created_at,
+        instance_generation=row.instance_generation, token_version=row.token_version, rolling=row.rolling,
+        status=row.status, reason=row.reason, message=row.message, created_at=row.created_at,
     )  # fmt: skip

@@ -13,13 +13,13 @@ from easel_contracts.facts import Cause, Fact, ReplicaState, raw
 from easel_contracts.ids import uuid7
 from easel_control.model import RevisionRow, ServiceRow, service_state
 from easel_kit.clock import Clock
-from easel_kit.db import Connection, Database, guarded
+from easel_kit.db import Connection, Database, guarded, one
 from easel_kit.leases import shard_of
 from easel_kit.outbox import tell
+from easel_kit.rows import packed
 
-_encode = msgspec.msgpack.Encoder().encode
-_service = msgspec.msgpack.Decoder(ServiceRow)
-_revision = msgspec.msgpack.Decoder(RevisionRow)
+_service = packed(ServiceRow)
+_revision = packed(RevisionRow)
 _replica = msgspec.msgpack.Decoder(ReplicaState)
 
 
@@ -72,7 +72,8 @@ class Store:
         status = await connection.execute(
             "INSERT INTO services (workspace, name, row_version, generation, wanted, status, data)"
             " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
-            row.workspace, row.name, row.row_version, row.generation, row.wanted, row.status, _encode(row),
+            row.workspace, row.name, row.row_version, row.generation, row.wanted, row.status,
+            _service.encode(row),
         )  # fmt: skip
         return not status.endswith(" 0")
 
@@ -81,14 +82,19 @@ class Store:
 
         `fence`: the token of the lease under which this was decided; one that is not the newest is refused.
         """
-        status = await connection.execute(
-            "UPDATE services SET row_version = $3, generation = $4, wanted = $5, status = $6, data = $7"
-            " WHERE workspace = $1 AND name = $2 AND row_version = $3 - 1"
-            " AND ($8::bigint IS NULL OR EXISTS (SELECT 1 FROM leases WHERE shard = $9 AND token = $8))",
-            row.workspace, row.name, row.row_version, row.generation, row.wanted, row.status, _encode(row),
+        before = await connection.fetchrow(
+            "UPDATE services s SET row_version = $3, generation = $4, wanted = $5, status = $6, data = $7"
+            " FROM services b WHERE s.workspace = $1 AND s.name = $2 AND s.row_version = $3 - 1"
+            " AND (b.workspace, b.name, b.row_version) = (s.workspace, s.name, s.row_version)"
+            " AND ($8::bigint IS NULL OR EXISTS (SELECT 1 FROM leases WHERE shard = $9 AND token = $8))"
+            " RETURNING b.data",
+            row.workspace, row.name, row.row_version, row.generation, row.wanted, row.status, _service.encode(row),
             fence, shard_of(row.name),
         )  # fmt: skip
-        guarded(status)
+        if (kept := _service.kept(one(before)["data"], row)) is not None:
+            await connection.execute(
+                "UPDATE services SET data = $3 WHERE workspace = $1 AND name = $2", row.workspace, row.name, kept
+            )
 
     async def remove(self, connection: Connection, row: ServiceRow, fence: int | None) -> None:
         """Removes a service with its revisions, and remembers how far its name has counted. Raises Stale."""
@@ -124,18 +130,24 @@ class Store:
         """Writes a new revision."""
         await connection.execute(
             "INSERT INTO revisions (workspace, name, number, state, data) VALUES ($1, $2, $3, $4, $5)",
-            row.workspace, row.name, row.number, row.state, _encode(row),
+            row.workspace, row.name, row.number, row.state, _revision.encode(row),
         )  # fmt: skip
 
     async def revision_state(self, connection: Connection, row: RevisionRow, state: str) -> None:
         """Moves a revision on; what it runs never changes. Raises Stale where it is in another state by now."""
-        moved = _encode(msgspec.structs.replace(row, state=state))
-        status = await connection.execute(
-            "UPDATE revisions SET state = $4, data = $5"
-            " WHERE workspace = $1 AND name = $2 AND number = $3 AND state = $6",
-            row.workspace, row.name, row.number, state, moved, row.state,
+        moved = msgspec.structs.replace(row, state=state)
+        before = await connection.fetchrow(
+            "UPDATE revisions r SET state = $4, data = $5"
+            " FROM revisions b WHERE r.workspace = $1 AND r.name = $2 AND r.number = $3 AND r.state = $6"
+            " AND (b.workspace, b.name, b.number, b.data) = (r.workspace, r.name, r.number, r.data)"
+            " RETURNING b.data",
+            row.workspace, row.name, row.number, state, _revision.encode(moved), row.state,
         )  # fmt: skip
-        guarded(status)
+        if (kept := _revision.kept(one(before)["data"], moved)) is not None:
+            await connection.execute(
+                "UPDATE revisions SET data = $4 WHERE workspace = $1 AND name = $2 AND number = $3",
+                row.workspace, row.name, row.number, kept,
+            )  # fmt: skip
 
     async def revisions(self, workspace: str, name: str) -> list[RevisionRow]:
         """All revisions, oldest first."""

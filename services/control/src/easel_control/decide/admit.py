@@ -1,7 +1,7 @@
 """service.json → what is to run, or every reason why not.
 
 `admit` never raises and reads nothing but its arguments. What it returns is complete: a revision's content, scaling,
-token, environment and the configuration in one normal spelling, which admits to the same again.
+rollouts, token, environment and the configuration in one normal spelling, which admits to the same again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from easel_contracts.errors import FieldError
-from easel_contracts.spec import Autoscaling, Lifecycle, Mount, Resources, RevisionSpec, Traffic
+from easel_contracts.spec import Autoscaling, Lifecycle, Mount, Resources, RevisionSpec, RolloutPolicy, Traffic
 from easel_control.decide import document
 from easel_control.decide.check import Checker
 from easel_control.decide.document import Document
@@ -42,6 +42,7 @@ class Admitted(Struct, frozen=True, kw_only=True):
     revision: RevisionSpec
     """Number 0 and no source digests: the caller knows these."""
     autoscaling: Autoscaling | None
+    rolling: RolloutPolicy
     token: str | None
     """None: keep the one there is, or make one."""
     env: tuple[EnvValue, ...]
@@ -102,6 +103,7 @@ def _admitted(config: dict[str, Any]) -> Admitted:
         instance=get(config, "metadata.instance"),
         revision=_revision(config, container, tuple(e["name"] for e in env)),
         autoscaling=_autoscaling(config),
+        rolling=_rolling(config),
         token=token,
         env=tuple(
             EnvValue(name=e["name"], value=e.get("value"), secret=e["secretRef"]["name"] if "secretRef" in e else None)
@@ -135,6 +137,7 @@ def _revision(config: dict[str, Any], container: dict[str, Any], env_names: tupl
             keepalive_ms=get(config, "metadata.rpc.keepalive"),
             retry=get(config, "traffic.retry"),
             retry_body_mib=get(config, "traffic.retry_body_mib"),
+            hold_max_requests=get(config, "traffic.hold_max_requests"),
         ),
     )  # fmt: skip
 
@@ -161,6 +164,22 @@ def _autoscaling(config: dict[str, Any]) -> Autoscaling | None:
         targets=tuple(sorted((name, float(threshold)) for name, threshold in section["strategies"].items())),
         scale_up_window_s=float(get(config, f"autoscaler.behavior.scaleUp.{window}")),
         scale_down_window_s=float(get(config, f"autoscaler.behavior.scaleDown.{window}")),
+        zero_grace_s=float(get(config, "autoscaler.behavior.onZero.scaleDownGracePeriodSeconds")),
+        activation_replicas=get(config, "autoscaler.behavior.onZero.scaleUpActivationReplicas"),
+        intercept_traffic=get(config, "autoscaler.behavior.onZero.interceptTraffic"),
+    )
+
+
+def _rolling(config: dict[str, Any]) -> RolloutPolicy:
+    return RolloutPolicy(
+        max_surge=get(config, "metadata.rolling_strategy.max_surge"),
+        max_unavailable=get(config, "metadata.rolling_strategy.max_unavailable"),
+        waves=tuple(get(config, "rollout.waves")),
+        wave_pause_s=float(get(config, "rollout.wave_pause_seconds")),
+        stop_after=get(config, "rollout.stop_after"),
+        on_failure=get(config, "rollout.on_failure"),
+        revert_after_s=float(get(config, "rollout.revert_after_seconds")),
+        progress_timeout_s=float(get(config, "rollout.progress_timeout_seconds")),
     )
 
 

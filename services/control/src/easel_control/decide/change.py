@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from easel_contracts.errors import Conflict, InvalidInput
-from easel_contracts.spec import Autoscaling, RevisionSpec
+from easel_contracts.spec import Autoscaling, RevisionSpec, RolloutPolicy
 from easel_contracts.states import SERVICE
 from easel_control.decide.keys import BY_PATH
 from easel_control.model import ServiceRow
@@ -34,6 +34,7 @@ class Content(Struct, frozen=True, kw_only=True):
     """Number 0."""
     instance: int
     autoscaling: Autoscaling | None
+    rolling: RolloutPolicy
     token_sealed: bytes | None
     """None: unchanged."""
     env_changed: bool
@@ -53,7 +54,7 @@ def created(content: Content, *, workspace: str, name: str, uid: str, past: tupl
         observed_generation=generation, instance=content.instance, instance_generation=generation,
         revision=replace(content.revision, number=1),
         revision_generation=generation, autoscaling=content.autoscaling,
-        autoscaling_generation=generation if content.autoscaling else 0, token_sealed=content.token_sealed,
+        autoscaling_generation=generation if content.autoscaling else 0, rolling=content.rolling, token_sealed=content.token_sealed,
         config_sealed=content.config_sealed, config_shown=content.config_shown, labels=content.labels,
         workspace_id=content.workspace_id, status="Creating", reason="Admitted",
         message="admitted; replicas are being placed", total=content.instance, begun_at=now, created_at=now,
@@ -77,7 +78,7 @@ def updated(before: ServiceRow, content: Content, newest_revision: int, now: dat
         _refuse_scale_under_autoscaler(before)
     row = replace(
         _raised(before, now),
-        instance=content.instance, autoscaling=content.autoscaling, config_sealed=content.config_sealed,
+        instance=content.instance, autoscaling=content.autoscaling, rolling=content.rolling, config_sealed=content.config_sealed,
         config_shown=content.config_shown, labels=content.labels, workspace_id=content.workspace_id,
     )  # fmt: skip
     if token_changed:
@@ -106,16 +107,16 @@ def _with_revision(row: ServiceRow, spec: RevisionSpec, number: int, now: dateti
 def scaled(before: ServiceRow, instance: int, now: datetime) -> Change | None:
     """The service with another number of replicas; no revision."""
     _refuse_deleting(before)
-    key = BY_PATH["metadata.instance"]
-    assert key.minimum is not None
-    assert key.maximum is not None
-    if not key.minimum <= instance <= key.maximum:
-        raise InvalidInput(
-            f"instance {instance} is not allowed; {key.minimum:g} to {key.maximum:g} is",
-            hint=f"`easel stop {before.name}` is the way to no replica" if instance == 0 else "",
-        )
     if before.autoscaling is not None:
         _refuse_scale_under_autoscaler(before)
+    highest = BY_PATH["metadata.instance"].maximum
+    assert highest is not None
+    if not 1 <= instance <= highest:
+        raise InvalidInput(
+            f"instance {instance} is not allowed; 1 to {highest:g} is",
+            hint=f"`easel stop {before.name}` is the way to no replica; with autoscaler.min 0 it goes there by itself"
+            if instance == 0 else "",
+        )  # fmt: skip
     if instance == before.instance:
         return None
     row = _raised(before, now)

@@ -12,13 +12,14 @@ from typing import Any
 
 from easel_contracts.errors import FieldError
 from easel_control.decide.document import join, same, shown
-from easel_control.decide.key import Key, Node
+from easel_control.decide.key import PERCENT, Key, Node
 from easel_control.decide.keys import ALIASES, KEYS
 from easel_control.decide.later import LATER_PREFIXES
 
 WORDS = {
     "string": "text in quotes", "integer": "a whole number", "number": "a number", "boolean": "true or false",
     "object": "an object { … }", "list": "a list [ … ]", "map": "an object { … }",
+    "amount": 'a whole number, or a percentage such as "25%"',
 }  # fmt: skip
 
 
@@ -71,7 +72,7 @@ class Checker:
             return self._map(node.key, value, path)
         if kind == "list":
             return self._list(node, value, path)
-        if kind == "integer":
+        if kind == "integer" or (kind == "amount" and not isinstance(value, str)):
             value = int(value)
         return value if self._in_bounds(node.key, value, path) else None
 
@@ -93,7 +94,7 @@ class Checker:
 
     def _wrong_type(self, key: Key, value: Any, path: str) -> None:
         hint = ""
-        if isinstance(value, str) and key.kind in ("integer", "number", "boolean"):
+        if isinstance(value, str) and key.kind in ("integer", "number", "boolean", "amount"):
             hint = f"write {value} without quotes" if _reads_as(key.kind, value) else ""
         self.add(path, "WRONG_TYPE", f"{_given(key, value)} is not allowed; allowed: {allowed(key)}", hint)
 
@@ -104,7 +105,7 @@ class Checker:
                      f"did you mean {near[0]}?" if near else "")  # fmt: skip
             return False
         if isinstance(value, str):
-            return self._text_in_bounds(key, value, path)
+            return key.kind == "amount" or self._text_in_bounds(key, value, path)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             low = (key.minimum is not None and value < key.minimum) or (key.above is not None and value <= key.above)
             if low or (key.maximum is not None and value > key.maximum):
@@ -169,7 +170,9 @@ def nearest(node: Node, name: str, path: str) -> str:
 def _is_kind(kind: str, value: Any) -> bool:
     if kind == "boolean":
         return isinstance(value, bool)
-    if kind == "integer":
+    if kind == "amount" and isinstance(value, str):
+        return re.fullmatch(PERCENT, value) is not None
+    if kind in ("integer", "amount"):
         return not isinstance(value, bool) and (
             isinstance(value, int) or (isinstance(value, float) and value.is_integer())
         )
@@ -181,7 +184,9 @@ def _is_kind(kind: str, value: Any) -> bool:
 def _reads_as(kind: str, text: str) -> bool:
     if kind == "boolean":
         return text in ("true", "false")
-    return re.fullmatch(r"-?\d{1,18}" if kind == "integer" else r"-?\d{1,18}(\.\d{1,18})?", text) is not None
+    return (
+        re.fullmatch(r"-?\d{1,18}" if kind in ("integer", "amount") else r"-?\d{1,18}(\.\d{1,18})?", text) is not None
+    )
 
 
 def _given(key: Key, value: Any) -> str:

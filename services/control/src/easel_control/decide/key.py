@@ -11,8 +11,12 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-Kind = Literal["string", "integer", "number", "boolean", "object", "list", "map"]
-"""`map`: names are the user's own; dots in them are part of the name."""
+Kind = Literal["string", "integer", "number", "boolean", "amount", "object", "list", "map"]
+"""`map`: names are the user's own; dots in them are part of the name. `amount`: a whole number, or a percentage as
+text (`25%`); bounds are those of the number."""
+
+PERCENT = r"(?:100|[1-9]?[0-9])%"
+"""What a percentage looks like."""
 
 
 class Key(Struct, frozen=True, kw_only=True):

@@ -49,9 +49,9 @@ METADATA = (
     Key(path="metadata", kind="object", doc="Name, size and behaviour of the service."),
     Key(path="metadata.name", kind="string", required=True, pattern=r"[a-z][a-z0-9_]{2,62}", pattern_says=NAME_SAYS,
         also=("name",), doc="Name of the service, unique in its workspace; part of its URL."),
-    Key(path="metadata.instance", kind="integer", default=1, minimum=1, maximum=1000,
+    Key(path="metadata.instance", kind="integer", default=1, minimum=0, maximum=1000,
         doc="Replicas wanted, where no autoscaler decides. Changing only this is a scale, not a new revision. "
-            "`easel stop` is the way to none."),
+            "0 only where `autoscaler.min` is 0; otherwise `easel stop` is the way to none."),
     Key(path="metadata.workspace_id", kind="string", also=("workspace_id",), max_length=64,
         doc="EAS's workspace id: kept and shown; Easel has the one workspace `default`."),
     Key(path="metadata.cpu", kind="number", default=1, above=0, maximum=1024, doc="Cores per replica."),
@@ -66,6 +66,12 @@ METADATA = (
     Key(path="metadata.eas", kind="object", doc="Ends of replicas."),
     Key(path="metadata.eas.termination_grace_period", kind="number", default=30, minimum=0, maximum=DAY_S,
         doc="Seconds a replica that is to end keeps for running requests."),
+    Key(path="metadata.rolling_strategy", kind="object",
+        doc="How replicas of a new revision take the place of those before. A change of it is no new revision."),
+    Key(path="metadata.rolling_strategy.max_surge", kind="amount", default="2%", minimum=0, maximum=1000,
+        doc="Replicas above the number wanted while a rollout is on; a percentage is rounded up to at least one."),
+    Key(path="metadata.rolling_strategy.max_unavailable", kind="amount", default=0, minimum=0, maximum=1000,
+        doc="Replicas that may be missing meanwhile; a percentage is rounded down. Not 0 together with `max_surge`."),
 )  # fmt: skip
 
 CONTAINERS = (
@@ -126,7 +132,7 @@ STORAGE = (
 SCALING = (
     Key(path="autoscaler", kind="object", doc="Lets the number of replicas follow the load."),
     Key(path="autoscaler.min", kind="integer", required=True, minimum=0, maximum=1000,
-        doc="Fewest replicas; at least 1 (0, scale to zero, is not built yet)."),
+        doc="Fewest replicas. 0: without requests no replica is kept, see `behavior.onZero`."),
     Key(path="autoscaler.max", kind="integer", required=True, minimum=1, maximum=1000,
         doc="Most replicas; not less than `min`."),
     Key(path="autoscaler.strategies", kind="object", doc="Targets per replica; at least one is needed."),
@@ -147,6 +153,36 @@ SCALING = (
     Key(path="autoscaler.behavior.scaleDown", kind="object", doc="Shrinking."),
     Key(path="autoscaler.behavior.scaleDown.stabilizationWindowSeconds", kind="number", default=300, minimum=0,
         maximum=DAY_S, doc="Seconds the load must have been low before replicas are taken away."),
+    Key(path="autoscaler.behavior.onZero", kind="object", doc="The way to no replica and back, where `min` is 0."),
+    Key(path="autoscaler.behavior.onZero.scaleDownGracePeriodSeconds", kind="number", default=600, minimum=0,
+        maximum=30 * DAY_S, doc="Seconds without a request after which no replica is kept."),
+    Key(path="autoscaler.behavior.onZero.scaleUpActivationReplicas", kind="integer", default=1, minimum=1,
+        maximum=1000, doc="Replicas the first request starts; not more than `max`."),
+    Key(path="autoscaler.behavior.onZero.interceptTraffic", kind="boolean", default=True,
+        doc="true: requests that come while there is no replica wait for one. "
+            "false: they are answered 503 and only start one."),
+)  # fmt: skip
+
+ROLLOUT = (
+    Key(path="rollout", kind="object",
+        doc="Easel's own: how a new revision is brought in, and when it is taken back. A change of it is no new "
+            "revision, and counts for a rollout that is on."),
+    Key(path="rollout.waves", kind="list", default=(20, 50, 100), min_length=1, max_length=20,
+        doc="Percent of the replicas wanted that may be of the new revision, step by step: rising, the last 100."),
+    Key(path="rollout.waves[]", kind="integer", minimum=1, maximum=100, doc="A percentage, without the sign."),
+    Key(path="rollout.wave_pause_seconds", kind="number", default=0, minimum=0, maximum=7 * DAY_S,
+        doc="Seconds a wave must have served before the next begins."),
+    Key(path="rollout.stop_after", kind="amount", default=1, minimum=1, maximum=1000,
+        doc="So many failed replicas of the new revision pause the rollout; a percentage is of the replicas wanted, "
+            "at least one."),
+    Key(path="rollout.on_failure", kind="string", default="revert", choices=("revert", "pause"),
+        doc="What follows on a rollout that has failed: revert, to the revision before, after "
+            "`revert_after_seconds`; pause, until somebody decides."),
+    Key(path="rollout.revert_after_seconds", kind="number", default=30, minimum=0, maximum=7 * DAY_S,
+        doc="Seconds a failed rollout waits for somebody before it reverts."),
+    Key(path="rollout.progress_timeout_seconds", kind="number", default=600, minimum=1, maximum=7 * DAY_S,
+        doc="Seconds without one more replica of the new revision serving, after which the rollout has failed. "
+            "Waiting for room does not count."),
 )  # fmt: skip
 
 OTHER = (
@@ -163,9 +199,11 @@ OTHER = (
             "`Idempotency-Key` are retried after they were sent. off: none is."),
     Key(path="traffic.retry_body_mib", kind="integer", default=1, minimum=0, maximum=64,
         doc="Bodies up to so many MiB are kept for a retry; larger ones are sent once."),
+    Key(path="traffic.hold_max_requests", kind="integer", default=4096, minimum=0, maximum=100_000,
+        doc="Requests that may wait at a time while no replica is ready; more are answered 503."),
 )  # fmt: skip
 
-SUPPORTED = (*METADATA, *CONTAINERS, *STORAGE, *SCALING, *OTHER)
+SUPPORTED = (*METADATA, *CONTAINERS, *STORAGE, *SCALING, *ROLLOUT, *OTHER)
 KEYS = (*SUPPORTED, *LATER)
 TREE: Node = tree_of(KEYS)
 MAPS = frozenset(key.path for key in KEYS if key.kind == "map")

@@ -22,7 +22,6 @@ POOLS = "resource groups and pools"
 SPOT = "preemptible machines"
 GATEWAY = "gateway policies"
 ASYNC = "asynchronous services and the queue"
-ROLLING = "rolling update settings"
 
 TOP = (
     _later("cloud", "cloud resources and networks", {}),
@@ -74,8 +73,6 @@ METADATA = (
     _later("metadata.rpc.decompressor", "decompression of bodies", ""),
     _later("metadata.rpc.proxy_path", ASYNC, ""),
     _later("metadata.rpc.enable_jemalloc", "preloading of jemalloc", 0),
-    _later("metadata.rolling_strategy.max_surge", ROLLING),
-    _later("metadata.rolling_strategy.max_unavailable", ROLLING),
     _later("metadata.scheduling.spread.policy", "spreading over hosts and zones", "default"),
 )  # fmt: skip
 
@@ -99,7 +96,6 @@ SCALING = (
     *(_later(f"autoscaler.strategies.{name}", f"scaling on {name}") for name in (
         "qps1k", "cpu", "gpu", "gpu[util]", "memory", "queue[backlog]", "queue[avgbacklog]")),
     _later("autoscaler.scaleStrategies[].service", "scaling on another service's metric", ""),
-    _later("autoscaler.behavior.onZero", "scale to zero", {}),
     _later("cronscaler", "timetables", {}),
 )  # fmt: skip
 

@@ -7,6 +7,7 @@ that is in `wrong` already is not complained about again.
 from __future__ import annotations
 
 import shlex
+from itertools import pairwise
 from typing import Any
 
 from easel_control.decide import document
@@ -28,6 +29,8 @@ def check_rules(to: Checker, config: dict[str, Any], wrong: frozenset[str]) -> N
         _check_container(to, containers[0], config, wrong)
     _check_storage(to, config.get("storage", []), wrong)
     _check_scaling(to, config, wrong)
+    _check_instance(to, config, wrong)
+    _check_rolling(to, config)
     _check_token(to, config, wrong)
 
 
@@ -130,10 +133,12 @@ def _check_scaling(to: Checker, config: dict[str, Any], wrong: frozenset[str]) -
     if section is None:
         return
     low, high = section.get("min"), section.get("max")
-    if low == 0:
-        to.add("autoscaler.min", "NOT_SUPPORTED_YET", "scale to zero is not supported yet", "use 1 or more")
     if low is not None and high is not None and high < low:
         to.add("autoscaler.max", "OUT_OF_RANGE", f"max is {high}, less than min, {low}")
+    activation = section.get("behavior", {}).get("onZero", {}).get("scaleUpActivationReplicas")
+    if activation is not None and high is not None and high < activation:
+        to.add("autoscaler.behavior.onZero.scaleUpActivationReplicas", "OUT_OF_RANGE",
+               f"{activation} replicas for the first request, and at most {high} by max")  # fmt: skip
     if "scaleStrategies" in section:
         listed = _listed_strategies(to, section.pop("scaleStrategies"))
         if "strategies" in section and not document.same(section["strategies"], listed):
@@ -145,6 +150,28 @@ def _check_scaling(to: Checker, config: dict[str, Any], wrong: frozenset[str]) -
         to.add(
             "autoscaler.strategies", "MISSING", "no target is given", '"strategies": {"qps": 10} or {"concurrency": 4}'
         )
+
+
+def _check_instance(to: Checker, config: dict[str, Any], wrong: frozenset[str]) -> None:
+    if config.get("metadata", {}).get("instance") != 0 or "autoscaler.min" in wrong:
+        return
+    if config.get("autoscaler", {}).get("min") != 0:
+        to.add("metadata.instance", "OUT_OF_RANGE", "0 is allowed only where autoscaler.min is 0",
+               "`easel stop` is the way to no replica; with autoscaler.min 0 a request starts one")  # fmt: skip
+
+
+def _check_rolling(to: Checker, config: dict[str, Any]) -> None:
+    strategy = config.get("metadata", {}).get("rolling_strategy", {})
+    none = (0, "0%")
+    if strategy.get("max_surge") in none and strategy.get("max_unavailable", 0) in none:
+        to.add("metadata.rolling_strategy.max_surge", "CONFLICT",
+               "max_surge and max_unavailable are both 0: no replica could ever be replaced",
+               "max_surge 1 starts a new replica before an old one ends")  # fmt: skip
+    waves = config.get("rollout", {}).get("waves")
+    if not waves or None in waves:
+        return
+    if waves[-1] != 100 or any(later <= earlier for earlier, later in pairwise(waves)):
+        to.add("rollout.waves", "WRONG_VALUE", f"{waves} do not rise to 100", "for example [20, 50, 100], or [100]")
 
 
 def _listed_strategies(to: Checker, listed: list[dict[str, Any] | None]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import json
 from functools import cache
 from typing import Any
 
-from easel_control.decide.key import Key, Node
+from easel_control.decide.key import PERCENT, Key, Node
 from easel_control.decide.keys import ALIASES, TREE
 
 TYPES = {"list": "array", "map": "object"}
@@ -69,6 +69,8 @@ def _leaf(key: Key) -> dict[str, Any]:
     out: dict[str, Any] = {"type": TYPES.get(key.kind, key.kind), "description": key.doc}
     if key.text_too:
         out = {"enum": [True, False, "true", "false"], "description": key.doc}
+    if key.kind == "amount":
+        out = {"type": ["integer", "string"], "pattern": f"^{PERCENT}$", "description": key.doc}
     pairs = {"minimum": key.minimum, "maximum": key.maximum, "exclusiveMinimum": key.above, "default": key.default}
     out |= {name: value for name, value in pairs.items() if value is not None}
     if key.choices:
