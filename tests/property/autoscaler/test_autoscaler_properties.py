@@ -67,7 +67,7 @@ def test_within_tolerance_nothing_is_asked(wanted: int, threshold: float, off: f
 @given(policies(), st.integers(0, 60), st.integers(1, 60))
 def test_without_data_only_limits_move_it(limits: Autoscaling, wanted: int, instance: int) -> None:
     """Held, unless the last decision lies outside the limits."""
-    found = decide(service(limits, instance=instance), current(wanted), None, Track(), 1000.0)
+    found = decide(service(limits, instance=instance), current(wanted), None, None, Track(), 1000.0)
 
     if limits.min <= wanted <= limits.max:
         assert isinstance(found, Held)

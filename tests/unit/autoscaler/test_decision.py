@@ -24,7 +24,7 @@ def outcome(
 ) -> Decision | Held:
     known = None if wanted is None else current(wanted, generation)
     recommendation = None if wants is None else asked(wants)
-    return decide(state, known, recommendation, track or steady(wants or 0, 0.0), NOW)
+    return decide(state, known, None, recommendation, track or steady(wants or 0, 0.0), NOW)
 
 
 def test_fixed_policy() -> None:
@@ -51,7 +51,7 @@ def test_first_decision_is_the_instance_count_within_limits() -> None:
 
 def test_a_name_used_again_starts_anew() -> None:
     """The decision of a deleted service says nothing about its successor."""
-    found = decide(service(policy(), uid="u2"), current(7, generation=9), None, Track(), NOW)
+    found = decide(service(policy(), uid="u2"), current(7, generation=9), None, None, Track(), NOW)
 
     assert isinstance(found, Decision)
     assert (found.wanted, found.reason) == (1, "Initial")

@@ -14,7 +14,7 @@ def samples(count: int, *, until_s: float = 100.0, requests: int = 20, in_flight
 
 def test_means_per_ready_replica() -> None:
     """Totals are means over what was measured, divided by the replicas that are ready."""
-    found = measure(samples(10), 100.0)
+    found = measure(samples(10), (), 100.0)
 
     assert found is not None
     assert found.per_replica("qps") == 10.0
@@ -23,12 +23,12 @@ def test_means_per_ready_replica() -> None:
 
 def test_two_monitors_do_not_double_the_load() -> None:
     """The same second told twice is the same load."""
-    assert measure(samples(10) * 2, 100.0) == measure(samples(10), 100.0)
+    assert measure(samples(10) * 2, (), 100.0) == measure(samples(10), (), 100.0)
 
 
 def test_too_little_is_not_believed() -> None:
     """Half of a metric's window must be measured: 5 s for qps, 2.5 s for concurrency."""
-    found = measure(samples(3), 100.0)
+    found = measure(samples(3), (), 100.0)
 
     assert found is not None
     assert found.per_replica("qps") is None
@@ -37,14 +37,14 @@ def test_too_little_is_not_believed() -> None:
 
 def test_silence_is_not_zero() -> None:
     """Five seconds after the last sample nothing is known."""
-    assert measure(samples(10), 105.0) is not None
-    assert measure(samples(10), 105.1) is None
-    assert measure([], 105.1) is None
+    assert measure(samples(10), (), 105.0) is not None
+    assert measure(samples(10), (), 105.1) is None
+    assert measure([], (), 105.1) is None
 
 
 def test_no_ready_replica_means_unknown() -> None:
     """There is no load per replica without replicas."""
-    found = measure([Sample(100.0 - age, 1.0, 5, 5, 0) for age in range(10)], 100.0)
+    found = measure([Sample(100.0 - age, 1.0, 5, 5, 0) for age in range(10)], (), 100.0)
 
     assert found is not None
     assert found.per_replica("qps") is None

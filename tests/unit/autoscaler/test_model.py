@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from easel_autoscaler.decide.decision import STEP_S, Decision, Held
-from easel_autoscaler.model import Entry, Fleet, verdict
+from easel_autoscaler.model import Entry, Fleet
 from easel_autoscaler.windows import Windows
 from easel_contracts.facts import ServiceState
 from tests.unit.autoscaler.made import current, policy, second, service
@@ -24,13 +24,13 @@ def test_steps_down_are_counted_from_the_last_one() -> None:
     """After a step the next waits STEP_S, though the window is long over."""
     fleet = Fleet(Windows())
     entry = watched(fleet, STATE, 4, until_s=20)
-    step = verdict(entry, 20.0)
+    step = fleet.verdict(entry, 20.0)
     assert isinstance(step, Decision)
     assert step.wanted == 2
 
     fleet.decided(entry, current(2, number=2), step, 20.0)
 
-    assert isinstance(verdict(entry, 20.0 + STEP_S - 1), Held)
+    assert isinstance(fleet.verdict(entry, 20.0 + STEP_S - 1), Held)
 
 
 def test_a_service_seen_again_keeps_its_track_unless_its_policy_changed() -> None:
@@ -39,18 +39,18 @@ def test_a_service_seen_again_keeps_its_track_unless_its_policy_changed() -> Non
     watched(fleet, STATE, 4, until_s=20)
 
     same = fleet.see(service(STATE.autoscaling, status="Running"), current(4))
-    assert isinstance(verdict(same, 20.0), Decision)
+    assert isinstance(fleet.verdict(same, 20.0), Decision)
 
     changed = fleet.see(service(policy(1, 4, down_s=10.0, qps=9.0), autoscaling_generation=2), current(4))
     assert changed.asked is None
-    assert isinstance(verdict(changed, 20.0), Held)
+    assert isinstance(fleet.verdict(changed, 20.0), Held)
 
 
 def test_lost_metrics_drop_the_last_wish() -> None:
     """What the load asked for before the silence is not acted on."""
     fleet = Fleet(Windows())
     entry = watched(fleet, STATE, 2, until_s=5, in_flight=20)
-    assert isinstance(verdict(entry, 5.0), Decision)
+    assert isinstance(fleet.verdict(entry, 5.0), Decision)
 
     held = fleet.observe(entry, 20.0)
 

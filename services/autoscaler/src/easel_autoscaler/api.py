@@ -8,7 +8,7 @@ from easel_autoscaler.decide.decision import Current
 from easel_autoscaler.decide.explain import Journal, explain
 from easel_autoscaler.decide.load import Load
 from easel_autoscaler.handlers import Scaler
-from easel_autoscaler.model import Entry, verdict
+from easel_autoscaler.model import Entry
 from easel_autoscaler.store import KEEP_ROWS, Decided, Store
 from easel_contracts.errors import FieldError, InvalidInput, NotFound
 from easel_contracts.facts import ScaleInput, ServiceState
@@ -68,9 +68,10 @@ class ScalingApi(scaling_pb2_grpc.ScalingServicer):
             ago_s = (self._clock.now() - last.decided_at).total_seconds()
             journal = Journal(number=last.number, ago_s=max(ago_s, 0.0), before=last.before, wanted=last.wanted,
                               reason=last.reason, message=last.message)  # fmt: skip
-        entry = self._scaler.fleet.get(state.name) or Entry(state)
-        now = verdict(Entry(state, current, entry.track, entry.asked), self._clock.monotonic())
-        lines = explain(state, current, journal, self._load(state), now)
+        fleet = self._scaler.fleet
+        entry = fleet.get(state.name) or Entry(state)
+        now = fleet.verdict(Entry(state, current, entry.track, entry.asked), self._clock.monotonic())
+        lines = explain(state, current, journal, self._load(state), now, entry.start_s)
         answer = common_pb2.Explanation(
             part="autoscaler", lines=[common_pb2.Why(code=w.code, message=w.message, hint=w.hint) for w in lines]
         )

@@ -9,6 +9,7 @@ CONSUMER = "autoscaler"
 HANDLERS: dict[Entity, str] = {
     "service": "easel_autoscaler.handlers.Scaler.on_service",
 }
-"""Beside facts it reads `easel.metric.*.service.>` (core NATS): `easel_autoscaler.handlers.Scaler.on_metrics`."""
+"""Beside facts it reads core NATS: `easel.metric.*.service.>` (`easel_autoscaler.handlers.Scaler.on_metrics`) and
+`easel.metric.*.hold.>` (`easel_autoscaler.handlers.Scaler.on_hold`)."""
 
 LISTENS: tuple[Entity, ...] = tuple(HANDLERS)

@@ -1,10 +1,14 @@
 """EAS's formula: what the load alone asks for at this moment, without memory.
 
 Per target `desired = ceil(ready × metric ÷ threshold)`, the metric being the mean per ready replica; the highest
-target wins; the result lies within [min, max]. Within 10 % of the threshold nothing is asked for.
+target wins; the result lies within [min, max]. Within 10 % of the threshold nothing is asked for. Without load it is
+at least 1: the last replica is not taken by this formula (see decision.py).
 
 `ready × metric` is the total load, so replicas that are still starting are not asked for a second time. The tolerance
 is taken on the load per *wanted* replica, which is the same once all of them are ready.
+
+With no replica ready there is no mean per replica. Requests that wait are counted then: `ceil(waiting ÷ threshold)`
+for concurrency, never less than is wanted already, never less than a start from zero makes.
 Sources: EAS "Horizontal auto scaling" (formula, tolerance); Kubernetes HPA (several metrics, missing metrics).
 """
 
@@ -14,7 +18,7 @@ from math import ceil
 
 from msgspec import Struct
 
-from easel_autoscaler.decide.load import WINDOW_S, Load
+from easel_autoscaler.decide.load import WINDOW_S, Load, Waiting
 from easel_contracts.facts import ScaleInput
 from easel_contracts.spec import Autoscaling
 
@@ -27,7 +31,7 @@ class Recommendation(Struct, frozen=True, kw_only=True):
     """What the load asks for."""
 
     wants: int
-    """Within [min, max]."""
+    """Within [min, max], at least 1."""
     message: str
     """The target that decided, with its numbers."""
     inputs: tuple[ScaleInput, ...]
@@ -36,8 +40,11 @@ class Recommendation(Struct, frozen=True, kw_only=True):
 def recommend(policy: Autoscaling, wanted: int, load: Load) -> Recommendation | None:
     """What `load` asks for, `wanted` being the present decision; None: nothing is known that could decide.
 
-    A target without a value never counts as zero: while one is unknown, nothing below `wanted` is asked for.
+    A target without a value never counts as zero: while one is unknown, nothing below `wanted` is asked for. With
+    `wanted` 0 only waiting requests count: what the last replicas still answer is no reason to have new ones.
     """
+    if load.ready == 0 or wanted == 0:
+        return _for_waiting(policy, wanted, load.waiting) if load.waiting else None
     inputs = tuple(_input(metric, threshold, wanted, load) for metric, threshold in policy.targets)
     known = [given for given in inputs if given.wants is not None]
     if not known:
@@ -48,10 +55,37 @@ def recommend(policy: Autoscaling, wanted: int, load: Load) -> Recommendation | 
     if len(known) < len(inputs) and asked < wanted:
         asked = wanted
         message += f"; another target is not known yet, so it stays at {wanted}"
+    if asked == 0 and policy.min == 0:
+        asked = 1
+        message += f"; the last one is kept until no request came for {number(policy.zero_grace_s)} s"
+    return _limited(policy, asked, message, inputs)
+
+
+def from_zero(policy: Autoscaling) -> int:
+    """How many replicas the first request at zero makes."""
+    return min(max(policy.activation_replicas, policy.min, 1), policy.max)
+
+
+def _limited(policy: Autoscaling, asked: int, message: str, inputs: tuple[ScaleInput, ...]) -> Recommendation:
     wants = min(max(asked, policy.min), policy.max)
     if wants != asked:
         message += f", limited to {'max' if wants < asked else 'min'} {wants}"
     return Recommendation(wants=wants, message=message, inputs=inputs)
+
+
+def _for_waiting(policy: Autoscaling, wanted: int, waiting: Waiting) -> Recommendation:
+    """What requests that wait ask for while no replica is ready. Takes nothing away: those that start are needed."""
+    inputs, asked = [], max(wanted, from_zero(policy))
+    message = f"{waits(waiting)}, and no replica is ready"
+    for metric, threshold in policy.targets:
+        wants = None
+        if metric == "concurrency":
+            tolerated = _tolerated(waiting.held, wanted, threshold)
+            wants = wanted if tolerated else ceil(waiting.held / threshold - _ROUNDING)
+            asked = max(asked, wants)
+            message += f": {waiting.held} / {number(threshold)} asks for {wants}"
+        inputs.append(ScaleInput(metric=metric, threshold=threshold, current=None, wants=wants))
+    return _limited(policy, asked, message, tuple(inputs))
 
 
 def _input(metric: str, threshold: float, wanted: int, load: Load) -> ScaleInput:
@@ -94,3 +128,10 @@ def number(value: float) -> str:
 def replicas(count: int) -> str:
     """`1 replica`, `2 replicas`."""
     return f"{count} replica" if count == 1 else f"{count} replicas"
+
+
+def waits(waiting: Waiting) -> str:
+    """`3 requests wait, the first for 0.02 s`."""
+    if waiting.held == 1:
+        return f"1 request waits for {number(waiting.oldest_s)} s"
+    return f"{waiting.held} requests wait, the first for {number(waiting.oldest_s)} s"
