@@ -9,22 +9,22 @@ from collections.abc import Iterable
 from datetime import datetime
 from itertools import groupby
 
-import msgspec
 from msgspec.structs import replace
 
 from easel_contracts import facts
 from easel_contracts.facts import Cause, Fact
 from easel_contracts.ids import uuid7
-from easel_kit.db import Connection, Database, guarded
+from easel_kit.db import Connection, Database, guarded, one
 from easel_kit.outbox import tell
+from easel_kit.rows import as_json
 from easel_scheduler.decide.world import Holder, Reason, Replica
 from easel_scheduler.model import NodeRow, node_state, replica_state
 
 KEEP_DRAINED_DAYS = 8
 """What the router told of drained replicas is forgotten after the stream has forgotten it."""
 
-_replica = msgspec.json.Decoder(Replica)
-_node = msgspec.json.Decoder(NodeRow)
+_replica = as_json(Replica)
+_node = as_json(NodeRow)
 
 
 class Store:
@@ -135,8 +135,7 @@ class Store:
             "INSERT INTO replica (workspace, id, service, node, state, live, cpu, memory_mib, gpu, row_version,"
             " plan_token, data) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
             r.workspace, r.id, r.service, r.node, r.state, r.live, r.spec.resources.cpu,
-            r.spec.resources.memory_mib, r.spec.resources.gpu, r.row_version, token,
-            msgspec.json.encode(r).decode(),
+            r.spec.resources.memory_mib, r.spec.resources.gpu, r.row_version, token, _replica.encode(r),
         )  # fmt: skip
         await self._tell(connection, r, why)
 
@@ -145,45 +144,41 @@ class Store:
     ) -> Replica:
         """Writes `r` over the row it was read as, with its fact; raises Stale when somebody was first."""
         after = replace(r, row_version=r.row_version + 1)
-        status = await connection.execute(
-            "UPDATE replica SET node = $4, state = $5, live = $6, row_version = row_version + 1,"
-            " plan_token = greatest(plan_token, $7), life_token = greatest(life_token, $8),"
+        before = await connection.fetchrow(
+            "UPDATE replica r SET node = $4, state = $5, live = $6, row_version = r.row_version + 1,"
+            " plan_token = greatest(r.plan_token, $7), life_token = greatest(r.life_token, $8),"
             " ended_at = $9, data = $10"
-            " WHERE workspace = $1 AND id = $2 AND row_version = $3"
-            " AND ($7::bigint = 0 OR plan_token <= $7) AND ($8::bigint = 0 OR life_token <= $8)",
-            r.workspace,
-            r.id,
-            r.row_version,
-            r.node,
-            r.state,
-            r.live,
-            plan_token,
-            life_token,
-            r.ended_at,
-            msgspec.json.encode(after).decode(),
+            " FROM replica b WHERE r.workspace = $1 AND r.id = $2 AND r.row_version = $3"
+            " AND (b.workspace, b.id, b.row_version) = (r.workspace, r.id, r.row_version)"
+            " AND ($7::bigint = 0 OR r.plan_token <= $7) AND ($8::bigint = 0 OR r.life_token <= $8)"
+            " RETURNING b.data",
+            r.workspace, r.id, r.row_version, r.node, r.state, r.live, plan_token, life_token, r.ended_at,
+            _replica.encode(after),
         )  # fmt: skip
-        guarded(status)
+        if (kept := _replica.kept(one(before)["data"], after)) is not None:
+            await connection.execute(
+                "UPDATE replica SET data = $3 WHERE workspace = $1 AND id = $2", r.workspace, r.id, kept
+            )
         await self._tell(connection, after, why)
         return after
 
     async def write_node(self, connection: Connection, row: NodeRow, why: Reason, token: int) -> None:
         """Writes a node over the row it was read as (row_version 0: it is new), with its fact; may raise Stale."""
         after = replace(row, row_version=row.row_version + 1)
-        status = await connection.execute(
-            "INSERT INTO node (workspace, id, state, row_version, token, agent_addr, last_seen_at, data)"
+        written = await connection.fetchrow(
+            "WITH before AS (SELECT data FROM node WHERE workspace = $1 AND id = $2 AND row_version = $4)"
+            " INSERT INTO node (workspace, id, state, row_version, token, agent_addr, last_seen_at, data)"
             " VALUES ($1, $2, $3, $4 + 1, $5, $6, $7, $8) ON CONFLICT (workspace, id) DO UPDATE"
             " SET state = $3, row_version = $4 + 1, token = $5, agent_addr = $6, last_seen_at = $7, data = $8"
-            " WHERE node.row_version = $4 AND node.token <= $5",
-            row.workspace,
-            row.id,
-            row.state,
-            row.row_version,
-            token,
-            row.agent_addr,
-            row.last_seen_at,
-            msgspec.json.encode(after).decode(),
+            " WHERE node.row_version = $4 AND node.token <= $5 RETURNING (SELECT data FROM before) AS before",
+            row.workspace, row.id, row.state, row.row_version, token, row.agent_addr, row.last_seen_at,
+            _node.encode(after),
         )  # fmt: skip
-        guarded(status)
+        before = one(written)["before"]
+        if before is not None and (kept := _node.kept(before, after)) is not None:
+            await connection.execute(
+                "UPDATE node SET data = $3 WHERE workspace = $1 AND id = $2", row.workspace, row.id, kept
+            )
         cause = Cause(actor="scheduler", reason=why.code, message=why.message)
         await tell(
             connection, self.database, entity="node", verb=row.state, key=row.id, generation=1,
