@@ -13,7 +13,7 @@ from pathlib import Path
 from easel_agent.decide.restarts import RestartPolicy
 from easel_agent.inventory import Inventory, Started, start_time
 from easel_agent.launching import Node, Preparer
-from easel_agent.model import Stopping
+from easel_agent.model import Restarting, Stopping
 from easel_agent.replica import Replica
 from easel_agent.replica_log import ReplicaLog, tail
 from easel_contracts.errors import NotFound
@@ -71,7 +71,16 @@ class Fleet:
         replica = self.replicas.get(replica_id)
         if replica is None:
             return replica_id in self._inventory.content.ended
-        replica.stop(stopping)
+        replica.orders.stop(stopping)
+        return True
+
+    def restart(self, replica_id: str, restarting: Restarting, fencing_token: int) -> bool:
+        """Begin to start a replica's program anew; False when it is not known. Raises Conflict for an old token."""
+        self._inventory.check_token(fencing_token)
+        replica = self.replicas.get(replica_id)
+        if replica is None:
+            return replica_id in self._inventory.content.ended
+        replica.orders.restart(restarting)
         return True
 
     async def watch(self, heartbeat_s: float) -> AsyncIterator[ReplicaReport | None]:
@@ -132,7 +141,7 @@ class Fleet:
         """End every replica at once: the agent ends."""
         self._closing = True
         for replica in self.replicas.values():
-            replica.stop(Stopping(grace_s=0, sigterm=False, idle=True))
+            replica.orders.stop(Stopping(grace_s=0, sigterm=False, idle=True))
         if self._tasks:
             await asyncio.wait(self._tasks.values())
         self.node.limits.close()

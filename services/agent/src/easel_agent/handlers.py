@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from easel_agent.fleet import Fleet
-from easel_agent.model import Isolation, Stopping
+from easel_agent.model import Isolation, Restarting, Stopping
 from easel_contracts.errors import InvalidInput, Refused, Unauthenticated
 from easel_contracts.spec import RunSpec
 from easel_kit.grpc import caller
@@ -57,6 +57,14 @@ class AgentApi(agent_pb2_grpc.AgentServicer):
         stopping = Stopping(grace_s=max(0.0, request.grace_s), sigterm=request.sigterm, idle=request.idle)
         known = self._fleet.stop(request.replica_id, stopping, request.fencing_token)
         return agent_pb2.StopResponse(known=known)
+
+    async def Restart(self, request: agent_pb2.RestartRequest, context: Any) -> agent_pb2.RestartResponse:
+        """Begin to start a replica's program anew."""
+        _from_scheduler()
+        how = Stopping(grace_s=max(0.0, request.grace_s), sigterm=request.sigterm, idle=False)
+        restarting = Restarting(number=request.number, how=how)
+        known = self._fleet.restart(request.replica_id, restarting, request.fencing_token)
+        return agent_pb2.RestartResponse(known=known)
 
     async def Watch(self, request: agent_pb2.WatchRequest, context: Any) -> AsyncIterator[agent_pb2.WatchEvent]:
         """Snapshot, done, changes, heartbeats."""

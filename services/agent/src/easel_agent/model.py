@@ -54,6 +54,14 @@ class Stopping(Struct, frozen=True, kw_only=True):
     idle: bool
 
 
+class Restarting(Struct, frozen=True, kw_only=True):
+    """A replica's program is to be ended and started anew in its place."""
+
+    number: int
+    """Rises with each that is asked for; one not above the newest known changes nothing."""
+    how: Stopping
+
+
 class Listening(Struct, frozen=True, kw_only=True, order=True):
     """A TCP socket on which a process accepts connections."""
 
@@ -70,12 +78,11 @@ class Usage(Struct, frozen=True, kw_only=True):
 
 
 class Progress(Struct, frozen=True, kw_only=True):
-    """The changing part of a replica's report."""
+    """What a replica's report says of its present run."""
 
     phase: RuntimePhase
     ready: bool = False
     pid: int | None = None
-    restarts: int = 0
     exit_code: int | None = None
     cause: FailureCause = "none"
     message: str = ""

@@ -86,6 +86,7 @@ class Launched:
         self._released = 0.0
         self._outer_gone = asyncio.Event()
         self._killing = False
+        self._terminated = False
         self._ends_with_init = True
         """In a pid namespace the kernel ends everything together with `init`."""
         self._probes: dict[int, asyncio.Future[int]] = {}
@@ -120,9 +121,11 @@ class Launched:
         # The object must reap its process itself: a forgotten Popen is reaped by the next one's constructor.
         self._watch(outer.pid, outer.wait, self._on_outer_gone)
 
-    def send_signal(self, number: int) -> None:
-        """Signal the program's process group."""
-        self._send(f"signal {number}".encode())
+    def terminate(self) -> None:
+        """SIGTERM to the program's process group, once: some programs take a second one for impatience."""
+        if not self._terminated:
+            self._terminated = True
+            self._send(f"signal {signal.SIGTERM.value}".encode())
 
     def kill(self) -> None:
         """End every process of the replica at once, also those that left its process group."""

@@ -1,6 +1,7 @@
 """The life of one replica on this node: fetch → mount and start → probe → run → (exit → back-off → start)* → stop.
 
-One task per replica owns its state; others only ask it to stop. Decisions are in `decide/`; this file carries them out.
+One task per replica owns its state; others only ask it to stop, or to start its program anew. Decisions are in
+`decide/`; this file carries them out, `prober.py` watches each run, `ending.py` ends it.
 It must never start a program twice at a time, nor end before the last process of the replica is gone.
 """
 
@@ -10,34 +11,29 @@ import asyncio
 import itertools
 import os
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from easel_agent import proc
-from easel_agent.checks import Checks
-from easel_agent.decide import listening
+import msgspec
+
 from easel_agent.decide.exits import ExitFacts, explain, explain_start
-from easel_agent.decide.probing import ProbeState, observe, starting_period_s, startup_budget_s
 from easel_agent.decide.restarts import RestartPolicy, after_exit
+from easel_agent.ending import end
 from easel_agent.launching import CannotPrepare, Node, Prepared, Preparer
 from easel_agent.limits import Group
-from easel_agent.model import Exit, Killed, Listening, Progress, Refusal, Stopping
+from easel_agent.model import Exit, Killed, Progress
+from easel_agent.orders import Orders
+from easel_agent.prober import Prober
 from easel_agent.processes import Launched, StartFailed
 from easel_agent.replica_log import ReplicaLog
 from easel_contracts.errors import EaselError, Unavailable
 from easel_contracts.runtime import ReplicaReport
-from easel_contracts.spec import Probe, RunSpec, TcpCheck
+from easel_contracts.spec import RunSpec
 from easel_kit.clock import Clock
 from easel_kit.telemetry import get_logger
 
 log = get_logger("replica")
-
-READINESS = Probe(check=TcpCheck(), period_s=5.0, failure_threshold=2)
-"""Without a readiness probe: the port accepts connections."""
-EXPLAIN_AFTER_S = 2.0
-"""A program that listens elsewhere gets so long to open the right port before it is called wrong."""
 
 
 class Replica:
@@ -47,40 +43,52 @@ class Replica:
                  changed: Callable[[Replica], None], policy: RestartPolicy) -> None:  # fmt: skip
         self.spec, self._node, self._preparer, self._clock = run, node, preparer, clock
         self.log, self._changed, self._policy = log, changed, policy
+        self.orders = Orders()
         self._sequence = 0
-        self._progress = Progress(phase="fetching")
-        self._stop: Stopping | None = None
-        self._stop_asked = asyncio.Event()
+        self.progress = Progress(phase="fetching")
+        self._restart_number = 0
+        """Of the newest restart that the running program was started after."""
+        self._restarts = 0
+        """How often a program that ended by itself was followed by another."""
+        self._failures = 0
         self._killed: Killed | None = None
         self._oom_before = 0
-        self._failures = 0
-        self._was_ready = False
+        self._keep_alive_s: float | None = None
+        self.keep_alive_known = False
         self.port = 0
         self.uid: int | None = None
         self.program: Launched | None = None
         self.group: Group | None = None
         self.prepared: Prepared | None = None
+        self._prober: Prober | None = None
+        self._watching: asyncio.Task[None] | None = None
         self.report = self._make_report()
 
     @property
     def start_failed(self) -> bool:
         """Whether its newest run has ended, or could not begin, without having been ready."""
-        return self.report.phase in ("failed", "backoff") and not self._was_ready
+        was_ready = self._prober is not None and self._prober.was_ready
+        return self.report.phase in ("failed", "backoff") and not was_ready
 
-    def stop(self, stopping: Stopping) -> None:
-        """Ask for the end. A later call may only make it come sooner."""
-        if self._stop is None or stopping.grace_s < self._stop.grace_s or stopping.idle:
-            self._stop = stopping
-            self._stop_asked.set()
+    @property
+    def directory(self) -> Path:
+        """What the replica may write to; removed with it."""
+        return self._node.home / "replicas" / self.spec.replica
 
     def kill_for_memory(self, used_mib: float) -> None:
         """The watcher found the replica above its limit."""
-        self._kill(Killed(reason="memory", detail=f"{used_mib:.0f} MiB"))
+        self.kill(Killed(reason="memory", detail=f"{used_mib:.0f} MiB"))
+
+    def kill(self, killed: Killed) -> None:
+        """End the present run, which has failed a limit or a probe."""
+        if self.program is not None and self._killed is None:
+            self._killed = killed
+            self.program.kill()
 
     async def live(self) -> None:
         """The whole life; returns when nothing of the replica is left on the node."""
         life = asyncio.create_task(self._run())
-        asked = asyncio.create_task(self._stop_asked.wait())
+        asked = asyncio.create_task(self.orders.stop_asked.wait())
         try:
             await asyncio.wait([life, asked], return_when=asyncio.FIRST_COMPLETED)
             await asked  # when it failed for good, what is known stays to be read until we are told to forget
@@ -93,11 +101,16 @@ class Replica:
 
     def tell(self, progress: Progress) -> None:
         """A new state, if it is one."""
-        if progress != self._progress:
-            self._progress = progress
-            self._sequence += 1
-            self.report = self._make_report()
-            self._changed(self)
+        if progress != self.progress:
+            self.progress = progress
+            self._tell()
+
+    def tell_keep_alive(self, keep_alive_s: float | None) -> None:
+        """How long its server keeps an idle connection; None: long enough, or not to be found out."""
+        self.keep_alive_known = True
+        if keep_alive_s != self._keep_alive_s:
+            self._keep_alive_s = keep_alive_s
+            self._tell()
 
     # ---- steps of the life
 
@@ -107,18 +120,14 @@ class Replica:
             began = self._clock.monotonic()
             self.prepared = await self._prepare()
             phase_s = {"fetch": round(self._clock.monotonic() - began, 3)}
-            restarts = 0
             while True:
-                delay_s = await self._run_once(restarts, phase_s)
-                await self._clock.sleep(delay_s)
-                restarts += 1
+                await self._run_once(self.prepared, phase_s)
                 self._forget_group()
                 self.log.next_run()
         except CannotPrepare as error:
             self.log.event(error.refusal.message)
             self.tell(Progress(phase="failed", cause=error.refusal.cause, message=error.refusal.message,
-                               log_tail=self.log.tail(), phase_s=self._progress.phase_s,
-                               restarts=self._progress.restarts))  # fmt: skip
+                               log_tail=self.log.tail(), phase_s=self.progress.phase_s))  # fmt: skip
         except EaselError as error:
             self._tell_fault(str(error))
         except Exception as error:  # a full disk, a control group that cannot be made, a fault of ours
@@ -135,43 +144,58 @@ class Replica:
                 await self._clock.sleep(min(10.0, 0.5 * 2 ** min(attempt, 10)))
         raise AssertionError("unreachable")
 
-    async def _run_once(self, restarts: int, phase_s: dict[str, float]) -> float:
-        """One run of the program, to its end; how long to wait before the next."""
-        assert self.prepared is not None
-        self._killed, self._was_ready = None, False
-        self.group = self._node.limits.group(
-            self.spec.replica, memory_mib=self.spec.revision.resources.memory_mib,
-            cpu=self.spec.revision.resources.cpu, processes=self._node.processes_per_replica,
-        )  # fmt: skip
-        self._oom_before = self.group.kills()
-        before = self._progress
-        # Not told yet: a start is told once, with the program's pid.
-        self._progress = Progress(
-            phase="starting", restarts=restarts, phase_s=phase_s, cause=before.cause, message=before.message,
-            log_tail=before.log_tail, exit_code=before.exit_code,
-        )  # fmt: skip
+    async def _run_once(self, prepared: Prepared, phase_s: dict[str, float]) -> None:
+        """One run of the program, and the back-off after it; returns when it is time for the next."""
+        number = self.orders.restarting.number  # one asked for from here on is for the program that is being started
         began = self._clock.monotonic()
-        program = await self._start(self.prepared)
+        # Not told yet: a start is told once, with the program's pid.
+        self.progress = msgspec.structs.replace(self.progress, phase="starting", ready=False, pid=None, phase_s=phase_s)
+        program = await self._start(prepared)
+        await self.orders.leave_to_stop()
         started = self._clock.monotonic()
         phase_s = {**phase_s, "mount": program.mount_s, "start": round(started - began - program.mount_s, 3)}
-        self.tell(Progress(phase="starting", pid=program.pid, restarts=restarts, phase_s=phase_s, cause=before.cause,
-                           message=before.message, log_tail=before.log_tail, exit_code=before.exit_code))  # fmt: skip
-        watch = asyncio.create_task(self._watch(program, started, restarts, phase_s))
+        self._restart_number = number
+        self.tell(msgspec.structs.replace(self.progress, pid=program.pid, phase_s=phase_s))
+        self._prober = prober = Prober(self, program, self._node, self._clock, phase_s)
+        self._watching = asyncio.create_task(prober.watch())
         try:
-            waiting: list[asyncio.Future[Any]] = [watch, program.exited]
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if watch.done() and not program.exited.done():
-                watch.result()  # a fault of ours, raised here
-            code = await program.exited
+            await self._until_over(program, self._watching, number)
         finally:
-            watch.cancel()
+            self._watching.cancel()
             await self._finish_program()
-        exit_ = Exit(code=code, ran_s=self._clock.monotonic() - started, was_ready=self._was_ready)
-        return self._tell_exit(exit_, restarts)
+        if self.orders.restarting.number > number:
+            self._failures = 0  # somebody looked after it: a new row, and no back-off
+            return
+        exit_ = Exit(code=program.exited.result(), ran_s=self._clock.monotonic() - started, was_ready=prober.was_ready)
+        await self._back_off(self._tell_exit(exit_), number)
+
+    async def _until_over(self, program: Launched, watching: asyncio.Task[None], number: int) -> None:
+        """Until the program has ended by itself, or as a restart wants it. A stop wins: `live` carries that out."""
+        asked = asyncio.create_task(self.orders.restart_above(number))
+        waiting: list[asyncio.Future[Any]] = [watching, program.exited, asked]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asked.cancel()
+        if watching.done() and not watching.cancelled() and not program.exited.done():
+            watching.result()  # a fault of ours, raised here
+        if asked.done() and not program.exited.done() and self.orders.stopping is None:
+            watching.cancel()
+            text = f"Its process is being started anew, as asked (restart {self.orders.restarting.number})."
+            self.log.event(text)
+            self.tell(Progress(phase="starting", pid=program.pid, message=text, phase_s=self.progress.phase_s))
+            await end(program, self.orders.how_to_restart, self.orders.restart_asked, self._clock)
+        await self.orders.leave_to_stop()
 
     async def _start(self, prepared: Prepared) -> Launched:
-        assert self.group is not None
-        program = Launched(self._node.children, self.group.add, self.log.event)
+        resources = self.spec.revision.resources
+        self._killed = self._prober = None
+        self.group = group = self._node.limits.group(
+            self.spec.replica, memory_mib=resources.memory_mib, cpu=resources.cpu,
+            processes=self._node.processes_per_replica,
+        )  # fmt: skip
+        self._oom_before = group.kills()
+        program = Launched(self._node.children, group.add, self.log.event)
         self.program = program
         out, err = self.log.attach("O"), self.log.attach("E")
         try:
@@ -188,114 +212,27 @@ class Replica:
         self._node.started(self)
         return program
 
-    async def _watch(self, program: Launched, started: float, restarts: int, phase_s: dict[str, float]) -> None:
-        """Probe until the program ends (the caller cancels this)."""
-        checks = Checks(self._node.address, self.port, self.spec.revision.port)
-        if not await self._until_started(program, checks, started):
-            await asyncio.Event().wait()
-        phase_s = {**phase_s, "probe": round(self._clock.monotonic() - started, 3)}
-        running = Progress(phase="running", pid=program.pid, restarts=restarts, phase_s=phase_s)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._probe_readiness(program, checks, running))
-            if self.spec.revision.liveness is not None:
-                group.create_task(self._probe_liveness(program, checks, self.spec.revision.liveness))
-
-    async def _until_started(self, program: Launched, checks: Checks, started: float) -> bool:
-        """Every 50 ms until the startup probe passes; False when the program was ended for taking too long."""
-        probe = self.spec.revision.startup
-        budget_s = startup_budget_s(probe, self._node.startup_limit_s)
-        state = ProbeState()
-        if probe is not None and probe.initial_delay_s:
-            await self._clock.sleep(probe.initial_delay_s)
-        explained_at = started
-        while True:
-            began = self._clock.monotonic()
-            failure = await checks.run(probe or READINESS, program)
-            state = observe(state, probe or READINESS, failure)
-            now = self._clock.monotonic()
-            if state.verdict:
-                return True
-            if now - started >= budget_s:
-                detail = self._explain_silence(program) or state.detail
-                self._kill(Killed(reason="startup", detail=f"not passed after {budget_s:g} s: {detail}"))
-                return False
-            if now - explained_at >= EXPLAIN_AFTER_S:
-                explained_at = now
-                self._tell_silence(program)
-            await self._clock.sleep(starting_period_s(now - started, now - began))
-
-    async def _probe_readiness(self, program: Launched, checks: Checks, running: Progress) -> None:
-        probe = self.spec.revision.readiness or READINESS
-        if self.spec.revision.readiness is not None and probe.initial_delay_s:
-            self.tell(running)
-            await self._clock.sleep(probe.initial_delay_s)
-        state, first, began = ProbeState(), True, self._clock.monotonic()
-        owned = False
-        while True:
-            asked = self._clock.monotonic()
-            failure = await checks.run(probe, program)
-            if failure is None and not owned:
-                refusal = self._whose_port(program)
-                owned, failure = refusal is None, refusal.message if refusal else None
-            state = observe(state, probe, failure)
-            self._tell_readiness(program, running, state, owned)
-            first = first and not state.verdict
-            now = self._clock.monotonic()
-            await self._clock.sleep(starting_period_s(now - began, now - asked) if first else probe.period_s)
-
-    async def _probe_liveness(self, program: Launched, checks: Checks, probe: Probe) -> None:
-        await self._clock.sleep(probe.initial_delay_s or probe.period_s)
-        state = ProbeState()
-        while True:
-            state = observe(state, probe, await checks.run(probe, program))
-            if state.verdict is False and state.failures >= probe.failure_threshold:
-                self._kill(Killed(reason="liveness", detail=f"{state.failures} times in a row: {state.detail}"))
-                return
-            await self._clock.sleep(probe.period_s)
+    async def _back_off(self, delay_s: float, number: int) -> None:
+        """Until the delay is over, or a restart is asked for."""
+        asked = asyncio.create_task(self.orders.restart_above(number))
+        pause = asyncio.create_task(self._clock.sleep(delay_s))
+        try:
+            await asyncio.wait([asked, pause], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asked.cancel()
+            pause.cancel()
+        self._restarts += 1
+        if self.orders.restarting.number > number:
+            self._failures = 0
 
     # ---- what is told
 
-    def _tell_readiness(self, program: Launched, running: Progress, state: ProbeState, owned: bool) -> None:
-        was_ready = self._progress.phase == "running" and self._progress.ready
-        if state.verdict and owned:
-            self._was_ready = True
-            self.tell(_with(running, ready=True))
-        elif state.verdict is False or not was_ready:
-            refusal = None if owned else self._whose_port(program)
-            cause = refusal.cause if refusal and refusal.cause == "wrong_port" else "probe"
-            message = refusal.message if cause == "wrong_port" and refusal else f"Not ready: {state.detail}."
-            self.tell(_with(running, ready=False, cause=cause, message=message if state.detail else ""))
-
     def _tell_fault(self, message: str) -> None:
         self.log.event(message)
-        self.tell(Progress(phase="failed", cause="internal", message=message, log_tail=self.log.tail(),
-                           restarts=self._progress.restarts))  # fmt: skip
+        self.tell(Progress(phase="failed", cause="internal", message=message, log_tail=self.log.tail()))
 
-    def _tell_silence(self, program: Launched) -> None:
-        refusal = listening.where(self._node.address, self.port, self.spec.revision.port, self._sockets(program))
-        if refusal is not None:
-            now = self._progress
-            self.tell(Progress(phase="starting", pid=now.pid, restarts=now.restarts, phase_s=now.phase_s,
-                               exit_code=now.exit_code, cause=refusal.cause, message=refusal.message,
-                               log_tail=self.log.tail()))  # fmt: skip
-
-    def _explain_silence(self, program: Launched) -> str:
-        refusal = listening.where(self._node.address, self.port, self.spec.revision.port, self._sockets(program))
-        return refusal.message if refusal else ""
-
-    def _whose_port(self, program: Launched) -> Refusal | None:
-        """None when the replica's own process accepts at the replica's port."""
-        sockets = self._sockets(program)
-        refusal = listening.where(self._node.address, self.port, self.spec.revision.port, sockets)
-        if refusal is None or any(socket.port == self.port for socket in sockets):
-            return refusal
-        return refusal if sockets else listening.taken(self.port)
-
-    def _sockets(self, program: Launched) -> list[Listening]:
-        assert program.init_pid is not None
-        return proc.listening(proc.below(program.init_pid))
-
-    def _tell_exit(self, exit_: Exit, restarts: int) -> float:
+    def _tell_exit(self, exit_: Exit) -> float:
+        """Says why the program ended; how long to wait before the next start."""
         assert self.group is not None
         out_of_memory = self.group.kills() > self._oom_before and exit_.code != 0
         restart = after_exit(exit_, self._failures, self._policy)
@@ -307,29 +244,28 @@ class Replica:
         )  # fmt: skip
         refusal = explain(facts)
         tail = self.log.tail()
-        if self._stop is not None:
-            return restart.delay_s
         self.log.event(refusal.message)
-        self.tell(Progress(phase="backoff", restarts=restarts, exit_code=exit_.code, cause=refusal.cause,
-                           message=refusal.message, log_tail=tail, phase_s=self._progress.phase_s))  # fmt: skip
+        self.tell(Progress(phase="backoff", exit_code=exit_.code, cause=refusal.cause, message=refusal.message,
+                           log_tail=tail, phase_s=self.progress.phase_s))  # fmt: skip
         return restart.delay_s
 
+    def _tell(self) -> None:
+        self._sequence += 1
+        self.report = self._make_report()
+        self._changed(self)
+
     def _make_report(self) -> ReplicaReport:
-        now, node = self._progress, self._node
+        now, node = self.progress, self._node
         return ReplicaReport(
             replica=self.spec.replica, service=self.spec.service, revision=self.spec.revision.number,
             sequence=self._sequence, agent_run_id=node.run_id, phase=now.phase, ready=now.ready, pid=now.pid,
-            ip=node.address, port=self.port, network=node.network, restarts=now.restarts, exit_code=now.exit_code,
+            ip=node.address, port=self.port, network=node.network, restarts=self._restarts, exit_code=now.exit_code,
             cause=now.cause, message=now.message, log_tail=now.log_tail, phase_s=now.phase_s,
+            keep_alive_s=self._keep_alive_s, restart_number=self._restart_number,
             at_unix_s=self._clock.now().timestamp(), isolation=node.isolation, limits=node.limits.sentence,
         )  # fmt: skip
 
     # ---- the end
-
-    def _kill(self, killed: Killed) -> None:
-        if self.program is not None and self._killed is None:
-            self._killed = killed
-            self.program.kill()
 
     async def _finish_program(self) -> None:
         """Nothing of the program is left when this returns."""
@@ -341,29 +277,12 @@ class Replica:
 
     async def _end(self) -> None:
         """SIGTERM if wanted, then SIGKILL at the end of the grace period, or at once when nothing is in flight."""
-        program = self.program
-        now = self._progress
-        self.tell(Progress(phase="stopping", pid=now.pid, restarts=now.restarts, phase_s=now.phase_s))
-        if program is None or not program.started.done() or program.started.exception():
-            return
-        began = self._clock.monotonic()
-        signalled = False
-        while not program.exited.done():
-            assert self._stop is not None
-            if self._stop.sigterm and not signalled:
-                signalled = True
-                program.send_signal(signal.SIGTERM)
-            left_s = 0.0 if self._stop.idle and not self._stop.sigterm else self._stop.grace_s
-            left_s -= self._clock.monotonic() - began
-            if left_s <= 0:
-                return
-            self._stop_asked.clear()
-            sooner = asyncio.create_task(self._stop_asked.wait())
-            pause = asyncio.create_task(self._clock.sleep(left_s))
-            waiting: list[asyncio.Future[Any]] = [program.exited, sooner, pause]
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            sooner.cancel()
-            pause.cancel()
+        if self._watching is not None:  # nothing it could find out counts any more
+            self._watching.cancel()
+        program, now = self.program, self.progress
+        self.tell(Progress(phase="stopping", pid=now.pid, phase_s=now.phase_s))
+        if program is not None and program.started.done() and not program.started.exception():
+            await end(program, self.orders.how_to_stop, self.orders.stop_asked, self._clock)
 
     def _forget_group(self) -> None:
         if self.group is not None:
@@ -377,15 +296,5 @@ class Replica:
         self.log.event("stopped")
         self.log.close()
         await asyncio.to_thread(shutil.rmtree, self.directory, True)
-        now = self._progress
-        self.tell(Progress(phase="stopped", restarts=now.restarts, phase_s=now.phase_s, exit_code=now.exit_code))
-
-    @property
-    def directory(self) -> Path:
-        """What the replica may write to; removed with it."""
-        return self._node.home / "replicas" / self.spec.replica
-
-
-def _with(base: Progress, **changes: object) -> Progress:
-    values = {name: getattr(base, name) for name in Progress.__struct_fields__} | changes
-    return Progress(**values)
+        now = self.progress
+        self.tell(Progress(phase="stopped", phase_s=now.phase_s, exit_code=now.exit_code))
