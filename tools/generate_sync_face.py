@@ -38,12 +38,15 @@ from easel_proto.v1 import audit_pb2, metrics_pb2, nodes_pb2, routes_pb2, scalin
 {imports}
 
 from easel_proto.v1.common_pb2 import Explanation
+from easel_proto.v1.replicas_pb2 import Replica
 from easel_proto.v1.services_pb2 import Service
 
 from easel_sdk import client, events, observing, replicas, services
 from easel_sdk.errors import Unavailable
 from easel_sdk.explaining import PartExplanation
 from easel_sdk.observing import AuditRecords
+from easel_sdk.replacing import Replacement
+from easel_sdk.services import RolloutAction, SafetyLock
 from easel_sdk.spec_file import SpecSource
 from easel_sdk.waiting import Progress, Wanted
 

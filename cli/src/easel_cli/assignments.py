@@ -17,11 +17,19 @@ _WHOLE = re.compile(r"[^.\[\]=]+(?:\[\d+\]|\.[^.\[\]=]+)*")
 Path = list[str | int]
 
 
-def parse(texts: Iterable[str]) -> list[tuple[Path, Any]]:
-    """Each `path=value` as (steps, value). A value is JSON where it can be, else a text. Raises InvalidInput."""
-    found, wrong = [], []
+def parse(texts: Iterable[str], *, whole_below: str = "") -> list[tuple[Path, Any]]:
+    """Each `path=value` as (steps, value). A value is JSON where it can be, else a text. Raises InvalidInput.
+
+    `whole_below`: a key whose own keys are taken whole, dots and brackets included, such as `queue[backlog]`.
+    """
+    found: list[tuple[Path, Any]] = []
+    wrong = []
     for text in texts:
         path, sign, value = text.partition("=")
+        head, _, rest = path.strip().partition(".")
+        if whole_below and head == whole_below and rest and sign:
+            found.append(([head, rest], _value(value)))
+            continue
         if not sign or not _WHOLE.fullmatch(path.strip()):
             wrong.append(FieldError(path=text, code="SYNTAX", message="is not of the form path=value",
                                     hint="e.g. -Dmetadata.instance=2 or -Dcontainers[0].port=8000"))  # fmt: skip

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from easel_cli.command import Session, command
-from easel_cli.service import Name
+from easel_cli.options import PANEL, Name
 
-PANEL = "Services"
+if TYPE_CHECKING:
+    from easel_sdk import Prediction
+
 app = typer.Typer()
 
 
 @command(app, "predict", panel=PANEL,
-         example="easel predict ocr --body @page.png --header Content-Type:image/png\n"
+         example="easel predict ocr --body @page.png --header Content-Type:image/png -v\n"
                  "easel predict iris --body '{\"x\": [5.1, 3.5, 1.4, 0.2]}'")  # fmt: skip
 async def predict(
     cli: Session,
@@ -35,6 +39,9 @@ async def predict(
     timeout: Annotated[
         float | None, typer.Option("--timeout", metavar="S", help="Seconds without an answer.", show_default=False)
     ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also status, headers, and how long it was held for a replica.")
+    ] = False,
 ) -> int:
     """Calls a service and prints the answer as it comes. The token is filled in."""
     from easel_sdk.errors import PredictFailed
@@ -43,11 +50,16 @@ async def predict(
     content = await asyncio.to_thread(_body, body)
     async with cli.client() as client:
         try:
-            stream = client.predict_stream(name, content, path=path, method=method, headers=headers, timeout_s=timeout)
+            stream = client.predict_stream(
+                name, content, path=path, method=method, headers=headers, timeout_s=timeout,
+                on_start=_told_from(time.monotonic()) if verbose else None,
+            )  # fmt: skip
             async for chunk in stream:
                 sys.stdout.buffer.write(chunk)
                 sys.stdout.buffer.flush()
         except PredictFailed as error:
+            if verbose:
+                _tell_headers(error.status, error.headers)
             if error.body:
                 sys.stdout.buffer.write(error.body)
                 sys.stdout.buffer.flush()
@@ -57,6 +69,28 @@ async def predict(
     if sys.stdout.isatty():
         print()
     return 0
+
+
+def _told_from(started: float) -> Callable[[Prediction], None]:
+    """Says on stderr what came before the answer's body: status, time, headers, and how it was held."""
+
+    def tell(answer: Prediction) -> None:
+        from easel_cli.output import note
+        from easel_sdk.predicting import held_words
+
+        _tell_headers(answer.status, answer.headers)
+        took = f"the answer began after {time.monotonic() - started:.2f} s"
+        held = answer.held
+        note(took if held is None else f"{took}; the request waited for a replica, {held_words(held)}")
+
+    return tell
+
+
+def _tell_headers(status: int, headers: Mapping[str, str]) -> None:
+    from easel_cli.output import note
+
+    if status:
+        note("\n".join([f"HTTP {status}", *(f"  {name}: {value}" for name, value in headers.items())]))
 
 
 def _headers(given: list[str]) -> dict[str, str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from easel_cli import rollouts
 from easel_cli.output import pairs, when
-from easel_cli.progress import phases
+from easel_cli.progress import phases, phases_of
 
 if TYPE_CHECKING:
-    from easel_sdk.types import Service
+    from easel_sdk import Client
+    from easel_sdk.types import Route, Service
 
 
 def show_how_to_call(service: Service) -> None:
@@ -31,8 +33,20 @@ def obstacle(service: Service) -> str:
     return text if len(text) <= 100 else f"{text[:99]}…"
 
 
-def description(service: Service) -> list[tuple[str, object]]:
-    """EASCMD's two columns."""
+async def route_of(client: Client, name: str) -> tuple[Route | None, str]:
+    """The service's route, or none and why: a router that is away takes nothing from what control knows."""
+    from easel_sdk.errors import EaselError, NotFound
+
+    try:
+        return await client.routes.get(name), ""
+    except NotFound:
+        return None, "none yet"
+    except EaselError as error:
+        return None, f"not known: {error.message}"
+
+
+def description(service: Service, route: Route | None, silence: str) -> list[tuple[str, object]]:
+    """EASCMD's two columns; `silence` says why there is no route."""
     return [
         ("Status", service.status),
         ("Reason", service.reason),
@@ -52,12 +66,39 @@ def description(service: Service) -> list[tuple[str, object]]:
         ("GPU", service.gpu),
         ("CurrentVersion", service.current_version),
         ("LatestVersion", service.latest_version),
+        ("Rollout", _rollout(service)),
+        ("SafetyLock", service.safety_lock or "none"),
         ("Generation", f"{service.generation} (observed {service.observed_generation})"),
         ("Phases", phases(service)),
+        *_at_the_gateway(route, silence),
         ("Sources", "\n".join(f"{s.source} {s.digest}" for s in service.sources)),
         ("Labels", ", ".join(f"{label.label_key}={label.label_value}" for label in service.labels)),
         ("ServiceConfig", _pretty(service.service_config)),
     ]
+
+
+def _rollout(service: Service) -> str:
+    if not service.HasField("rollout"):
+        return ""
+    rollout = service.rollout
+    text = f"{rollouts.change(rollout)}, {rollouts.state(rollout)}"
+    return f"{text}: {rollout.message}" if rollout.message else text
+
+
+def _at_the_gateway(route: Route | None, silence: str) -> list[tuple[str, object]]:
+    """What the gateway does with requests, how long one that comes at zero waits, and where that time goes."""
+    if route is None:
+        return [("Route", silence)]
+    state = f"{route.state}, {len(route.replicas)} replicas take traffic"
+    if route.refused_reason:
+        state += f": {route.refused_reason}"
+    rows: list[tuple[str, object]] = [("Route", state)]
+    if route.holding or route.held:
+        expected = f", about {route.expected_wait_s:.1f} s for one that comes now" if route.expected_wait_s else ""
+        rows.append(("Held", f"{route.held} requests wait for a replica{expected}"))
+    seen = f" (median of {route.cold_starts})" if route.cold_starts > 1 else ""
+    rows.append(("ColdStart", f"{phases_of(route.cold_start_s)}{seen}" if route.cold_start_s else "none seen yet"))
+    return rows
 
 
 def _pretty(config: str) -> str:

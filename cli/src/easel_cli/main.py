@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from easel_cli import calling, events, init, observing, platform, replica, service
+from easel_cli import calling, events, init, observing, platform, releasing, replica, scaling, service
 from easel_cli.command import HomeOption, KeyOption, ServerOption
 
 HELP = """Easel turns trained models into services on your own machines.
@@ -43,7 +43,7 @@ def options(
     ctx.obj = {"home": home, "server": server, "access_key": access_key}
 
 
-for module in (service, replica, calling, init, events, observing, platform):
+for module in (service, releasing, scaling, replica, calling, init, events, observing, platform):
     app.add_typer(module.app)
 app.add_typer(events.webhook_app, name="webhook", help="Have events posted to an address.",
               rich_help_panel=events.PANEL)  # fmt: skip

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from easel_cli.command import Session, command
-from easel_cli.service import Name
+from easel_cli.options import Name
 
 if TYPE_CHECKING:
     from easel_contracts.errors import EaselError

@@ -1,4 +1,4 @@
-"""`up down status doctor version`: the platform on this machine.
+"""`up down status doctor`: the platform on this machine.
 
 Decides nothing about processes; easel_standalone does. Only these commands need it, so only they import it.
 """
@@ -124,9 +124,8 @@ def doctor(cli: Session) -> int:
     return code
 
 
-@command(app, "version", panel=PANEL, output=True, example="easel version")
-async def version(cli: Session) -> None:
-    """Shows the version of this command, and of the platform where one answers."""
+async def show_versions(cli: Session) -> None:
+    """Prints the version of this command, and of the platform where one answers."""
     from easel_cli.output import pairs, show
     from easel_sdk.errors import EaselError
 

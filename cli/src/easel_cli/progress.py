@@ -5,30 +5,61 @@ from __future__ import annotations
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from easel_cli import rollouts
+
 if TYPE_CHECKING:
-    from easel_sdk import Client, Progress
-    from easel_sdk.types import Service
+    from easel_sdk import Client, Progress, Replacement
+    from easel_sdk.types import Replica, Service
     from easel_sdk.waiting import Wanted
 
 DEFAULT_TIMEOUT_S = 900.0
+AT_ZERO = "ScaledToZero"
+"""Reason of a Running service that has no replica because nobody calls it."""
 PHASES = ("schedule", "fetch", "pull", "mount", "start", "probe", "route")
 """Order in which the phases of a start are told."""
 
 
 async def follow(
-    client: Client, name: str, until: Wanted, *, generation: int = 0, timeout_s: float | None = None
-) -> Service | None:
-    """Waits with progress on stderr; returns the service, None when it is gone. Raises as `Client.wait`."""
-    limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
-    service = None
+    client: Client, service: Service, until: Wanted = "running", *, timeout_s: float | None = None,
+    over_pauses: bool = False,
+) -> Service | None:  # fmt: skip
+    """Waits with progress on stderr for what `service`, the answer of a change, is to become; returns the service,
+    None when it is gone. Raises as `Client.wait`."""
+    found = None
     with _Teller() as teller:
-        async for progress in client.watch_progress(name, until, generation=generation, timeout_s=limit_s):
-            service = progress.service
+        async for progress in client.watch_progress(
+            service, until, timeout_s=_limit(timeout_s), over_pauses=over_pauses
+        ):
+            found = progress.service
             teller.tell(describe(progress), progress.elapsed_s, done=progress.done)
-    return service
+    return found
+
+
+async def follow_replacement(
+    client: Client, name: str, before: Sequence[Replica], *, soft: bool, timeout_s: float | None
+) -> None:
+    """Waits with progress on stderr until the replicas are replaced, or restarted in their place."""
+    with _Teller() as teller:
+        async for look in client.watch_replacement(name, before, soft=soft, timeout_s=_limit(timeout_s)):
+            teller.tell(describe_replacement(look, len(before), soft=soft), look.elapsed_s, done=look.done)
+
+
+def describe_replacement(look: Replacement, asked: int, *, soft: bool) -> str:
+    """One look at replicas that are being replaced in a line."""
+    verb = "restarted" if soft else "replaced"
+    if look.done:
+        return f"{asked} {'replica is' if asked == 1 else 'replicas are'} {verb}"
+    left = f"{asked - len(look.left)} of {asked} {verb}"
+    said = [replica.message for replica in look.replicas if replica.message and not replica.ready]
+    return " · ".join([left, f"{rollouts.shown(look.replicas)} of {look.wanted} wanted", *said[:1]])
+
+
+def _limit(timeout_s: float | None) -> float:
+    return DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
 
 
 def describe(progress: Progress) -> str:
@@ -37,7 +68,10 @@ def describe(progress: Progress) -> str:
     if service is None or service.status == "Deleted":
         return "Service was deleted successfully"
     if progress.done:
-        return f"Service is {service.status.lower()}"
+        at_zero = ", without replicas until a request comes" if service.reason == AT_ZERO else ""
+        return f"Service is {service.status.lower()}{at_zero}"
+    if progress.rollout is not None:
+        return f"{service.status} · {rollouts.line(progress.rollout, progress.replicas)}"
     total = service.total_instance or len(progress.replicas)
     ready = sum(replica.ready for replica in progress.replicas)
     counts = Counter(replica.status for replica in progress.replicas if not replica.ready)
@@ -54,8 +88,13 @@ def describe(progress: Progress) -> str:
 
 def phases(service: Service) -> str:
     """How long each phase of the last start took, e.g. `fetch 8.1 s, start 0.4 s`."""
-    known = sorted(service.phase_s, key=lambda name: (PHASES.index(name) if name in PHASES else len(PHASES), name))
-    return ", ".join(f"{name} {service.phase_s[name]:.1f} s" for name in known)
+    return phases_of(service.phase_s)
+
+
+def phases_of(phase_s: Mapping[str, float]) -> str:
+    """Seconds by phase, in the order in which they come; those that are not known here last."""
+    known = sorted(phase_s, key=lambda name: (PHASES.index(name) if name in PHASES else len(PHASES), name))
+    return ", ".join(f"{name} {phase_s[name]:.1f} s" for name in known)
 
 
 class _Teller:

@@ -22,16 +22,19 @@ if TYPE_CHECKING:
     from easel_sdk.documents import to_datetime, to_dict
     from easel_sdk.errors import EaselError
     from easel_sdk.explaining import PartExplanation
-    from easel_sdk.predicting import Prediction
+    from easel_sdk.predicting import Held, Prediction
+    from easel_sdk.replacing import Replacement
     from easel_sdk.sync import SyncClient
     from easel_sdk.waiting import Progress
 
 __all__ = [
     "Client",
     "EaselError",
+    "Held",
     "PartExplanation",
     "Prediction",
     "Progress",
+    "Replacement",
     "SyncClient",
     "Target",
     "discover",
@@ -42,9 +45,11 @@ __all__ = [
 _HOMES = {
     "Client": "client",
     "EaselError": "errors",
+    "Held": "predicting",
     "PartExplanation": "explaining",
     "Prediction": "predicting",
     "Progress": "waiting",
+    "Replacement": "replacing",
     "SyncClient": "sync",
     "Target": "discovery",
     "discover": "discovery",

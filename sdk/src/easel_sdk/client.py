@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from easel_contracts.ids import DEFAULT_WORKSPACE
+from easel_proto.v1.replicas_pb2 import Replica
 from easel_proto.v1.services_pb2 import Service
 from easel_sdk.discovery import Target, discover
 from easel_sdk.events import EventsApi
 from easel_sdk.explaining import PartExplanation, explain
 from easel_sdk.observing import AuditApi, MetricsApi, NodesApi, RoutesApi, ScalingApi
+from easel_sdk.replacing import Replacement, watch_replacement
 from easel_sdk.replicas import ReplicasApi
 from easel_sdk.services import ServicesApi
 from easel_sdk.transport import Transport
-from easel_sdk.waiting import Progress, Waiter, Wanted
+from easel_sdk.waiting import Progress, Wanted, goal_of, watch
 
 if TYPE_CHECKING:  # httpx takes 0.2 s to import, and only calls to services need it
     from easel_sdk.predicting import Body, Prediction, Predictor
@@ -64,25 +66,41 @@ class Client:
         await self._transport.close()
 
     async def wait(
-        self, name: str, until: Wanted = "running", *, generation: int = 0, timeout_s: float | None = None
-    ) -> Service | None:
+        self, service: str | Service, until: Wanted = "running", *, generation: int = 0,
+        timeout_s: float | None = None, over_pauses: bool = False,
+    ) -> Service | None:  # fmt: skip
         """Returns the service once it is `until` ("running", "stopped", "deleted": then None).
 
-        `generation`: that of the change to wait for (`service.generation` of what the change returned). Raises
-        ServiceFailed or TimedOut.
+        `service`: what the change returned, so that its own effect is waited for: a revision that is reverted is a
+        failure then, though the service runs on. Or a name, with the change's `generation` where there was one.
+        `over_pauses`: a rollout that stays paused until somebody acts is waited for, too. Raises ServiceFailed or
+        TimedOut.
         """
-        service = None
-        async for progress in self.watch_progress(name, until, generation=generation, timeout_s=timeout_s):
-            service = progress.service
-        return service
+        found = None
+        async for progress in self.watch_progress(
+            service, until, generation=generation, timeout_s=timeout_s, over_pauses=over_pauses
+        ):
+            found = progress.service
+        return found
 
     async def watch_progress(
-        self, name: str, until: Wanted = "running", *, generation: int = 0, timeout_s: float | None = None
-    ) -> AsyncIterator[Progress]:
+        self, service: str | Service, until: Wanted = "running", *, generation: int = 0,
+        timeout_s: float | None = None, over_pauses: bool = False,
+    ) -> AsyncIterator[Progress]:  # fmt: skip
         """Like `wait`, with every look on the way."""
-        waiter = Waiter(self.services, self.replicas, self.events)
-        async for progress in waiter.watch(name, until, generation=generation, timeout_s=timeout_s):
+        goal = goal_of(service, until, generation=generation, over_pauses=over_pauses)
+        async for progress in watch(goal, self.services, self.replicas, self.events, timeout_s):
             yield progress
+
+    async def watch_replacement(
+        self, service: str, before: Sequence[Replica], *, soft: bool = False, timeout_s: float | None = None
+    ) -> AsyncIterator[Replacement]:
+        """Every look until the replicas of `before` (as `replicas.list` had them before `replicas.restart`) are
+        replaced, or with `soft` restarted in their place. Raises ServiceFailed or TimedOut."""
+        async for look in watch_replacement(
+            service, before, self.services, self.replicas, self.events, soft=soft, timeout_s=timeout_s
+        ):
+            yield look
 
     async def explain(self, name: str) -> list[PartExplanation]:
         """Why the service is as it is: what each part of the platform says, those that do not answer named."""
@@ -103,12 +121,16 @@ class Client:
     async def predict_stream(
         self, name: str, body: Body = None, *, path: str = "", method: str | None = None,
         headers: Mapping[str, str] | None = None, timeout_s: float | None = None,
+        on_start: Callable[[Prediction], None] | None = None,
     ) -> AsyncIterator[bytes]:  # fmt: skip
-        """Like `predict`, but the answer's body piece by piece as it comes (SSE, long answers)."""
+        """Like `predict`, but the answer's body piece by piece as it comes (SSE, long answers).
+
+        `on_start` is told status and headers before the first piece; the body is empty there.
+        """
         from easel_sdk.predicting import make_call
 
         call = make_call(name, body, path=path, method=method, headers=headers)
-        async for chunk in self._calls().stream(call, timeout_s):
+        async for chunk in self._calls().stream(call, timeout_s, on_start):
             yield chunk
 
     def _calls(self) -> Predictor:

@@ -11,7 +11,7 @@ import json
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,12 +27,27 @@ Body = bytes | str | Mapping[str, Any] | list[Any] | None
 
 
 @dataclass(frozen=True)
+class Held:
+    """What the gateway said of a request that waited for a replica."""
+
+    position: int
+    """In the queue when it came; 1 is the first."""
+    expected_wait_s: float | None
+    """None: not known."""
+
+
+@dataclass(frozen=True)
 class Prediction:
     """A service's answer."""
 
     status: int
     headers: dict[str, str]
     body: bytes = field(repr=False)
+
+    @property
+    def held(self) -> Held | None:
+        """How it waited for a replica; None: it did not."""
+        return held_of(self.headers)
 
     @property
     def text(self) -> str:
@@ -76,9 +91,13 @@ class Predictor:
             body = await response.aread()
             return Prediction(response.status_code, dict(response.headers), body)
 
-    async def stream(self, call: Call, timeout_s: float | None) -> AsyncIterator[bytes]:
-        """The answer's body piece by piece, as it comes."""
+    async def stream(
+        self, call: Call, timeout_s: float | None, on_start: Callable[[Prediction], None] | None = None
+    ) -> AsyncIterator[bytes]:
+        """The answer's body piece by piece, as it comes; status and headers go to `on_start` before."""
         async with self._answer(call, timeout_s) as response:
+            if on_start is not None:
+                on_start(Prediction(response.status_code, dict(response.headers), b""))
             async for chunk in response.aiter_bytes():
                 yield chunk
 
@@ -150,7 +169,7 @@ def explain_answer(call: Call, response: httpx.Response, body: bytes, elapsed_s:
     status, said = response.status_code, _said(body)
     code = str(said.get("code") or f"HTTP_{status}")
     message = _sentence(said)
-    hint = str(said.get("hint") or _hint(status, call, message, elapsed_s))
+    hint = str(said.get("hint") or _hint(status, call, elapsed_s))
     name = call.service
     if status == 401:
         message = f"{name} did not accept {_token_form(call)}: {message or 'wrong token'}"
@@ -159,10 +178,34 @@ def explain_answer(call: Call, response: httpx.Response, body: bytes, elapsed_s:
     else:
         shown = message or body[:500].decode(errors="replace").strip() or response.reason_phrase
         message = f"{name} answered {status}: {shown}"
+    held = held_of(response.headers)
+    if held is not None:
+        message += f"; it waited for a replica, {held_words(held)}"
+    retry_after = response.headers.get("Retry-After")
+    if retry_after:
+        hint += f"{'; ' if hint else ''}Retry-After: {retry_after}{' s' if retry_after.isdigit() else ''}"
     return PredictFailed(code, message, hint, status=status, body=body, headers=dict(response.headers))
 
 
-def _hint(status: int, call: Call, message: str, elapsed_s: float) -> str:
+def held_of(headers: Mapping[str, str]) -> Held | None:
+    """What the headers of an answer say about its waiting for a replica."""
+    given = {name.lower(): value for name, value in headers.items()}
+    position = given.get("easel-queue-position", "")
+    if not position.isdigit():
+        return None
+    try:
+        return Held(int(position), float(given.get("easel-expected-wait-seconds", "")))
+    except ValueError:
+        return Held(int(position), None)
+
+
+def held_words(held: Held) -> str:
+    """E.g. `as number 3 in the queue, 1.2 s expected`."""
+    wait = "" if held.expected_wait_s is None else f", {held.expected_wait_s:.1f} s expected"
+    return f"as number {held.position} in the queue{wait}"
+
+
+def _hint(status: int, call: Call, elapsed_s: float) -> str:
     name = call.service
     return {
         401: f"leave Authorization out: `easel predict` fills it in; or use the token that `easel desc {name}` shows",

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from easel_contracts.ids import uuid7
 from easel_proto.v1 import services_pb2 as pb
@@ -21,6 +21,9 @@ from easel_sdk.transport import Transport
 
 if TYPE_CHECKING:  # these exist for type checkers only
     from easel_proto.v1.services_pb2_grpc import ServicesAsyncStub
+
+RolloutAction = Literal["pause", "resume", "revert"]
+SafetyLock = Literal["none", "dangerous", "all"]
 
 _CHUNK_BYTES = 512 * 1024
 _UPLOAD_TIMEOUT_S = 600.0
@@ -53,15 +56,17 @@ class ServicesApi:
 
     async def update(
         self, name: str, spec: SpecSource, *, replace: bool = False, dry_run: bool = False,
-        idempotency_key: str | None = None,
+        allow_interruption: bool = False, idempotency_key: str | None = None,
     ) -> pb.Service:  # fmt: skip
         """Changes a service: `spec` holds the keys to change, or with `replace` everything.
 
-        A change of `metadata.instance` alone is a scale; anything else is a new revision.
+        A change of `metadata.instance` alone is a scale; a change of what runs is a new revision, which takes over by
+        a rollout. `allow_interruption`: with no room for a new replica beside the old ones, they make room; without it
+        such a change is refused.
         """
         request = pb.UpdateServiceRequest(
-            workspace=self._workspace, name=name, config=await self._config(spec), dry_run=dry_run,
-            update_type="replace" if replace else "merge", idempotency_key=idempotency_key or uuid7(),
+            config=await self._config(spec), dry_run=dry_run, update_type="replace" if replace else "merge",
+            allow_interruption=allow_interruption, **self._named(name, idempotency_key),
         )  # fmt: skip
         return await self._transport.call(lambda t, m: self._stub().Update(request, timeout=t, metadata=m))
 
@@ -99,9 +104,11 @@ class ServicesApi:
         request = pb.StopServiceRequest(**self._named(name, idempotency_key))
         return await self._transport.call(lambda t, m: self._stub().Stop(request, timeout=t, metadata=m))
 
-    async def restart(self, name: str, *, idempotency_key: str | None = None) -> pb.Service:
-        """Replaces every replica, new ones first."""
-        request = pb.RestartServiceRequest(**self._named(name, idempotency_key))
+    async def restart(
+        self, name: str, *, allow_interruption: bool = False, idempotency_key: str | None = None
+    ) -> pb.Service:
+        """Replaces every replica by a rollout, new ones first. `allow_interruption` as for `update`."""
+        request = pb.RestartServiceRequest(allow_interruption=allow_interruption, **self._named(name, idempotency_key))
         return await self._transport.call(lambda t, m: self._stub().Restart(request, timeout=t, metadata=m))
 
     async def scale(self, name: str, instance: int, *, idempotency_key: str | None = None) -> pb.Service:
@@ -109,11 +116,72 @@ class ServicesApi:
         request = pb.ScaleServiceRequest(instance=instance, **self._named(name, idempotency_key))
         return await self._transport.call(lambda t, m: self._stub().Scale(request, timeout=t, metadata=m))
 
+    async def switch_revision(
+        self, name: str, revision: int, *, allow_interruption: bool = False, idempotency_key: str | None = None
+    ) -> pb.Service:
+        """Back (or on) to another revision: at once where its replicas are still up, else by a rollout.
+
+        `warnings` of what comes back names the sources that may have changed since the revision was made.
+        """
+        request = pb.SwitchRevisionRequest(
+            revision=revision, allow_interruption=allow_interruption, **self._named(name, idempotency_key)
+        )
+        return await self._transport.call(lambda t, m: self._stub().SwitchRevision(request, timeout=t, metadata=m))
+
+    async def change_rollout(
+        self, name: str, action: RolloutAction, *, idempotency_key: str | None = None
+    ) -> pb.Service:
+        """Pauses, resumes or reverts the rollout that is on; `Service.rollout` shows it."""
+        request = pb.ChangeRolloutRequest(action=action, **self._named(name, idempotency_key))
+        return await self._transport.call(lambda t, m: self._stub().ChangeRollout(request, timeout=t, metadata=m))
+
+    async def clone(
+        self, name: str, new_name: str, changes: SpecSource | None = None, *, idempotency_key: str | None = None
+    ) -> pb.Service:
+        """A new service with the configuration and environment of this one and a token of its own.
+
+        `changes`: keys of a service.json that are laid over the configuration.
+        """
+        request = pb.CloneServiceRequest(
+            new_name=new_name, config="" if changes is None else await self._config(changes),
+            **self._named(name, idempotency_key),
+        )  # fmt: skip
+        return await self._transport.call(lambda t, m: self._stub().Clone(request, timeout=t, metadata=m))
+
+    async def lock(self, name: str, lock: SafetyLock, *, idempotency_key: str | None = None) -> pb.Service:
+        """Protects a service: "dangerous" refuses stop and delete, "all" every change, "none" nothing."""
+        request = pb.LockServiceRequest(lock=lock, **self._named(name, idempotency_key))
+        return await self._transport.call(lambda t, m: self._stub().Lock(request, timeout=t, metadata=m))
+
+    async def set_autoscaler(
+        self, name: str, section: Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> pb.Service:
+        """Lays a section `autoscaler` (`min`, `max`, `strategies`, `behavior`) over the one there is.
+
+        Targets given as a list, `scaleStrategies`, take the place of all there were.
+        """
+        changes = dict(section)
+        if "scaleStrategies" in section and "strategies" in await self._autoscaler(name):
+            changes.setdefault("strategies", None)
+        return await self.update(name, {"autoscaler": changes}, idempotency_key=idempotency_key)
+
+    async def remove_autoscaler(self, name: str, *, idempotency_key: str | None = None) -> pb.Service:
+        """Leaves the number of replicas to `metadata.instance`; changes nothing where no autoscaler is set."""
+        if not await self._autoscaler(name):
+            return await self.get(name)
+        return await self.update(name, {"autoscaler": None}, idempotency_key=idempotency_key)
+
     async def revisions(self, name: str) -> Sequence[pb.Revision]:
         """Every revision, as the platform orders them."""
         request = pb.ListRevisionsRequest(workspace=self._workspace, name=name)
         answer = await self._transport.call(lambda t, m: self._stub().ListRevisions(request, timeout=t, metadata=m))
         return [*answer.revisions]
+
+    async def diff_revisions(self, name: str, base: int, other: int) -> Sequence[pb.Difference]:
+        """What differs between two revisions; values of the environment are not shown."""
+        request = pb.DiffRevisionsRequest(workspace=self._workspace, name=name, base=base, other=other)
+        answer = await self._transport.call(lambda t, m: self._stub().DiffRevisions(request, timeout=t, metadata=m))
+        return [*answer.differences]
 
     async def schema(self) -> dict[str, Any]:
         """The JSON Schema of service.json."""
@@ -152,6 +220,12 @@ class ServicesApi:
                 archive = await asyncio.to_thread(pack, local.path, field=local.field)
                 digests[local.field] = await self._upload(archive)
         return with_sources(file, digests).text
+
+    async def _autoscaler(self, name: str) -> dict[str, Any]:
+        """The section as it is stored; empty: none."""
+        config = json.loads((await self.get(name)).service_config or "{}")
+        section: dict[str, Any] = config.get("autoscaler") or {}
+        return section
 
     def _stub(self) -> ServicesAsyncStub:
         return ServicesStub(self._transport.channel())

@@ -11,11 +11,14 @@ from easel_proto.v1 import metrics_pb2, nodes_pb2, routes_pb2, scaling_pb2
 from easel_proto.v1 import replicas_pb2 as replicas_messages
 from easel_proto.v1 import services_pb2 as services_messages
 from easel_proto.v1.common_pb2 import Explanation
+from easel_proto.v1.replicas_pb2 import Replica
 from easel_proto.v1.services_pb2 import Service
 from easel_sdk import client, events, observing, replicas, services
 from easel_sdk.errors import Unavailable
 from easel_sdk.explaining import PartExplanation
 from easel_sdk.observing import AuditRecords
+from easel_sdk.replacing import Replacement
+from easel_sdk.services import RolloutAction, SafetyLock
 from easel_sdk.spec_file import SpecSource
 from easel_sdk.waiting import Progress, Wanted
 
@@ -63,14 +66,24 @@ class ServicesFace:
         *,
         replace: bool = False,
         dry_run: bool = False,
+        allow_interruption: bool = False,
         idempotency_key: str | None = None,
     ) -> services_messages.Service:
         """Changes a service: `spec` holds the keys to change, or with `replace` everything.
 
-        A change of `metadata.instance` alone is a scale; anything else is a new revision.
+        A change of `metadata.instance` alone is a scale; a change of what runs is a new revision, which takes over by
+        a rollout. `allow_interruption`: with no room for a new replica beside the old ones, they make room; without it
+        such a change is refused.
         """
         return self._runner.run(
-            self._api.update(name, spec, replace=replace, dry_run=dry_run, idempotency_key=idempotency_key)
+            self._api.update(
+                name,
+                spec,
+                replace=replace,
+                dry_run=dry_run,
+                allow_interruption=allow_interruption,
+                idempotency_key=idempotency_key,
+            )
         )
 
     def get(self, name: str) -> services_messages.Service:
@@ -93,17 +106,70 @@ class ServicesFace:
         """Stops every replica; the service stays known."""
         return self._runner.run(self._api.stop(name, idempotency_key=idempotency_key))
 
-    def restart(self, name: str, *, idempotency_key: str | None = None) -> services_messages.Service:
-        """Replaces every replica, new ones first."""
-        return self._runner.run(self._api.restart(name, idempotency_key=idempotency_key))
+    def restart(
+        self, name: str, *, allow_interruption: bool = False, idempotency_key: str | None = None
+    ) -> services_messages.Service:
+        """Replaces every replica by a rollout, new ones first. `allow_interruption` as for `update`."""
+        return self._runner.run(
+            self._api.restart(name, allow_interruption=allow_interruption, idempotency_key=idempotency_key)
+        )
 
     def scale(self, name: str, instance: int, *, idempotency_key: str | None = None) -> services_messages.Service:
         """Sets how many replicas run where no autoscaler decides."""
         return self._runner.run(self._api.scale(name, instance, idempotency_key=idempotency_key))
 
+    def switch_revision(
+        self, name: str, revision: int, *, allow_interruption: bool = False, idempotency_key: str | None = None
+    ) -> services_messages.Service:
+        """Back (or on) to another revision: at once where its replicas are still up, else by a rollout.
+
+        `warnings` of what comes back names the sources that may have changed since the revision was made.
+        """
+        return self._runner.run(
+            self._api.switch_revision(
+                name, revision, allow_interruption=allow_interruption, idempotency_key=idempotency_key
+            )
+        )
+
+    def change_rollout(
+        self, name: str, action: RolloutAction, *, idempotency_key: str | None = None
+    ) -> services_messages.Service:
+        """Pauses, resumes or reverts the rollout that is on; `Service.rollout` shows it."""
+        return self._runner.run(self._api.change_rollout(name, action, idempotency_key=idempotency_key))
+
+    def clone(
+        self, name: str, new_name: str, changes: SpecSource | None = None, *, idempotency_key: str | None = None
+    ) -> services_messages.Service:
+        """A new service with the configuration and environment of this one and a token of its own.
+
+        `changes`: keys of a service.json that are laid over the configuration.
+        """
+        return self._runner.run(self._api.clone(name, new_name, changes, idempotency_key=idempotency_key))
+
+    def lock(self, name: str, lock: SafetyLock, *, idempotency_key: str | None = None) -> services_messages.Service:
+        """Protects a service: "dangerous" refuses stop and delete, "all" every change, "none" nothing."""
+        return self._runner.run(self._api.lock(name, lock, idempotency_key=idempotency_key))
+
+    def set_autoscaler(
+        self, name: str, section: Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> services_messages.Service:
+        """Lays a section `autoscaler` (`min`, `max`, `strategies`, `behavior`) over the one there is.
+
+        Targets given as a list, `scaleStrategies`, take the place of all there were.
+        """
+        return self._runner.run(self._api.set_autoscaler(name, section, idempotency_key=idempotency_key))
+
+    def remove_autoscaler(self, name: str, *, idempotency_key: str | None = None) -> services_messages.Service:
+        """Leaves the number of replicas to `metadata.instance`; changes nothing where no autoscaler is set."""
+        return self._runner.run(self._api.remove_autoscaler(name, idempotency_key=idempotency_key))
+
     def revisions(self, name: str) -> Sequence[services_messages.Revision]:
         """Every revision, as the platform orders them."""
         return self._runner.run(self._api.revisions(name))
+
+    def diff_revisions(self, name: str, base: int, other: int) -> Sequence[services_messages.Difference]:
+        """What differs between two revisions; values of the environment are not shown."""
+        return self._runner.run(self._api.diff_revisions(name, base, other))
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of service.json."""
@@ -124,6 +190,31 @@ class ReplicasFace:
     def list(self, service: str, *, all: bool = False) -> list[replicas_messages.Replica]:
         """The service's replicas; with `all` also those that have ended, newest first."""
         return self._runner.run(self._api.list(service, all=all))
+
+    def restart(
+        self,
+        service: str,
+        replicas: Sequence[str],
+        *,
+        soft: bool = False,
+        now: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Sequence[replicas_messages.Replica]:
+        """Replaces the named replicas: a successor first where there is room, then the old one drains.
+
+        `now`: they drain at once, without waiting for successors. `soft`: the process of each is started anew in its
+        place, one at a time, while no request reaches it. Returns them as they are; `Client.watch_replacement` says
+        when it is done.
+        """
+        return self._runner.run(
+            self._api.restart(service, replicas, soft=soft, now=now, idempotency_key=idempotency_key)
+        )
+
+    def isolate(
+        self, service: str, replica: str, *, isolated: bool = True, idempotency_key: str | None = None
+    ) -> replicas_messages.Replica:
+        """Takes a replica out of traffic without ending it, and another takes its place; or lets it back."""
+        return self._runner.run(self._api.isolate(service, replica, isolated=isolated, idempotency_key=idempotency_key))
 
     def logs(
         self, service: str, *, replica: str = "", tail_lines: int = 0, follow: bool = False, previous: bool = False
@@ -287,22 +378,47 @@ class ClientFace:
         self.audit = AuditFace(api.audit, runner)
 
     def wait(
-        self, name: str, until: Wanted = "running", *, generation: int = 0, timeout_s: float | None = None
+        self,
+        service: str | Service,
+        until: Wanted = "running",
+        *,
+        generation: int = 0,
+        timeout_s: float | None = None,
+        over_pauses: bool = False,
     ) -> Service | None:
         """Returns the service once it is `until` ("running", "stopped", "deleted": then None).
 
-        `generation`: that of the change to wait for (`service.generation` of what the change returned). Raises
-        ServiceFailed or TimedOut.
+        `service`: what the change returned, so that its own effect is waited for: a revision that is reverted is a
+        failure then, though the service runs on. Or a name, with the change's `generation` where there was one.
+        `over_pauses`: a rollout that stays paused until somebody acts is waited for, too. Raises ServiceFailed or
+        TimedOut.
         """
-        return self._runner.run(self._client.wait(name, until, generation=generation, timeout_s=timeout_s))
+        return self._runner.run(
+            self._client.wait(service, until, generation=generation, timeout_s=timeout_s, over_pauses=over_pauses)
+        )
 
     def watch_progress(
-        self, name: str, until: Wanted = "running", *, generation: int = 0, timeout_s: float | None = None
+        self,
+        service: str | Service,
+        until: Wanted = "running",
+        *,
+        generation: int = 0,
+        timeout_s: float | None = None,
+        over_pauses: bool = False,
     ) -> Iterator[Progress]:
         """Like `wait`, with every look on the way."""
         return self._runner.iterate(
-            self._client.watch_progress(name, until, generation=generation, timeout_s=timeout_s)
+            self._client.watch_progress(
+                service, until, generation=generation, timeout_s=timeout_s, over_pauses=over_pauses
+            )
         )
+
+    def watch_replacement(
+        self, service: str, before: Sequence[Replica], *, soft: bool = False, timeout_s: float | None = None
+    ) -> Iterator[Replacement]:
+        """Every look until the replicas of `before` (as `replicas.list` had them before `replicas.restart`) are
+        replaced, or with `soft` restarted in their place. Raises ServiceFailed or TimedOut."""
+        return self._runner.iterate(self._client.watch_replacement(service, before, soft=soft, timeout_s=timeout_s))
 
     def explain(self, name: str) -> list[PartExplanation]:
         """Why the service is as it is: what each part of the platform says, those that do not answer named."""
@@ -335,8 +451,14 @@ class ClientFace:
         method: str | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
+        on_start: Callable[[Prediction], None] | None = None,
     ) -> Iterator[bytes]:
-        """Like `predict`, but the answer's body piece by piece as it comes (SSE, long answers)."""
+        """Like `predict`, but the answer's body piece by piece as it comes (SSE, long answers).
+
+        `on_start` is told status and headers before the first piece; the body is empty there.
+        """
         return self._runner.iterate(
-            self._client.predict_stream(name, body, path=path, method=method, headers=headers, timeout_s=timeout_s)
+            self._client.predict_stream(
+                name, body, path=path, method=method, headers=headers, timeout_s=timeout_s, on_start=on_start
+            )
         )

@@ -14,11 +14,12 @@ from easel_proto.v1.nodes_pb2 import Node
 from easel_proto.v1.replicas_pb2 import LogChunk, Replica
 from easel_proto.v1.routes_pb2 import Route
 from easel_proto.v1.scaling_pb2 import Decision, ScaleTarget, ScalingStatus
-from easel_proto.v1.services_pb2 import Info, Revision, Service, SourceDigest
+from easel_proto.v1.services_pb2 import Difference, Info, Revision, Rollout, Service, SourceDigest
 
 __all__ = [
     "AuditRecord",
     "Decision",
+    "Difference",
     "Event",
     "EventsToken",
     "Explanation",
@@ -29,6 +30,7 @@ __all__ = [
     "Node",
     "Replica",
     "Revision",
+    "Rollout",
     "Route",
     "ScaleTarget",
     "ScalingStatus",

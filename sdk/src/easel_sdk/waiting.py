@@ -1,31 +1,34 @@
 """Waiting for what a service was told to become, with every step on the way.
 
-Decides from the service's own state alone: reached, failed, or not yet. Events only wake it early; without them it
-looks once a second.
+Decides from the service's own state alone: reached, failed, or not yet.
+
+- A rollout that is on is not the end, whatever the status says. One that is paused and does not revert by itself is
+  the end, for nothing more will happen; except for those who follow it over its pauses.
+- When it is over, the revision that was waited for must be the present one: a service can run on because its new
+  revision was given up.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal
 
 from easel_proto.v1.replicas_pb2 import Replica
-from easel_proto.v1.services_pb2 import Service
+from easel_proto.v1.services_pb2 import Rollout, Service
 from easel_sdk.errors import EaselError, NotFound, ServiceFailed, TimedOut
 from easel_sdk.events import EventsApi
+from easel_sdk.looking import looks
 from easel_sdk.replicas import ReplicasApi
 from easel_sdk.services import ServicesApi
 
 Wanted = Literal["running", "stopped", "deleted"]
-LOOK_EVERY_S = 1.0
 TOO_LARGE = "TooLarge"
 """Reason of a service whose replica no node could take even when empty: waiting would not help."""
 
 _DEAD = ("failed", "lost", "stopped")
+_GIVEN_UP = ("failed", "reverted")
 
 
 @dataclass(frozen=True)
@@ -37,108 +40,165 @@ class Progress:
     elapsed_s: float
     done: bool
 
+    @property
+    def rollout(self) -> Rollout | None:
+        """The rollout that is on."""
+        return self.service.rollout if self.service is not None and self.service.HasField("rollout") else None
 
-class Waiter:
-    """Waits for services."""
 
-    def __init__(self, services: ServicesApi, replicas: ReplicasApi, events: EventsApi) -> None:
-        self._services = services
-        self._replicas = replicas
-        self._events = events
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What is waited for."""
 
-    async def watch(
-        self, name: str, until: Wanted = "running", *, generation: int = 0, timeout_s: float | None = None
-    ) -> AsyncIterator[Progress]:
-        """Every look until the service is `until`; the last one is `done`.
+    name: str
+    until: Wanted = "running"
+    generation: int = 0
+    """Of the change: the state before it does not count. 0: any."""
+    revision: int = 0
+    """What shall be present at the end. 0: that of a rollout that is seen on the way, else any."""
+    over_pauses: bool = False
+    """Goes on when a rollout is paused until somebody resumes or reverts it."""
 
-        `generation`: of the change that is waited for, so that the state before it does not count. Raises
-        ServiceFailed (with the last log lines) or TimedOut (with what it was waiting for).
-        """
-        started = time.monotonic()
-        woken = asyncio.Event()
-        waker = asyncio.create_task(self._wake(name, woken))
+
+def goal_of(service: Service | str, until: Wanted, *, generation: int, over_pauses: bool) -> Goal:
+    """What to wait for after a change that answered with `service`; a name stands for the service as it is."""
+    if isinstance(service, str):
+        return Goal(name=service, until=until, generation=generation, over_pauses=over_pauses)
+    return Goal(name=service.service_name, until=until, generation=generation or service.generation,
+                revision=wanted_revision(service), over_pauses=over_pauses)  # fmt: skip
+
+
+def wanted_revision(service: Service) -> int:
+    """The revision that every replica shall have in the end."""
+    return service.rollout.to_revision if service.HasField("rollout") else service.current_version
+
+
+async def watch(
+    goal: Goal, services: ServicesApi, replicas: ReplicasApi, events: EventsApi, timeout_s: float | None
+) -> AsyncIterator[Progress]:
+    """Every look until the goal is reached; the last one is `done`.
+
+    Raises ServiceFailed (with the last log lines) or TimedOut (with what it was waiting for).
+    """
+    judge = _Judge(goal, services, replicas)
+    async for progress in looks(events, goal.name, judge.look, timeout_s=timeout_s, timed_out=judge.timed_out):
+        yield progress
+
+
+class _Judge:
+    """Looks, and says whether that is the end. Remembers the last rollout that was on."""
+
+    def __init__(self, goal: Goal, services: ServicesApi, replicas: ReplicasApi) -> None:
+        self._goal, self._services, self._replicas = goal, services, replicas
+        self._rollout: Rollout | None = None
+
+    async def look(self, elapsed_s: float) -> Progress:
+        """One look. Raises ServiceFailed; NotFound where that is not the goal."""
         try:
-            while True:
-                progress = await self._look(name, until, generation, started)
-                yield progress
-                if progress.done:
-                    return
-                left_s = LOOK_EVERY_S if timeout_s is None else timeout_s - progress.elapsed_s
-                if left_s <= 0:
-                    raise _timed_out(name, until, progress, timeout_s or 0)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(woken.wait(), min(LOOK_EVERY_S, left_s))
-                woken.clear()
-        finally:
-            waker.cancel()
-            await asyncio.gather(waker, return_exceptions=True)
-
-    async def _wake(self, name: str, woken: asyncio.Event) -> None:
-        try:
-            async for _ in self._events.watch(key=name):
-                woken.set()
-        except EaselError:
-            return  # looking once a second finds the same
-
-    async def _look(self, name: str, until: Wanted, generation: int, started: float) -> Progress:
-        try:
-            service = await self._services.get(name)
+            service = await self._services.get(self._goal.name)
         except NotFound:
-            if until != "deleted":
+            if self._goal.until != "deleted":
                 raise
-            return Progress(None, (), time.monotonic() - started, True)
+            return Progress(None, (), elapsed_s, True)
         replicas: tuple[Replica, ...] = ()
         with contextlib.suppress(EaselError):  # only told to people; the service's state decides
-            replicas = tuple(await self._replicas.list(name, all=service.status == "Failed"))
-        done = await self._reached(service, until, generation)
-        return Progress(service, replicas, time.monotonic() - started, done)
+            replicas = tuple(await self._replicas.list(self._goal.name, all=service.status == "Failed"))
+        return Progress(service, replicas, elapsed_s, await self._reached(service))
 
-    async def _reached(self, service: Service, until: Wanted, generation: int) -> bool:
-        if service.observed_generation < max(generation, 1):
+    def timed_out(self, progress: Progress, timeout_s: float) -> TimedOut:
+        """What it was waiting for when the time was over."""
+        name, service, rollout = self._goal.name, progress.service, progress.rollout
+        said = "" if service is None else service.message or service.reason or "no reason given"
+        state = "gone" if service is None else f"{service.status}: {said.partition(' Hint: ')[0]}"
+        if rollout is not None and rollout.message not in said:
+            state += f"; the rollout is {rollout.state}: {rollout.message}"
+        stuck = [
+            f"{r.name} is {r.status}: {r.message}"
+            for r in progress.replicas
+            if not r.ready and r.message and r.message not in said
+        ]
+        return TimedOut(
+            "TIMED_OUT", "; ".join([f"{name} is not {self._goal.until} after {timeout_s:g} s ({state})", *stuck[:3]]),
+            f"it goes on: `easel desc {name}`, `easel explain {name}`; wait longer with --timeout",
+        )  # fmt: skip
+
+    async def _reached(self, service: Service) -> bool:
+        if service.observed_generation < max(self._goal.generation, 1):
             return False
-        if until == "running" and service.status == "Running":
-            await self._raise_if_reverted(service, generation)
+        if self._goal.until == "running":
+            return await self._runs(service)
+        if service.status in ("Failed", "DeleteFailed"):
+            raise await failure_of(service, self._replicas)
+        return (self._goal.until == "stopped" and service.status == "Stopped") or service.status == "Deleted"
+
+    async def _runs(self, service: Service) -> bool:
+        if service.HasField("rollout"):
+            self._rollout = rollout = service.rollout
+            if rollout.state == "paused" and not rollout.HasField("revert_time") and not self._goal.over_pauses:
+                raise await self._paused(service, rollout)
+            return False
+        if not await self._revision_stands(service):
+            return False
+        if service.status in ("Failed", "DeleteFailed") or service.reason == TOO_LARGE:
+            raise await failure_of(service, self._replicas)
+        return service.status == "Running"  # at zero replicas, too: a request would be held and answered
+
+    async def _revision_stands(self, service: Service) -> bool:
+        """Whether the revision that was waited for is present; raises when it was given up for another."""
+        wanted = self._goal.revision or (self._rollout.to_revision if self._rollout else 0)
+        if not wanted or service.current_version == wanted:
             return True
-        if service.status in ("Failed", "DeleteFailed") or (until == "running" and service.reason == TOO_LARGE):
-            raise await self._failure(service)
-        return (until == "stopped" and service.status == "Stopped") or service.status == "Deleted"
+        revisions = await self._services.revisions(service.service_name)
+        state = next((r.state for r in revisions if r.number == wanted), "")
+        if state in _GIVEN_UP:
+            raise await self._given_up(service, wanted, state)
+        if state == "superseded":
+            raise ServiceFailed(
+                "SUPERSEDED", f"revision {wanted} of {service.service_name} gave way to revision "
+                f"{service.current_version}, which was asked for meanwhile", f"`easel audit --target "
+                f"service/{service.service_name}` shows by whom",
+            )  # fmt: skip
+        return False
 
-    async def _raise_if_reverted(self, service: Service, generation: int) -> None:
-        """A service can run on because its new revision was given up."""
-        if generation == 0 or service.current_version == service.latest_version:
-            return
-        newest = next((r for r in await self._services.revisions(service.service_name)
-                       if r.number == service.latest_version), None)  # fmt: skip
-        if newest is not None and newest.state in ("failed", "reverted"):
-            raise await self._failure(service)
-
-    async def _failure(self, service: Service) -> ServiceFailed:
-        name = service.service_name
-        lines: tuple[str, ...] = ()
-        with contextlib.suppress(EaselError):
-            for replica in await self._replicas.list(name, all=True):
-                if replica.last_log_lines and (replica.status in _DEAD or replica.reason):
-                    lines = tuple(replica.last_log_lines)
-                    break
-        message, _, hint = service.message.partition(" Hint: ")  # control writes both into its one sentence
+    async def _given_up(self, service: Service, revision: int, state: str) -> ServiceFailed:
+        why = self._rollout.message if self._rollout else service.message.partition(" Hint: ")[0]
+        name, present = service.service_name, service.current_version
         return ServiceFailed(
-            service.reason or "SERVICE_FAILED",
-            message or f"service {name} is {service.status}",
-            f"{hint.replace('NAME', name) or f'`easel logs {name} --previous`'}; `easel explain {name}` says more",
-            lines,
+            (self._rollout.reason if self._rollout else "") or "RolloutReverted",
+            f"revision {revision} of {name} was {'given up' if state == 'failed' else 'reverted'}; revision {present} "
+            f"serves on" + (f": {why}" if why else ""),
+            f"`easel revisions {name} --diff {present} {revision}` shows what differs; `easel explain {name}`",
+            await _last_lines(name, self._replicas, revision),
+        )  # fmt: skip
+
+    async def _paused(self, service: Service, rollout: Rollout) -> ServiceFailed:
+        name = service.service_name
+        return ServiceFailed(
+            rollout.reason or "RolloutPaused",
+            f"the rollout of {name} to revision {rollout.to_revision} is paused at {rollout.share_percent} %"
+            + (f": {rollout.message}" if rollout.message else ""),
+            f"it stays so until `easel rollout {name} resume` or `easel rollout {name} revert`",
+            await _last_lines(name, self._replicas, rollout.to_revision),
         )
 
 
-def _timed_out(name: str, until: Wanted, progress: Progress, timeout_s: float) -> TimedOut:
-    service = progress.service
-    said = "" if service is None else service.message or service.reason or "no reason given"
-    state = "gone" if service is None else f"{service.status}: {said.partition(' Hint: ')[0]}"
-    stuck = [
-        f"{r.name} is {r.status}: {r.message}"
-        for r in progress.replicas
-        if not r.ready and r.message and r.message not in said
-    ]
-    return TimedOut(
-        "TIMED_OUT", "; ".join([f"{name} is not {until} after {timeout_s:g} s ({state})", *stuck[:3]]),
-        f"it goes on: `easel desc {name}`, `easel explain {name}`; wait longer with --timeout",
-    )  # fmt: skip
+async def failure_of(service: Service, replicas: ReplicasApi) -> ServiceFailed:
+    """Why a service is in a state it will not leave by itself."""
+    name = service.service_name
+    message, _, hint = service.message.partition(" Hint: ")  # control writes both into its one sentence
+    return ServiceFailed(
+        service.reason or "SERVICE_FAILED",
+        message or f"service {name} is {service.status}",
+        f"{hint.replace('NAME', name) or f'`easel logs {name} --previous`'}; `easel explain {name}` says more",
+        await _last_lines(name, replicas, 0),
+    )
+
+
+async def _last_lines(name: str, replicas: ReplicasApi, revision: int) -> tuple[str, ...]:
+    """What the newest replica in trouble printed last; of one revision, or (0) of any."""
+    with contextlib.suppress(EaselError):
+        for replica in await replicas.list(name, all=True):
+            of_it = revision in (0, replica.revision)
+            if of_it and replica.last_log_lines and (replica.status in _DEAD or replica.reason):
+                return tuple(replica.last_log_lines)
+    return ()

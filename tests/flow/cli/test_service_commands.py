@@ -233,15 +233,25 @@ def test_w_as_json_has_exactly_its_fields(platform: Platform, easel: Easel) -> N
     platform.services["ocr"] = Service(service_name="ocr")
     assert json_of(easel("w", "ocr", "-o", "json")) == []
     platform.replicas = [
-        Replica(name="a", status="ready", ready=True, node="local", address="127.0.0.1:20001", pid=7, restarts=1),
-        Replica(name="b", status="failed", node="local", container="c1", reason="OutOfMemory"),
+        Replica(
+            name="a",
+            status="ready",
+            ready=True,
+            node="local",
+            address="127.0.0.1:20001",
+            pid=7,
+            restarts=1,
+            revision=3,
+            isolated=True,
+        ),
+        Replica(name="b", status="failed", node="local", container="c1", reason="OutOfMemory", revision=4),
     ]
 
     assert json_of(easel("w", "ocr", "-o", "json")) == [
         {"name": "a", "status": "ready", "ready": True, "node": "local", "address": "127.0.0.1:20001", "pid": 7,
-         "restarts": 1, "reason": ""},
+         "restarts": 1, "reason": "", "revision": 3, "isolated": True},
         {"name": "b", "status": "failed", "ready": False, "node": "local", "address": "", "container": "c1",
-         "restarts": 0, "reason": "OutOfMemory"},
+         "restarts": 0, "reason": "OutOfMemory", "revision": 4, "isolated": False},
     ]  # fmt: skip
     assert "[0/1]" in easel("w", "ocr").stdout
 

@@ -12,8 +12,7 @@ import pytest
 
 from easel_contracts.host import host_id
 from easel_proto.v1.replicas_pb2 import Replica
-from easel_proto.v1.services_pb2 import Revision
-from easel_sdk import Client
+from easel_sdk import Client, Held, Prediction
 from easel_sdk.errors import (
     AlreadyExists,
     CannotReach,
@@ -223,18 +222,6 @@ async def test_wait_does_not_take_the_state_before_the_change(platform: Platform
         await client.wait("ocr", generation=2, timeout_s=0.3)
 
 
-async def test_wait_tells_a_revision_that_was_given_up(platform: Platform, client: Client) -> None:
-    """The old revision runs on, which is not what was waited for."""
-    await client.services.create(SPEC)
-    service = await client.services.update("ocr", {"metadata": {"cpu": 2}})
-    platform.services["ocr"].latest_version = 2
-    platform.path["ocr"] = ["Running"]
-    platform.revisions = [Revision(number=2, state="failed")]
-
-    with pytest.raises(ServiceFailed):
-        await client.wait("ocr", generation=service.generation, timeout_s=5)
-
-
 async def test_wait_for_deletion_ends_when_it_is_gone(client: Client) -> None:
     """Not found is the goal."""
     await client.services.create(SPEC)
@@ -321,6 +308,17 @@ async def test_predict_streams_the_answer(client: Client) -> None:
     assert b"".join([c async for c in client.predict_stream("ocr", path="/drip")]) == b"one two three"
 
 
+async def test_predict_tells_how_it_was_held(client: Client) -> None:
+    """Position and expected wait of a request that waited for a replica; None of one that did not."""
+    await client.services.create(SPEC)
+    started: list[Prediction] = []
+
+    assert (await client.predict("ocr", path="held")).held == Held(3, 1.25)
+    assert (await client.predict("ocr")).held is None
+    assert [c async for c in client.predict_stream("ocr", path="held", on_start=started.append)] == [b"{}"]
+    assert [(s.status, s.held) for s in started] == [(200, Held(3, 1.25))]
+
+
 @pytest.mark.parametrize(
     ("path", "headers", "says", "hint"),
     [
@@ -328,6 +326,13 @@ async def test_predict_streams_the_answer(client: Client) -> None:
         ("", {"authorization": "EAS abc"}, "the signature", "easel desc ocr"),
         ("slow", {}, "metadata.rpc.keepalive = 5000 ms", "easel modify ocr -Dmetadata.rpc.keepalive="),
         ("none", {}, "no replica is ready", "`easel explain ocr`"),
+        ("full", {}, "2 of 2 requests wait for a replica of ocr already", "Retry-After: 12 s"),
+        (
+            "late",
+            {},
+            "= 5000 ms; it waited for a replica, as number 3 in the queue, 1.2 s expected",
+            "easel modify ocr",
+        ),
         ("broken", {}, "ocr answered 500: the model raised", "easel logs ocr"),
     ],
 )
