@@ -10,6 +10,12 @@ import pytest
 from tests.flow.sdk.platform import Platform, running
 
 
+@pytest.fixture(autouse=True)
+def short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The platform moves on with each look, so none needs to be waited for."""
+    monkeypatch.setattr("easel_sdk.looking.LOOK_EVERY_S", 0.02)
+
+
 @pytest.fixture
 def platform() -> Iterator[Platform]:
     """A small platform with the real APIs."""

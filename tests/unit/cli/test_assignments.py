@@ -78,3 +78,15 @@ def test_a_list_that_is_not_there_begins_at_its_first_item() -> None:
         "storage": [{"mount_path": "/m"}],
     }
     assert current == {"containers": [{"port": 1}]}
+
+
+def test_names_that_are_taken_whole() -> None:
+    """Metrics are called `queue[backlog]` and `custom[a.b]@tag[c]`: below their key nothing is a step."""
+    texts = ["min=0", "strategies.queue[backlog]=3", "strategies.custom[a.b]@tag[c]=2", "behavior.onZero.x=1"]
+
+    made = changes(parse(texts, whole_below="strategies"), {}, {})
+
+    assert made == {"min": 0, "strategies": {"queue[backlog]": 3, "custom[a.b]@tag[c]": 2},
+                    "behavior": {"onZero": {"x": 1}}}  # fmt: skip
+    with pytest.raises(InvalidInput):
+        parse(["strategies.=1"], whole_below="strategies")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from easel_cli.progress import describe, phases
+from easel_cli.progress import describe, describe_replacement, phases
 from easel_proto.v1.replicas_pb2 import Replica
-from easel_proto.v1.services_pb2 import Service
-from easel_sdk import Progress
+from easel_proto.v1.services_pb2 import Rollout, Service
+from easel_sdk import Progress, Replacement
 
 
 def look(service: Service | None, *replicas: Replica, done: bool = False) -> str:
@@ -35,6 +35,33 @@ def test_ends() -> None:
     """Running, stopped, gone."""
     assert look(Service(status="Running"), done=True) == "Service is running"
     assert look(None, done=True) == "Service was deleted successfully"
+    at_zero = Service(status="Running", reason="ScaledToZero")
+    assert look(at_zero, done=True) == "Service is running, without replicas until a request comes"
+
+
+def test_a_rollout_is_told_instead_of_the_counts() -> None:
+    """What gives way to what, how far, who serves; an isolated replica serves on neither side."""
+    rollout = Rollout(from_revision=3, to_revision=4, share_percent=50, state="rolling", message="wave 2 of 3")
+    replicas = [
+        Replica(revision=3, status="ready", ready=True), Replica(revision=3, status="ready", isolated=True),
+        Replica(revision=4, status="starting"), Replica(revision=4, status="ready", ready=True),
+    ]  # fmt: skip
+
+    assert look(Service(status="Updating", rollout=rollout), *replicas) == (
+        "Updating · revision 3 → 4, up to 50 % · old: 1 ready, 1 isolated · new: 1 ready, 1 starting · wave 2 of 3"
+    )
+
+
+def test_replacement_in_a_line() -> None:
+    """How many are done, who serves, and why one does not; then the end."""
+    coming = Replica(status="starting", message="waits for its port")
+    going = Replacement(("a",), (Replica(status="ready", ready=True), coming), 2, 1.0, False)
+    done = Replacement((), (), 2, 1.0, True)
+
+    assert describe_replacement(going, 2, soft=False) == (
+        "1 of 2 replaced · 1 ready, 1 starting of 2 wanted · waits for its port"
+    )
+    assert describe_replacement(done, 1, soft=True) == "1 replica is restarted"
 
 
 def test_phases_in_their_order() -> None:
