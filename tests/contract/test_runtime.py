@@ -15,6 +15,7 @@ import pytest
 
 from easel_contracts.metrics import ReplicaMetrics
 from easel_contracts.spec import ExecCheck, HttpCheck, Lifecycle, Mount, Probe
+from easel_kit.testing import eventually
 from tests.contract.agent.process_runtime import ProcessRuntime, process_runtime
 
 SERVER = "python -m http.server $PORT"
@@ -124,6 +125,25 @@ class TestLife:
         await runtime.stop(run, grace_s=300, idle=True)
 
         assert (await stopping).phase == "stopped"
+
+    async def test_probes_fall_silent_when_it_is_stopped(self, runtime: ProcessRuntime) -> None:
+        """A replica that ends is not told ready once more, however long its grace period."""
+        probe = Probe(check=ExecCheck(command=("sh", "-c", "echo asked >> asked")), **FAST)
+        run = await runtime.run(SERVER, readiness=probe)
+        await runtime.ready(run)
+        asked = runtime.agent.fleet.replicas[run.replica].directory / "home/asked"
+        stopping = asyncio.create_task(runtime.stop(run, grace_s=300, idle=False))
+        await runtime.until(run, lambda seen: seen.phase == "stopping")
+        size = asked.stat().st_size
+        other = await runtime.run(SERVER, readiness=probe)
+        mark = runtime.agent.fleet.replicas[other.replica].directory / "home/asked"
+        await eventually(lambda: mark.exists() and mark.stat().st_size > 30)  # as many probes as the first would have
+
+        assert asked.stat().st_size <= size + len("asked\n")  # one may have been on its way
+        await runtime.stop(run)
+        await stopping
+        phases = [report.phase for report in runtime.seen[run.replica]]
+        assert phases[phases.index("stopping") :] == ["stopping", "stopped"]
 
 
 class TestSurroundings:

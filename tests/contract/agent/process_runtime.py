@@ -18,7 +18,7 @@ from msgspec import Struct
 from easel_agent import isolation
 from easel_agent.app import Agent
 from easel_agent.limits import Limits
-from easel_agent.model import Isolation, Stopping
+from easel_agent.model import Isolation, Restarting, Stopping
 from easel_agent.processes import Children, become_subreaper
 from easel_agent.settings import AgentSettings
 from easel_contracts.runtime import ReplicaReport
@@ -91,6 +91,11 @@ class ProcessRuntime:
         """Stop and wait until nothing is left."""
         self.agent.fleet.stop(run.replica, Stopping(grace_s=grace_s, sigterm=sigterm, idle=idle), 1)
         return await self.until(run, lambda report: report.phase == "stopped")
+
+    def restart(self, run: RunSpec, number: int, *, grace_s: float = 5, sigterm: bool = True) -> bool:
+        """Ask for a start of its program anew."""
+        how = Stopping(grace_s=grace_s, sigterm=sigterm, idle=False)
+        return self.agent.fleet.restart(run.replica, Restarting(number=number, how=how), 1)
 
     async def until(self, run: RunSpec, wanted: Callable[[ReplicaReport], bool]) -> ReplicaReport:
         """The first report for which `wanted` holds, also of those already seen."""

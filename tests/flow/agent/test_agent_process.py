@@ -187,6 +187,34 @@ async def test_a_scheduler_that_comes_back_finds_the_same_replicas(short_path: P
     assert found["svc-1-aaaaa"] == before
 
 
+async def test_a_soft_restart_survives_its_scheduler(short_path: Path, env: dict[str, str]) -> None:
+    """Asked for by a scheduler that goes away at once: the next one finds its number; an old one is refused."""
+
+    def restart(number: int, token: int) -> agent_pb2.RestartRequest:
+        return agent_pb2.RestartRequest(
+            fencing_token=token, replica_id="svc-1-aaaaa", number=number, grace_s=1, sigterm=True
+        )
+
+    async with agent(short_path, env):
+        first = Scheduler(short_path)
+        await first.start("svc-1-aaaaa", command=SERVER)
+        before = await first.until("svc-1-aaaaa", ready=True)
+        assert (await first.stub.Restart(restart(7, 1))).known
+        await first.channel.close(None)
+
+        second = Scheduler(short_path)
+        after = await second.until("svc-1-aaaaa", ready=True, restart_number=7)
+        assert (await second.stub.Restart(restart(7, 2))).known
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await second.stub.Restart(restart(8, 1))
+        found = await second.snapshot()
+
+    assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    assert found["svc-1-aaaaa"] == after
+    assert (after.port, after.restarts) == (before.port, 0)
+    assert after.pid != before.pid
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_replicas_die_with_the_agent(short_path: Path, env: dict[str, str], number: signal.Signals) -> None:
     """Also those of their processes that left group and session; the next agent begins empty and clean."""

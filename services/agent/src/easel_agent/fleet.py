@@ -43,7 +43,8 @@ class Fleet:
                  log_file_bytes: int, log_files: int, policy: RestartPolicy | None = None) -> None:  # fmt: skip
         self.node, self._preparer, self._inventory, self._clock = node, preparer, inventory, clock
         self._log_file_bytes, self._log_files = log_file_bytes, log_files
-        self._policy = policy or RestartPolicy()
+        self.policy = policy or RestartPolicy()
+        """For replicas that are started from here on."""
         self.replicas: dict[str, Replica] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._watch: Watch | None = None
@@ -59,7 +60,7 @@ class Fleet:
             return True
         self._inventory.begun(Started(replica=run.replica, service=run.service))
         kept = ReplicaLog(self.log_directory(run.replica), file_bytes=self._log_file_bytes, files=self._log_files)
-        replica = Replica(run, self.node, self._preparer, self._clock, kept, self._on_change, self._policy)
+        replica = Replica(run, self.node, self._preparer, self._clock, kept, self._on_change, self.policy)
         self.replicas[run.replica] = replica
         self._on_change(replica)
         self._tasks[run.replica] = asyncio.create_task(self._live(replica), name=f"replica {run.replica}")

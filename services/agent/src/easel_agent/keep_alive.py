@@ -10,7 +10,7 @@ from easel_agent.decide.keep_alive import LONG_ENOUGH_S, Answer, Exchange, answe
 from easel_contracts.spec import HttpCheck
 from easel_kit.clock import Clock
 
-ANSWER_S = 10.0
+ANSWER_S = 5.0
 """So long a server may take to answer before nothing can be said."""
 PIECE = 64 * 1024
 
