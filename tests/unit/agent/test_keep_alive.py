@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from easel_agent.decide.keep_alive import (
@@ -114,5 +116,5 @@ class TestQuestion:
 
 def revision(**checks: HttpCheck | TcpCheck | ExecCheck) -> RevisionSpec:
     """With these probes, written for port 8000."""
-    probes = {name: Probe(check=check) for name, check in checks.items()}
+    probes: dict[str, Any] = {name: Probe(check=check) for name, check in checks.items()}
     return RevisionSpec(number=1, resources=Resources(cpu=1, memory_mib=1), port=8000, **probes)
