@@ -11,7 +11,7 @@ import pytest
 import yarl
 
 from easel_router.testing import PROBE_SECRET, Envoy, Rig, a_plan
-from easel_router.xds.render import HASH_HEADER
+from easel_router.xds.messages import HASH_HEADER
 from tests.flow.router.backends import Backend
 
 TOKEN = "YzA5ZjhkN2U2YjVhNDkzODI3MTYwNWY0ZTNkMmMxYjBhOTg3NjU0Mw=="

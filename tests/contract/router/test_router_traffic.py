@@ -15,7 +15,8 @@ import pytest
 from easel_router.testing import Envoy, Rig, a_plan, free_port, until
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.catalog import Versions
-from easel_router.xds.render import ROUTE, grpc_cluster
+from easel_router.xds.clusters import grpc_cluster
+from easel_router.xds.messages import ROUTE
 from easel_router.xds.stream import Refused
 from tests.flow.router.backends import Backend
 

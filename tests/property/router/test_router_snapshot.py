@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 
 from easel_contracts.facts import Endpoint, ReplicaState, ServiceState
 from easel_contracts.spec import Resources, RevisionSpec, Traffic
-from easel_router.decide.snapshot import Table, Token, build, plan
-from easel_router.xds.render import CLUSTER, ENDPOINTS, ROUTE, render
+from easel_router.decide.snapshot import AT_ZERO, Table, Token, build, plan
+from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
+from easel_router.xds.render import render
 
 NAMES = ("ocr", "ocr2", "filetype", "chat")
 Wanted = Literal["running", "stopped", "deleted"]
 WANTED: tuple[Wanted, ...] = ("running", "stopped", "deleted")
+Out = Literal["", "isolated", "restarting"]
+OUT: tuple[Out, ...] = ("", "isolated", "restarting")
 STATES = ("pending", "placed", "starting", "ready", "unready", "draining")
 
 traffics = st.builds(
@@ -37,7 +40,9 @@ def services(draw: st.DrawFn, name: str) -> ServiceState:
     spec = RevisionSpec(number=1, port=1, resources=Resources(cpu=1, memory_mib=1), traffic=draw(traffics))
     wanted: Wanted = draw(st.sampled_from(WANTED))
     return ServiceState(
-        uid=name, name=name, generation=draw(st.integers(1, 9)), wanted=wanted, instance=1, revision=spec
+        uid=name, name=name, generation=draw(st.integers(1, 9)), wanted=wanted, instance=1, revision=spec,
+        status=draw(st.sampled_from(("Running", "Waiting", "Failed"))),
+        reason=draw(st.sampled_from(("Running", AT_ZERO))),
     )
 
 
@@ -47,6 +52,7 @@ def replicas(draw: st.DrawFn, name: str) -> tuple[ReplicaState, ...]:
         ReplicaState(
             id=f"{name}-1-{n}", service=name, revision=1, generation=1, state=draw(st.sampled_from(STATES)),
             endpoints=tuple(draw(st.lists(endpoints, max_size=2))), row_version=draw(st.integers(1, 5)),
+            out_of_traffic=draw(st.sampled_from(OUT)), keep_alive_s=draw(st.sampled_from((None, 0.5, 2.0))),
         )
         for n in range(draw(st.integers(0, 4)))
     )  # fmt: skip
@@ -72,8 +78,18 @@ def test_always_consistent(table: Table) -> None:
     for name, made in snapshot.plans.items():
         assert name in table.tokens
         assert table.services[name].wanted != "deleted"
-        ready = {r.id for r in table.replicas[name] if r.state == "ready"}
+        ready = {r.id for r in table.replicas[name] if r.state == "ready" and not r.out_of_traffic}
         assert set(made.serving) <= ready
+
+
+@given(tables())
+def test_requests_are_held_exactly_where_a_running_service_has_nobody(table: Table) -> None:
+    """Held, or served, or told that the service is stopped: never two of them, never none."""
+    for name, made in build(table).plans.items():
+        running = table.services[name].wanted == "running"
+        assert (made.hold is not None) == (running and not made.serving)
+        holding = b"ext_authz" in render(made, "s").by_type[ROUTE][name]
+        assert holding == (made.hold is not None)
 
 
 @given(tables())
@@ -83,7 +99,7 @@ def test_every_ready_replica_is_served_or_accounted_for(table: Table) -> None:
         known = {u.replica for u in made.upstreams} | set(made.unreachable)
         taken = {(u.ip, u.port) for u in made.upstreams}
         for replica in table.replicas[name]:
-            if replica.state == "ready" and replica.id not in known:
+            if replica.state in ("ready", "draining") and replica.id not in known:
                 assert any((e.ip, e.port) in taken for e in replica.endpoints)
 
 
@@ -119,12 +135,13 @@ def test_a_change_touches_only_its_own_service(table: Table, name: str, data: st
 
 @given(tables())
 def test_resources_agree_with_each_other(table: Table) -> None:
-    """Clusters and endpoints only where there are replicas, and each cluster has its endpoints."""
+    """Clusters and endpoints only where replicas are or come, and each cluster has its endpoints."""
     for made in build(table).plans.values():
         resources = render(made, "s").by_type
         assert set(resources[ROUTE]) == {made.service}
         assert set(resources[CLUSTER]) == set(resources[ENDPOINTS])
-        assert bool(resources[CLUSTER]) == bool(made.upstreams)
+        assert bool(resources[CLUSTER]) == made.awake
+        assert made.awake or not made.upstreams
 
 
 @given(tables())

@@ -12,15 +12,20 @@ from easel_router.testing import until
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.catalog import Catalog
 from easel_router.xds.load import Loads
-from easel_router.xds.render import LISTENER, ROUTE
+from easel_router.hold import Asked, Go
+from easel_router.xds.messages import LISTENER, ROUTE
 from easel_router.xds.server import XdsServer
 from easel_router.xds.stream import Stream
 
 GRACE_S = 0.4
 
 
+async def nobody_waits(asked: Asked) -> Go:
+    return Go(left_s=1.0)
+
+
 def barrier(catalog: Catalog) -> tuple[XdsServer, Envoys]:
-    server = XdsServer(catalog, Loads(), lambda metadata: {}, lambda token: True)
+    server = XdsServer(catalog, Loads(), lambda metadata: {}, lambda token: True, nobody_waits)
     return server, Envoys(server, SystemClock(), GRACE_S, "secret")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from easel_contracts.ids import SERVICE_NAME
 from easel_router.bootstrap import METRICS, OWNERS, BootstrapConfig, bootstrap
 from easel_router.testing import public_descriptors
 
@@ -47,13 +48,19 @@ def test_names_are_resolved_and_sockets_are_not() -> None:
     """DNS for host names (compose), plain addresses otherwise."""
     clusters = {c["name"]: c["type"] for c in bootstrap(config())["static_resources"]["clusters"]}
 
-    assert clusters["xds"] == "STATIC"
-    assert clusters["easel_control"] == "STRICT_DNS"
+    assert clusters["easel-xds"] == "STATIC"
+    assert clusters["easel-control"] == "STRICT_DNS"
 
 
 def test_the_token_goes_to_the_router_and_the_monitor_only() -> None:
-    """Discovery, load reports, metrics."""
-    assert msgspec.json.encode(bootstrap(config())).count(b"the-token") == 3
+    """Discovery, load reports, questions about held requests; metrics."""
+    assert msgspec.json.encode(bootstrap(config())).count(b"the-token") == 4
+
+
+def test_no_service_can_have_the_name_of_a_cluster_of_ours() -> None:
+    """A service called `sink` or `xds` must not be taken for a part of Easel."""
+    for cluster in bootstrap(config())["static_resources"]["clusters"]:
+        assert not SERVICE_NAME.match(cluster["name"])
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_an_older_fact_changes_nothing() -> None:
     known.take_replica(replica("ready", 4))
 
     assert [r.state for r in known.replicas("ocr")] == ["draining"]
-    assert known.draining() == ["ocr-1-abcde"]
+    assert known.finishing() == ["ocr-1-abcde"]
 
 
 def test_an_ended_replica_is_forgotten() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.catalog import Catalog
-from easel_router.xds.render import CLUSTER, ROUTE
+from easel_router.xds.messages import CLUSTER, ROUTE
 from easel_router.xds.stream import Gone, Refused, Stream
 
 NACK = pb.RpcStatus(code=3, message="bad")

@@ -8,7 +8,10 @@ from easel_contracts.errors import NotFound
 from easel_kit.clock import Clock
 from easel_proto.v1 import common_pb2, routes_pb2, routes_pb2_grpc
 from easel_router.apply import Applier
+from easel_router.coldstarts import ColdStarts
+from easel_router.decide.snapshot import ServicePlan
 from easel_router.envoys import Envoys
+from easel_router.hold import Holds
 from easel_router.model import Known
 from easel_router.store import Store, Stored
 
@@ -16,8 +19,12 @@ from easel_router.store import Store, Stored
 class RoutesApi(routes_pb2_grpc.RoutesServicer):
     """Reads only."""
 
-    def __init__(self, known: Known, store: Store, applier: Applier, envoys: Envoys, clock: Clock) -> None:
+    def __init__(
+        self, known: Known, store: Store, applier: Applier, envoys: Envoys, holds: Holds, cold_starts: ColdStarts,
+        clock: Clock,
+    ) -> None:  # fmt: skip
         self._known, self._store, self._applier, self._envoys, self._clock = known, store, applier, envoys, clock
+        self._holds, self._cold_starts = holds, cold_starts
 
     async def Get(self, request: routes_pb2.GetRouteRequest, context: object) -> routes_pb2.Route:
         """The route as last acknowledged and probed; `state` shows one that is on the way."""
@@ -27,10 +34,15 @@ class RoutesApi(routes_pb2_grpc.RoutesServicer):
         state = stored.state
         at = Timestamp()
         at.FromDatetime(stored.at)
+        plan = self._known.plan(request.name)
+        revision = plan.revision if plan else 0
         return routes_pb2.Route(
             name=request.name, state=self._applier.progress.get(request.name, state.state), version=state.version,
             replicas=state.replicas, draining=state.draining, envoys=len(self._envoys.live()),
-            refused_reason=state.refused_reason, applied_time=at,
+            refused_reason=state.refused_reason, applied_time=at, holding=state.holding,
+            held=self._holds.held(request.name), expected_wait_s=self._expected_s(plan),
+            cold_start_s=self._cold_starts.typical(request.name, revision),
+            cold_starts=self._cold_starts.seen(request.name, revision),
         )  # fmt: skip
 
     async def Explain(self, request: common_pb2.ExplainRequest, context: object) -> common_pb2.Explanation:
@@ -44,6 +56,25 @@ class RoutesApi(routes_pb2_grpc.RoutesServicer):
         if name not in self._known.services:
             raise NotFound("NO_SUCH_SERVICE", f"there is no service {name}", "`easel ls` lists all")
         return await self._store.route(name)
+
+    def _expected_s(self, plan: ServicePlan | None) -> float:
+        """Of a request that comes now; 0 where it would not wait, or nothing is known."""
+        return (self._holds.expected_s(plan) or 0.0) if plan is not None and plan.hold is not None else 0.0
+
+    def _without_replica(self, plan: ServicePlan) -> common_pb2.Why:
+        hold = plan.hold
+        if hold is None:
+            return _why("NoReadyReplica", plan.without_replica, "requests are answered with 503")
+        if hold.hopeless:
+            return _why("Hopeless", f"requests are not held but answered with 503: {hold.hopeless}", "")
+        if hold.wakes_only:
+            return _why("WakesOnly", "requests wake the service and are answered with 503", "")
+        return _why(
+            "Holding",
+            f"no replica takes traffic: {self._holds.held(plan.service)} of at most {hold.max_requests} requests wait, "
+            f"each for up to {plan.traffic.keepalive_ms / 1000:g} s",
+            "",
+        )
 
     def _lines(self, name: str, stored: Stored | None) -> list[common_pb2.Why]:
         made = []
@@ -64,7 +95,9 @@ class RoutesApi(routes_pb2_grpc.RoutesServicer):
                 names = ", ".join(plan.unreachable)
                 made.append(_why("NetworkNotShared", f"Envoy shares no network with {names}", ""))
             if not plan.serving:
-                made.append(_why("NoReadyReplica", plan.without_replica, "requests are answered with 503"))
+                made.append(self._without_replica(plan))
+            if known := self._cold_starts.typical(name, plan.revision):
+                made.append(_why("ColdStart", _cold_start(known, self._cold_starts.seen(name, plan.revision)), ""))
         if stored is not None and stored.state.state == "probed":
             state = stored.state
             made.append(
@@ -76,6 +109,11 @@ class RoutesApi(routes_pb2_grpc.RoutesServicer):
                 )
             )
         return made
+
+
+def _cold_start(known: dict[str, float], seen: int) -> str:
+    parts = ", ".join(f"{name} {value:.2f} s" for name, value in known.items() if name != "total" and value >= 0.005)
+    return f"a start takes {known['total']:.2f} s ({parts}), the median of the last {seen or 'of an older revision'}"
 
 
 def _why(code: str, message: str, hint: str) -> common_pb2.Why:

@@ -7,19 +7,25 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable
 
+import asyncpg
 import grpc.aio
 
 from easel_contracts.facts import ReplicaState, ServiceState
+from easel_kit.db import UNREACHABLE
 from easel_kit.projection import Projection
 from easel_kit.reconcile import Reconciler
 from easel_kit.run import Process
+from easel_proto.internal.v1 import router_pb2_grpc
 from easel_proto.v1 import routes_pb2_grpc
 from easel_router.api import RoutesApi
 from easel_router.apply import Applier
+from easel_router.coldstarts import ColdStarts
 from easel_router.decide.snapshot import ServicePlan
 from easel_router.drains import Drains
 from easel_router.envoys import Envoys
 from easel_router.handlers import World
+from easel_router.hold import Holds
+from easel_router.inflight import TrafficApi
 from easel_router.lastgood import LastGood
 from easel_router.model import Known
 from easel_router.settings import Settings
@@ -51,33 +57,44 @@ async def build(process: Process[Settings]) -> None:
     last_good.load()
     await world.load(last_good.plans)
     secret = await store.probe_secret()
-    server = XdsServer(catalog, loads, listeners, lambda token: _is_envoy(process.keyring.process(token)))
+    cold_starts = ColdStarts(process.db, clock, settings.workspace)
+    await cold_starts.load()
+    holds = Holds(known, cold_starts, clock, settings.workspace,
+                  lambda service, metrics: process.publish_metrics("hold", service, metrics))  # fmt: skip
+    server = XdsServer(catalog, loads, listeners, lambda token: _is_envoy(process.keyring.process(token)), holds.ask)
     envoys = Envoys(server, clock, settings.envoy_grace_s, secret)
     envoys.expect(await store.known_envoys(settings.envoy_grace_s))
     tokens = Tokens(process.channel("control"), known, settings.workspace)
     applier = Applier(
         known=known, tokens=tokens, catalog=catalog, envoys=envoys, store=store, leases=process.leases,
-        last_good=last_good, clock=clock, probe_secret=secret, timeout_s=settings.apply_timeout_s,
+        last_good=last_good, holds=holds, clock=clock, probe_secret=secret, timeout_s=settings.apply_timeout_s,
     )  # fmt: skip
     drains = Drains(known, loads, envoys, store, process.leases)
     routes = Reconciler("routes", applier.reconcile, clock, _names(known), concurrency=64, backoff_s=_BACKOFF_S)
     drain_loop = Reconciler("drains", drains.reconcile, clock, drains.keys, concurrency=256, backoff_s=_BACKOFF_S)
-    _wire(world, applier, drains, routes, drain_loop)
+    learning = Learning(known, cold_starts, process)
+    _wire(world, applier, drains, routes, drain_loop, learning)
+    world.ended = cold_starts.ended
 
     process.subscribe({"service": world.on_service, "replica": world.on_replica})
     process.owns("route", store.route_facts)
     process.owns("traffic", store.traffic_facts)
-    api = RoutesApi(known, store, applier, envoys, clock)
+    api = RoutesApi(known, store, applier, envoys, holds, cold_starts, clock)
     process.serve(routes_pb2_grpc.add_RoutesServicer_to_server, api, "easel.v1.Routes")
+    traffic = TrafficApi(known, loads, envoys)
+    process.serve(router_pb2_grpc.add_TrafficServicer_to_server, traffic, "easel.internal.v1.Traffic")
 
     start = Start(process, known, applier, tokens, last_good, store, server)
-    for task in (start.run, routes.run, drain_loop.run, last_good.run, start.prune):
+    tasks = (start.run, routes.run, drain_loop.run, last_good.run, start.prune, holds.wake_for_ever,
+             holds.repeat_for_ever, learning.run)  # fmt: skip
+    for task in tasks:
         process.background(task)
     process.background(lambda: envoys.record(lambda e, on: store.envoy_seen(e, process.holder, connected=on)))
     for hook in (start.stop, last_good.flush, envoys.close):
         process.on_stop(hook)
     process.watch_loop(routes)
     process.watch_loop(drain_loop)
+    process.gauge("held_requests", "Requests that wait for a replica", holds.total)
     _observe(process, server, envoys, applier)
 
 
@@ -147,8 +164,34 @@ def _names(known: Known) -> Callable[[], Awaitable[list[str]]]:
     return names
 
 
-def _wire(world: World, applier: Applier, drains: Drains, routes: Reconciler, drain_loop: Reconciler) -> None:
-    def applied(plan: ServicePlan) -> None:
+class Learning:
+    """Writes down the cold starts of replicas that begin to take traffic; nobody waits for that."""
+
+    def __init__(self, known: Known, cold_starts: ColdStarts, process: Process[Settings]) -> None:
+        self._known, self._cold_starts, self._process = known, cold_starts, process
+        self._due: asyncio.Queue[tuple[ReplicaState, float]] = asyncio.Queue()
+
+    def applied(self, plan: ServicePlan, took_s: float) -> None:
+        """A plan is live; what was live before teaches nothing."""
+        for replica in plan.serving if took_s else ():
+            if (state := self._known.replica(replica)) is not None:
+                self._due.put_nowait((state, took_s))
+
+    async def run(self) -> None:
+        """For ever; a sample that cannot be stored is lost, which costs an estimate."""
+        while True:
+            replica, route_s = await self._due.get()
+            try:
+                await self._cold_starts.learn(replica, route_s)
+            except (*UNREACHABLE, asyncpg.PostgresError) as error:
+                self._process.log.warning("cold start not stored", replica=replica.id, error=repr(error))
+
+
+def _wire(
+    world: World, applier: Applier, drains: Drains, routes: Reconciler, drain_loop: Reconciler, learning: Learning
+) -> None:
+    def applied(plan: ServicePlan, took_s: float) -> None:
+        learning.applied(plan, took_s)
         for replica in drains.applied(plan):
             drain_loop.wake(replica)
 

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from easel_router.control_page import PAGE
+from easel_router.holding_listeners import XDS, check_cluster, internal_listeners
 
 Json = dict[str, Any]
 
@@ -85,9 +86,18 @@ def bootstrap(config: BootstrapConfig) -> Json:
         },
         "cluster_manager": {"load_stats_config": _grpc_source(config) | {"api_type": "GRPC"}},
         "static_resources": {
-            "clusters": [_grpc_cluster(name, addr) for name, addr in _clusters(config).items()],
-            "listeners": [_control_listener(config)],
+            "clusters": [
+                *(_grpc_cluster(name, addr) for name, addr in _clusters(config).items()),
+                check_cluster(),
+            ],
+            "listeners": [_control_listener(config), *internal_listeners(config.process_token)],
         },
+        "bootstrap_extensions": [
+            {
+                "name": "envoy.bootstrap.internal_listener",
+                "typed_config": {"@type": TYPE + "extensions.bootstrap.internal_listener.v3.InternalListener"},
+            }
+        ],
         "stats_sinks": [_sink(config)] if config.sink_addr else [],
         "stats_flush_interval": f"{config.metrics_interval_s}s",
         "stats_config": _stats(),
@@ -123,19 +133,21 @@ def _grpc_source(config: BootstrapConfig) -> Json:
         "transport_api_version": "V3",
         "grpc_services": [
             {
-                "envoy_grpc": {"cluster_name": "xds", "retry_policy": retry},
+                "envoy_grpc": {"cluster_name": XDS, "retry_policy": retry},
                 "initial_metadata": [{"key": "easel-process-token", "value": config.process_token}],
             }
         ],
     }
 
 
-# --- clusters
+# --- clusters. A dash keeps their names apart from those of services, which have none.
+
+SINK = "easel-sink"
 
 
 def _clusters(config: BootstrapConfig) -> dict[str, str]:
-    made = {"xds": config.xds_addr} | {f"easel_{name}": addr for name, addr in sorted(config.process_addrs.items())}
-    return made | ({"sink": config.sink_addr} if config.sink_addr else {})
+    made = {XDS: config.xds_addr} | {f"easel-{name}": addr for name, addr in sorted(config.process_addrs.items())}
+    return made | ({SINK: config.sink_addr} if config.sink_addr else {})
 
 
 def _grpc_cluster(name: str, address: str) -> Json:
@@ -213,13 +225,13 @@ def _control_http(config: BootstrapConfig) -> Json:
 
 def _control_host(config: BootstrapConfig) -> Json:
     routes = [
-        _api_route(f"/{api}/", f"easel_{owner}")
+        _api_route(f"/{api}/", f"easel-{owner}")
         for owner, apis in OWNERS.items()
         if owner in config.process_addrs
         for api in apis
     ]
     routes += [
-        _api_route(f"/{name}/", "easel_control")
+        _api_route(f"/{name}/", "easel-control")
         for name in (
             "grpc.reflection.v1.ServerReflection",
             "grpc.reflection.v1alpha.ServerReflection",
@@ -294,7 +306,7 @@ def _tls(cert: str, key: str) -> Json:
 
 def _sink(config: BootstrapConfig) -> Json:
     service = {
-        "envoy_grpc": {"cluster_name": "sink"},
+        "envoy_grpc": {"cluster_name": SINK},
         "initial_metadata": [{"key": "easel-process-token", "value": config.process_token}],
     }
     return {

@@ -13,7 +13,7 @@ import aiohttp
 from easel_kit.clock import Clock
 from easel_kit.telemetry import get_logger
 from easel_router.xds.catalog import Versions
-from easel_router.xds.render import HASH_HEADER, PROBE_HEADER, PROBE_PATH
+from easel_router.xds.messages import HASH_HEADER, PROBE_HEADER, PROBE_PATH
 from easel_router.xds.server import XdsServer
 from easel_router.xds.stream import Gone, Stream
 

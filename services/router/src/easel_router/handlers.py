@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from easel_contracts import facts
+from easel_contracts import facts, states
 from easel_contracts.facts import Fact, ReplicaState, ServiceState
 from easel_kit.projection import Projection
 from easel_router.model import Known
@@ -21,6 +21,8 @@ class World:
         self._known, self._services, self._replicas, self._workspace = known, services, replicas, workspace
         self.wake: Callable[[str], None] = lambda service: None
         """Called with the service whose route may have changed."""
+        self.ended: Callable[[str], None] = lambda replica: None
+        """Called with a replica that is no more."""
 
     async def load(self, routed: Iterable[str]) -> None:
         """Everything that is known from before; `routed` services that were deleted meanwhile too."""
@@ -42,7 +44,10 @@ class World:
     async def on_replica(self, fact: Fact) -> None:
         """A replica came, went, drains or moved."""
         if await self._replicas.apply(fact):
-            self._known.take_replica(facts.state_of(fact, ReplicaState))
+            state = facts.state_of(fact, ReplicaState)
+            self._known.take_replica(state)
+            if states.is_final(states.REPLICA, state.state):
+                self.ended(state.id)
         self.wake(fact.key)
 
 

@@ -1,7 +1,8 @@
 """The last good plans on disk, so that a restarted router serves them at once, whoever else is away.
 
-The file holds tokens: 0600, replaced whole, never partly written. It is a cache of what the owners know; losing it
-costs a call to control.
+A log of lines (JSON): first which epoch it is of, then one line per change, so that writing costs what changed; it is
+written anew, whole and in one step, when most of it is outdated. A torn last line, from a crash, counts as not written.
+The file holds tokens: 0600. It is a cache of what the owners know; losing it costs a call to control.
 """
 
 from __future__ import annotations
@@ -16,17 +17,24 @@ from msgspec import Struct
 from easel_kit.telemetry import get_logger
 from easel_router.decide.snapshot import ServicePlan
 
-FILE = "last-good.msgpack"
+FILE = "last-good.jsonl"
 _SETTLE_S = 0.2
 """Changes within this time share one write."""
+_SLACK = 1000
+"""Outdated lines that are kept whatever the number of plans."""
 
 log = get_logger("lastgood")
 
 
-class _Content(Struct, frozen=True, kw_only=True):
-    schema_version: int = 1
-    epoch: int = 1
-    plans: list[ServicePlan]
+class _Head(Struct, frozen=True, kw_only=True):
+    schema_version: int = 2
+    epoch: int
+
+
+class _Line(Struct, frozen=True, kw_only=True):
+    service: str
+    plan: ServicePlan | None
+    """None: its route was removed."""
 
 
 class LastGood:
@@ -35,6 +43,9 @@ class LastGood:
     def __init__(self, directory: Path, epoch: int) -> None:
         self._path, self._epoch = directory / FILE, epoch
         self._changed = asyncio.Event()
+        self._due: dict[str, None] = {}
+        self._lines = 0
+        """In the file; 0: it has to be written anew."""
         self.plans: dict[str, ServicePlan] = {}
 
     def load(self) -> None:
@@ -42,56 +53,92 @@ class LastGood:
         if not self._path.exists():
             return
         try:
-            content = msgspec.msgpack.decode(self._path.read_bytes(), type=_Content)
-        except (OSError, msgspec.MsgspecError) as error:
+            head, *lines = self._path.read_bytes().splitlines()
+            epoch = msgspec.json.decode(head, type=_Head).epoch
+            if epoch != self._epoch:
+                # Of the time before a restore: it may hold services that nobody knows any more, and so nobody would
+                # remove.
+                log.info("last good snapshot is of another epoch and is dropped", epoch=epoch)
+                return
+            self._read(lines)
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            self.plans = {}
             log.error("last good snapshot not readable; tokens will be asked of control", error=repr(error))
-            return
-        if content.epoch != self._epoch:
-            # Of the time before a restore: it may hold services that nobody knows any more, and so nobody would remove.
-            log.info("last good snapshot is of another epoch and is dropped", epoch=content.epoch)
-            return
-        self.plans = {plan.service: plan for plan in content.plans}
 
     def put(self, plan: ServicePlan) -> None:
         """A plan was acknowledged."""
         if self.plans.get(plan.service) != plan:
             self.plans[plan.service] = plan
-            self._changed.set()
+            self._is_due(plan.service)
 
     def remove(self, service: str) -> None:
         """A route was removed."""
         if self.plans.pop(service, None) is not None:
-            self._changed.set()
+            self._is_due(service)
 
     async def run(self) -> None:
         """Writes after changes, for ever."""
         while True:
             await self._changed.wait()
             await asyncio.sleep(_SETTLE_S)
-            self._changed.clear()
-            content = msgspec.msgpack.encode(_Content(epoch=self._epoch, plans=list(self.plans.values())))
+            due = self._take()
             try:
-                await asyncio.to_thread(self._write, content)
+                await asyncio.to_thread(self._write, *self._content(due))
             except OSError as error:
                 log.error("last good snapshot not written", error=repr(error))
+                self._lines = 0
                 self._changed.set()
                 await asyncio.sleep(5)
 
     async def flush(self) -> None:
         """Writes what is still due; at the end of the process."""
         if self._changed.is_set():
-            self._write(msgspec.msgpack.encode(_Content(epoch=self._epoch, plans=list(self.plans.values()))))
+            self._write(*self._content(self._take()))
 
-    def _write(self, content: bytes) -> None:
+    def _read(self, lines: list[bytes]) -> None:
+        for number, line in enumerate(lines, 1):
+            try:
+                found = msgspec.json.decode(line, type=_Line)
+            except msgspec.MsgspecError:
+                if number == len(lines):  # torn: the line before it is the newest
+                    self._changed.set()
+                    return
+                raise
+            if found.plan is None:
+                self.plans.pop(found.service, None)
+            else:
+                self.plans[found.service] = found.plan
+        self._lines = len(lines)
+
+    def _is_due(self, service: str) -> None:
+        self._due[service] = None
+        self._changed.set()
+
+    def _take(self) -> list[str]:
+        self._changed.clear()
+        due, self._due = list(self._due), {}
+        return due
+
+    def _content(self, due: list[str]) -> tuple[bytes, bool]:
+        """(what to write, whether the file begins anew with it)."""
+        anew = not self._lines or self._lines + len(due) > 2 * len(self.plans) + _SLACK
+        services = list(self.plans) if anew else due
+        lines = [msgspec.json.encode(_Line(service=name, plan=self.plans.get(name))) for name in services]
+        self._lines = len(lines) if anew else self._lines + len(lines)
+        head = [msgspec.json.encode(_Head(epoch=self._epoch))] if anew else []
+        return b"".join(line + b"\n" for line in [*head, *lines]), anew
+
+    def _write(self, content: bytes, anew: bool) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._path.with_suffix(".new")
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        target = self._path.with_suffix(".new") if anew else self._path
+        handle = os.open(target, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if anew else os.O_APPEND), 0o600)
         try:
             _write_all(handle, content)
             os.fsync(handle)
         finally:
             os.close(handle)
-        os.replace(fresh, self._path)
+        if anew:
+            os.replace(target, self._path)
 
 
 def _write_all(handle: int, content: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from easel_contracts import states
 from easel_contracts.facts import ReplicaState, ServiceState
-from easel_router.decide.snapshot import ServicePlan, Table, Token, plan
+from easel_router.decide.snapshot import ServicePlan, Table, Token, finishes, plan
 
 
 class Known:
@@ -43,9 +43,9 @@ class Known:
         """A service's living replicas."""
         return tuple(self._replicas.get(service, {}).values())
 
-    def draining(self) -> list[str]:
-        """Ids of all replicas that drain."""
-        return [r.id for of in self._replicas.values() for r in of.values() if r.state == "draining"]
+    def finishing(self) -> list[str]:
+        """Ids of all replicas that only finish what they have."""
+        return [r.id for of in self._replicas.values() for r in of.values() if finishes(r)]
 
     def forget(self, service: str) -> None:
         """The service is gone for good, unless one of its name was made meanwhile."""

@@ -59,7 +59,8 @@ class Store:
             row = await connection.fetchrow(
                 _UPDATE if before else _INSERT, self._workspace, state.service, state.generation, state.state,
                 state.version, list(state.replicas), list(state.draining), state.token_version, state.envoys,
-                state.refused_reason, state.apply_ms, now, lease_token, *([before.row_version] if before else []),
+                state.refused_reason, state.apply_ms, now, lease_token, state.holding,
+                *([before.row_version] if before else []),
             )  # fmt: skip
             version = int(one(row)["row_version"])
             await tell(
@@ -69,14 +70,16 @@ class Store:
             )  # fmt: skip
         return Stored(state=state, row_version=version, at=now)
 
-    async def drained(self, service: str, replica: str, generation: int) -> bool:
-        """Stores and tells once that a replica has no request left; says whether it was new."""
-        state = TrafficState(service=service, replica=replica)
+    async def drained(self, service: str, replica: str, generation: int, drain_number: int) -> bool:
+        """Stores and tells once per drain that a replica has no request left; says whether it was new."""
+        state = TrafficState(service=service, replica=replica, drain_number=drain_number)
         async with self._database.transaction() as connection:
             row = await connection.fetchrow(
-                "INSERT INTO drained (workspace, replica, service, at, row_version)"
-                " VALUES ($1, $2, $3, $4, nextval('route_version')) ON CONFLICT DO NOTHING RETURNING row_version",
-                self._workspace, replica, service, self._clock.now(),
+                "INSERT INTO drained (workspace, replica, service, at, drain_number, row_version)"
+                " VALUES ($1, $2, $3, $4, $5, nextval('route_version')) ON CONFLICT (workspace, replica) DO UPDATE"
+                " SET at = excluded.at, drain_number = excluded.drain_number, row_version = excluded.row_version"
+                " WHERE drained.drain_number < excluded.drain_number RETURNING row_version",
+                self._workspace, replica, service, self._clock.now(), drain_number,
             )  # fmt: skip
             if row is None:
                 return False
@@ -87,12 +90,13 @@ class Store:
             )  # fmt: skip
         return True
 
-    async def is_drained(self, replica: str) -> bool:
-        """Whether it was told already."""
+    async def is_drained(self, replica: str, drain_number: int) -> bool:
+        """Whether it was told already, of this drain."""
         async with self._database.connection() as connection:
             found = await connection.fetchval(
-                "SELECT 1 FROM drained WHERE workspace = $1 AND replica = $2", self._workspace, replica
-            )
+                "SELECT 1 FROM drained WHERE workspace = $1 AND replica = $2 AND drain_number >= $3",
+                self._workspace, replica, drain_number,
+            )  # fmt: skip
         return found is not None
 
     async def route_facts(self) -> list[Fact]:
@@ -108,7 +112,7 @@ class Store:
             rows = await connection.fetch("SELECT * FROM drained WHERE workspace = $1", self._workspace)
         return [
             self._fact("traffic", "drained", r["service"], 0, r["row_version"], r["at"],
-                       TrafficState(service=r["service"], replica=r["replica"]))
+                       TrafficState(service=r["service"], replica=r["replica"], drain_number=r["drain_number"]))
             for r in rows
         ]  # fmt: skip
 
@@ -163,16 +167,16 @@ class Store:
 
 _INSERT = """
 INSERT INTO routes (workspace, service, generation, state, version, replicas, draining, token_version, envoys,
-    refused_reason, apply_ms, at, lease_token, row_version)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, nextval('route_version'))
+    refused_reason, apply_ms, at, lease_token, holding, row_version)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, nextval('route_version'))
 ON CONFLICT DO NOTHING RETURNING row_version
 """
 
 _UPDATE = """
 UPDATE routes SET generation = $3, state = $4, version = $5, replicas = $6, draining = $7, token_version = $8,
     envoys = $9, refused_reason = $10, apply_ms = $11, at = $12, lease_token = $13,
-    row_version = nextval('route_version')
-WHERE workspace = $1 AND service = $2 AND row_version = $14 AND lease_token <= $13
+    holding = $14, row_version = nextval('route_version')
+WHERE workspace = $1 AND service = $2 AND row_version = $15 AND lease_token <= $13
 RETURNING row_version
 """
 
@@ -181,6 +185,6 @@ def _stored(row: Any) -> Stored:
     state = RouteState(
         service=row["service"], generation=row["generation"], state=row["state"], version=row["version"],
         replicas=tuple(row["replicas"]), draining=tuple(row["draining"]), token_version=row["token_version"],
-        envoys=row["envoys"], refused_reason=row["refused_reason"], apply_ms=row["apply_ms"],
+        holding=row["holding"], envoys=row["envoys"], refused_reason=row["refused_reason"], apply_ms=row["apply_ms"],
     )  # fmt: skip
     return Stored(state=state, row_version=row["row_version"], at=row["at"])

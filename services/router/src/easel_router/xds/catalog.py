@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from easel_router.xds.render import CLUSTER, ENDPOINTS, LISTENER, ROUTE
+from easel_router.xds.messages import CLUSTER, ENDPOINTS, LISTENER, ROUTE
 from easel_router.xds.wire import Packed, pack
 
 ORDER = (CLUSTER, ENDPOINTS, LISTENER, ROUTE)

@@ -11,6 +11,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf import wrappers_pb2 as _wrappers_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -42,6 +43,25 @@ V2: ApiVersion.ValueType  # 1
 V3: ApiVersion.ValueType  # 2
 Global___ApiVersion: _TypeAlias = ApiVersion  # noqa: Y015
 
+class _StatusCode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StatusCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StatusCode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    Empty: _StatusCode.ValueType  # 0
+    RequestTimeout: _StatusCode.ValueType  # 408
+    ServiceUnavailable: _StatusCode.ValueType  # 503
+    GatewayTimeout: _StatusCode.ValueType  # 504
+
+class StatusCode(_StatusCode, metaclass=_StatusCodeEnumTypeWrapper): ...
+
+Empty: StatusCode.ValueType  # 0
+RequestTimeout: StatusCode.ValueType  # 408
+ServiceUnavailable: StatusCode.ValueType  # 503
+GatewayTimeout: StatusCode.ValueType  # 504
+Global___StatusCode: _TypeAlias = StatusCode  # noqa: Y015
+
 class _HealthStatus:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -52,6 +72,7 @@ class _HealthStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HealthSt
     HEALTHY: _HealthStatus.ValueType  # 1
     UNHEALTHY: _HealthStatus.ValueType  # 2
     DRAINING: _HealthStatus.ValueType  # 3
+    DEGRADED: _HealthStatus.ValueType  # 5
 
 class HealthStatus(_HealthStatus, metaclass=_HealthStatusEnumTypeWrapper): ...
 
@@ -59,6 +80,7 @@ UNKNOWN: HealthStatus.ValueType  # 0
 HEALTHY: HealthStatus.ValueType  # 1
 UNHEALTHY: HealthStatus.ValueType  # 2
 DRAINING: HealthStatus.ValueType  # 3
+DEGRADED: HealthStatus.ValueType  # 5
 Global___HealthStatus: _TypeAlias = HealthStatus  # noqa: Y015
 
 @_typing.final
@@ -363,25 +385,48 @@ class Address(_message.Message):
 
     SOCKET_ADDRESS_FIELD_NUMBER: _builtins.int
     PIPE_FIELD_NUMBER: _builtins.int
+    ENVOY_INTERNAL_ADDRESS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def socket_address(self) -> Global___SocketAddress: ...
     @_builtins.property
     def pipe(self) -> Global___Pipe: ...
+    @_builtins.property
+    def envoy_internal_address(self) -> Global___EnvoyInternalAddress: ...
     def __init__(
         self,
         *,
         socket_address: Global___SocketAddress | None = ...,
         pipe: Global___Pipe | None = ...,
+        envoy_internal_address: Global___EnvoyInternalAddress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "pipe", b"pipe", "socket_address", b"socket_address"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "envoy_internal_address", b"envoy_internal_address", "pipe", b"pipe", "socket_address", b"socket_address"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "pipe", b"pipe", "socket_address", b"socket_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "envoy_internal_address", b"envoy_internal_address", "pipe", b"pipe", "socket_address", b"socket_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_address: _TypeAlias = _typing.Literal["socket_address", "pipe"]  # noqa: Y015
+    _WhichOneofReturnType_address: _TypeAlias = _typing.Literal["socket_address", "pipe", "envoy_internal_address"]  # noqa: Y015
     _WhichOneofArgType_address: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_address) -> _WhichOneofReturnType_address | None: ...
 
 Global___Address: _TypeAlias = Address  # noqa: Y015
+
+@_typing.final
+class EnvoyInternalAddress(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVER_LISTENER_NAME_FIELD_NUMBER: _builtins.int
+    server_listener_name: _builtins.str
+    def __init__(
+        self,
+        *,
+        server_listener_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["server_listener_name", b"server_listener_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnvoyInternalAddress: _TypeAlias = EnvoyInternalAddress  # noqa: Y015
 
 @_typing.final
 class SocketAddress(_message.Message):
@@ -729,6 +774,47 @@ class Http1ProtocolOptions(_message.Message):
 Global___Http1ProtocolOptions: _TypeAlias = Http1ProtocolOptions  # noqa: Y015
 
 @_typing.final
+class GrpcService(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class EnvoyGrpc(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CLUSTER_NAME_FIELD_NUMBER: _builtins.int
+        cluster_name: _builtins.str
+        def __init__(
+            self,
+            *,
+            cluster_name: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_name", b"cluster_name"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ENVOY_GRPC_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def envoy_grpc(self) -> Global___GrpcService.EnvoyGrpc: ...
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        envoy_grpc: Global___GrpcService.EnvoyGrpc | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["envoy_grpc", b"envoy_grpc", "timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["envoy_grpc", b"envoy_grpc", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrpcService: _TypeAlias = GrpcService  # noqa: Y015
+
+@_typing.final
 class Http2ProtocolOptions(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -958,10 +1044,12 @@ class VirtualHost(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     DOMAINS_FIELD_NUMBER: _builtins.int
     ROUTES_FIELD_NUMBER: _builtins.int
+    INCLUDE_REQUEST_ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
     TYPED_PER_FILTER_CONFIG_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     REQUEST_BODY_BUFFER_LIMIT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    include_request_attempt_count: _builtins.bool
     @_builtins.property
     def domains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -978,13 +1066,14 @@ class VirtualHost(_message.Message):
         name: _builtins.str = ...,
         domains: _abc.Iterable[_builtins.str] | None = ...,
         routes: _abc.Iterable[Global___Route] | None = ...,
+        include_request_attempt_count: _builtins.bool = ...,
         typed_per_filter_config: _abc.Mapping[_builtins.str, _any_pb2.Any] | None = ...,
         metadata: Global___Metadata | None = ...,
         request_body_buffer_limit: _wrappers_pb2.UInt64Value | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "request_body_buffer_limit", b"request_body_buffer_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domains", b"domains", "metadata", b"metadata", "name", b"name", "request_body_buffer_limit", b"request_body_buffer_limit", "routes", b"routes", "typed_per_filter_config", b"typed_per_filter_config"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domains", b"domains", "include_request_attempt_count", b"include_request_attempt_count", "metadata", b"metadata", "name", b"name", "request_body_buffer_limit", b"request_body_buffer_limit", "routes", b"routes", "typed_per_filter_config", b"typed_per_filter_config"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1019,6 +1108,7 @@ class Route(_message.Message):
     ROUTE_FIELD_NUMBER: _builtins.int
     DIRECT_RESPONSE_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    REQUEST_HEADERS_TO_ADD_FIELD_NUMBER: _builtins.int
     RESPONSE_HEADERS_TO_ADD_FIELD_NUMBER: _builtins.int
     TYPED_PER_FILTER_CONFIG_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
@@ -1032,6 +1122,8 @@ class Route(_message.Message):
     @_builtins.property
     def metadata(self) -> Global___Metadata: ...
     @_builtins.property
+    def request_headers_to_add(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderValueOption]: ...
+    @_builtins.property
     def response_headers_to_add(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderValueOption]: ...
     @_builtins.property
     def typed_per_filter_config(self) -> _containers.MessageMap[_builtins.str, _any_pb2.Any]: ...
@@ -1042,13 +1134,14 @@ class Route(_message.Message):
         route: Global___RouteAction | None = ...,
         direct_response: Global___DirectResponseAction | None = ...,
         metadata: Global___Metadata | None = ...,
+        request_headers_to_add: _abc.Iterable[Global___HeaderValueOption] | None = ...,
         response_headers_to_add: _abc.Iterable[Global___HeaderValueOption] | None = ...,
         typed_per_filter_config: _abc.Mapping[_builtins.str, _any_pb2.Any] | None = ...,
         name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "metadata", b"metadata", "route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "metadata", b"metadata", "name", b"name", "response_headers_to_add", b"response_headers_to_add", "route", b"route", "typed_per_filter_config", b"typed_per_filter_config"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "metadata", b"metadata", "name", b"name", "request_headers_to_add", b"request_headers_to_add", "response_headers_to_add", b"response_headers_to_add", "route", b"route", "typed_per_filter_config", b"typed_per_filter_config"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["route", "direct_response"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
@@ -1185,13 +1278,36 @@ class RetryPolicy(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class RetryPriority(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: _builtins.int
+        TYPED_CONFIG_FIELD_NUMBER: _builtins.int
+        name: _builtins.str
+        @_builtins.property
+        def typed_config(self) -> _any_pb2.Any: ...
+        def __init__(
+            self,
+            *,
+            name: _builtins.str = ...,
+            typed_config: _any_pb2.Any | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["typed_config", b"typed_config"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "typed_config", b"typed_config"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     RETRY_ON_FIELD_NUMBER: _builtins.int
     NUM_RETRIES_FIELD_NUMBER: _builtins.int
     PER_TRY_TIMEOUT_FIELD_NUMBER: _builtins.int
+    RETRY_PRIORITY_FIELD_NUMBER: _builtins.int
     RETRY_HOST_PREDICATE_FIELD_NUMBER: _builtins.int
     HOST_SELECTION_RETRY_MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     RETRIABLE_STATUS_CODES_FIELD_NUMBER: _builtins.int
     RETRY_BACK_OFF_FIELD_NUMBER: _builtins.int
+    RETRIABLE_HEADERS_FIELD_NUMBER: _builtins.int
     retry_on: _builtins.str
     host_selection_retry_max_attempts: _builtins.int
     @_builtins.property
@@ -1199,29 +1315,56 @@ class RetryPolicy(_message.Message):
     @_builtins.property
     def per_try_timeout(self) -> _duration_pb2.Duration: ...
     @_builtins.property
+    def retry_priority(self) -> Global___RetryPolicy.RetryPriority: ...
+    @_builtins.property
     def retry_host_predicate(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetryPolicy.RetryHostPredicate]: ...
     @_builtins.property
     def retriable_status_codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
     def retry_back_off(self) -> Global___RetryPolicy.RetryBackOff: ...
+    @_builtins.property
+    def retriable_headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderMatcher]: ...
     def __init__(
         self,
         *,
         retry_on: _builtins.str = ...,
         num_retries: _wrappers_pb2.UInt32Value | None = ...,
         per_try_timeout: _duration_pb2.Duration | None = ...,
+        retry_priority: Global___RetryPolicy.RetryPriority | None = ...,
         retry_host_predicate: _abc.Iterable[Global___RetryPolicy.RetryHostPredicate] | None = ...,
         host_selection_retry_max_attempts: _builtins.int = ...,
         retriable_status_codes: _abc.Iterable[_builtins.int] | None = ...,
         retry_back_off: Global___RetryPolicy.RetryBackOff | None = ...,
+        retriable_headers: _abc.Iterable[Global___HeaderMatcher] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["num_retries", b"num_retries", "per_try_timeout", b"per_try_timeout", "retry_back_off", b"retry_back_off"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["num_retries", b"num_retries", "per_try_timeout", b"per_try_timeout", "retry_back_off", b"retry_back_off", "retry_priority", b"retry_priority"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host_selection_retry_max_attempts", b"host_selection_retry_max_attempts", "num_retries", b"num_retries", "per_try_timeout", b"per_try_timeout", "retriable_status_codes", b"retriable_status_codes", "retry_back_off", b"retry_back_off", "retry_host_predicate", b"retry_host_predicate", "retry_on", b"retry_on"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host_selection_retry_max_attempts", b"host_selection_retry_max_attempts", "num_retries", b"num_retries", "per_try_timeout", b"per_try_timeout", "retriable_headers", b"retriable_headers", "retriable_status_codes", b"retriable_status_codes", "retry_back_off", b"retry_back_off", "retry_host_predicate", b"retry_host_predicate", "retry_on", b"retry_on", "retry_priority", b"retry_priority"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RetryPolicy: _TypeAlias = RetryPolicy  # noqa: Y015
+
+@_typing.final
+class PreviousPriorities(_message.Message):
+    """envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPDATE_FREQUENCY_FIELD_NUMBER: _builtins.int
+    update_frequency: _builtins.int
+    def __init__(
+        self,
+        *,
+        update_frequency: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["update_frequency", b"update_frequency"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviousPriorities: _TypeAlias = PreviousPriorities  # noqa: Y015
 
 @_typing.final
 class DirectResponseAction(_message.Message):
@@ -1268,6 +1411,351 @@ class LuaPerRoute(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LuaPerRoute: _TypeAlias = LuaPerRoute  # noqa: Y015
+
+@_typing.final
+class ExtAuthz(_message.Message):
+    """--- who may go on (envoy.extensions.filters.http.ext_authz.v3, envoy.service.auth.v3)"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRPC_SERVICE_FIELD_NUMBER: _builtins.int
+    STATUS_ON_ERROR_FIELD_NUMBER: _builtins.int
+    TRANSPORT_API_VERSION_FIELD_NUMBER: _builtins.int
+    ALLOWED_HEADERS_FIELD_NUMBER: _builtins.int
+    transport_api_version: Global___ApiVersion.ValueType
+    @_builtins.property
+    def grpc_service(self) -> Global___GrpcService: ...
+    @_builtins.property
+    def status_on_error(self) -> Global___HttpStatus: ...
+    @_builtins.property
+    def allowed_headers(self) -> Global___ListStringMatcher: ...
+    def __init__(
+        self,
+        *,
+        grpc_service: Global___GrpcService | None = ...,
+        status_on_error: Global___HttpStatus | None = ...,
+        transport_api_version: Global___ApiVersion.ValueType = ...,
+        allowed_headers: Global___ListStringMatcher | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allowed_headers", b"allowed_headers", "grpc_service", b"grpc_service", "status_on_error", b"status_on_error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_headers", b"allowed_headers", "grpc_service", b"grpc_service", "status_on_error", b"status_on_error", "transport_api_version", b"transport_api_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtAuthz: _TypeAlias = ExtAuthz  # noqa: Y015
+
+@_typing.final
+class ExtAuthzPerRoute(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISABLED_FIELD_NUMBER: _builtins.int
+    CHECK_SETTINGS_FIELD_NUMBER: _builtins.int
+    disabled: _builtins.bool
+    @_builtins.property
+    def check_settings(self) -> Global___CheckSettings: ...
+    def __init__(
+        self,
+        *,
+        disabled: _builtins.bool = ...,
+        check_settings: Global___CheckSettings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["check_settings", b"check_settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_settings", b"check_settings", "disabled", b"disabled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtAuthzPerRoute: _TypeAlias = ExtAuthzPerRoute  # noqa: Y015
+
+@_typing.final
+class CheckSettings(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ContextExtensionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CONTEXT_EXTENSIONS_FIELD_NUMBER: _builtins.int
+    GRPC_SERVICE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def context_extensions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def grpc_service(self) -> Global___GrpcService: ...
+    def __init__(
+        self,
+        *,
+        context_extensions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        grpc_service: Global___GrpcService | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grpc_service", b"grpc_service"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_extensions", b"context_extensions", "grpc_service", b"grpc_service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckSettings: _TypeAlias = CheckSettings  # noqa: Y015
+
+@_typing.final
+class HttpStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    code: Global___StatusCode.ValueType
+    def __init__(
+        self,
+        *,
+        code: Global___StatusCode.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HttpStatus: _TypeAlias = HttpStatus  # noqa: Y015
+
+@_typing.final
+class ListStringMatcher(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATTERNS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def patterns(self) -> _containers.RepeatedCompositeFieldContainer[Global___StringMatcher]: ...
+    def __init__(
+        self,
+        *,
+        patterns: _abc.Iterable[Global___StringMatcher] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["patterns", b"patterns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStringMatcher: _TypeAlias = ListStringMatcher  # noqa: Y015
+
+@_typing.final
+class CheckRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def attributes(self) -> Global___AttributeContext: ...
+    def __init__(
+        self,
+        *,
+        attributes: Global___AttributeContext | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckRequest: _TypeAlias = CheckRequest  # noqa: Y015
+
+@_typing.final
+class AttributeContext(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Request(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TIME_FIELD_NUMBER: _builtins.int
+        HTTP_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def time(self) -> _timestamp_pb2.Timestamp: ...
+        @_builtins.property
+        def http(self) -> Global___AttributeContext.HttpRequest: ...
+        def __init__(
+            self,
+            *,
+            time: _timestamp_pb2.Timestamp | None = ...,
+            http: Global___AttributeContext.HttpRequest | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["http", b"http", "time", b"time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["http", b"http", "time", b"time"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class HttpRequest(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        @_typing.final
+        class HeadersEntry(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            KEY_FIELD_NUMBER: _builtins.int
+            VALUE_FIELD_NUMBER: _builtins.int
+            key: _builtins.str
+            value: _builtins.str
+            def __init__(
+                self,
+                *,
+                key: _builtins.str = ...,
+                value: _builtins.str = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        ID_FIELD_NUMBER: _builtins.int
+        HEADERS_FIELD_NUMBER: _builtins.int
+        id: _builtins.str
+        @_builtins.property
+        def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+        def __init__(
+            self,
+            *,
+            id: _builtins.str = ...,
+            headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["headers", b"headers", "id", b"id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class ContextExtensionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    CONTEXT_EXTENSIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def request(self) -> Global___AttributeContext.Request: ...
+    @_builtins.property
+    def context_extensions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        request: Global___AttributeContext.Request | None = ...,
+        context_extensions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_extensions", b"context_extensions", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttributeContext: _TypeAlias = AttributeContext  # noqa: Y015
+
+@_typing.final
+class CheckResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    DENIED_RESPONSE_FIELD_NUMBER: _builtins.int
+    OK_RESPONSE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def status(self) -> Global___RpcStatus: ...
+    @_builtins.property
+    def denied_response(self) -> Global___DeniedHttpResponse: ...
+    @_builtins.property
+    def ok_response(self) -> Global___OkHttpResponse: ...
+    def __init__(
+        self,
+        *,
+        status: Global___RpcStatus | None = ...,
+        denied_response: Global___DeniedHttpResponse | None = ...,
+        ok_response: Global___OkHttpResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["denied_response", b"denied_response", "ok_response", b"ok_response", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["denied_response", b"denied_response", "ok_response", b"ok_response", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckResponse: _TypeAlias = CheckResponse  # noqa: Y015
+
+@_typing.final
+class DeniedHttpResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    body: _builtins.str
+    @_builtins.property
+    def status(self) -> Global___HttpStatus: ...
+    @_builtins.property
+    def headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderValueOption]: ...
+    def __init__(
+        self,
+        *,
+        status: Global___HttpStatus | None = ...,
+        headers: _abc.Iterable[Global___HeaderValueOption] | None = ...,
+        body: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "headers", b"headers", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeniedHttpResponse: _TypeAlias = DeniedHttpResponse  # noqa: Y015
+
+@_typing.final
+class OkHttpResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADERS_FIELD_NUMBER: _builtins.int
+    RESPONSE_HEADERS_TO_ADD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderValueOption]: ...
+    @_builtins.property
+    def response_headers_to_add(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderValueOption]: ...
+    def __init__(
+        self,
+        *,
+        headers: _abc.Iterable[Global___HeaderValueOption] | None = ...,
+        response_headers_to_add: _abc.Iterable[Global___HeaderValueOption] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["headers", b"headers", "response_headers_to_add", b"response_headers_to_add"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OkHttpResponse: _TypeAlias = OkHttpResponse  # noqa: Y015
 
 @_typing.final
 class Cluster(_message.Message):
@@ -1665,20 +2153,42 @@ Global___UpstreamHttpProtocolOptions: _TypeAlias = UpstreamHttpProtocolOptions  
 class ClusterLoadAssignment(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class Policy(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        OVERPROVISIONING_FACTOR_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def overprovisioning_factor(self) -> _wrappers_pb2.UInt32Value: ...
+        def __init__(
+            self,
+            *,
+            overprovisioning_factor: _wrappers_pb2.UInt32Value | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["overprovisioning_factor", b"overprovisioning_factor"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["overprovisioning_factor", b"overprovisioning_factor"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CLUSTER_NAME_FIELD_NUMBER: _builtins.int
     ENDPOINTS_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
     cluster_name: _builtins.str
     @_builtins.property
     def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___LocalityLbEndpoints]: ...
+    @_builtins.property
+    def policy(self) -> Global___ClusterLoadAssignment.Policy: ...
     def __init__(
         self,
         *,
         cluster_name: _builtins.str = ...,
         endpoints: _abc.Iterable[Global___LocalityLbEndpoints] | None = ...,
+        policy: Global___ClusterLoadAssignment.Policy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_name", b"cluster_name", "endpoints", b"endpoints"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_name", b"cluster_name", "endpoints", b"endpoints", "policy", b"policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1705,6 +2215,8 @@ class LocalityLbEndpoints(_message.Message):
 
     LOCALITY_FIELD_NUMBER: _builtins.int
     LB_ENDPOINTS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    priority: _builtins.int
     @_builtins.property
     def locality(self) -> Global___Locality: ...
     @_builtins.property
@@ -1714,10 +2226,11 @@ class LocalityLbEndpoints(_message.Message):
         *,
         locality: Global___Locality | None = ...,
         lb_endpoints: _abc.Iterable[Global___LbEndpoint] | None = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["locality", b"locality"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lb_endpoints", b"lb_endpoints", "locality", b"locality"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lb_endpoints", b"lb_endpoints", "locality", b"locality", "priority", b"priority"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1863,7 +2376,9 @@ class HttpFilter(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     TYPED_CONFIG_FIELD_NUMBER: _builtins.int
+    DISABLED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    disabled: _builtins.bool
     @_builtins.property
     def typed_config(self) -> _any_pb2.Any: ...
     def __init__(
@@ -1871,10 +2386,11 @@ class HttpFilter(_message.Message):
         *,
         name: _builtins.str = ...,
         typed_config: _any_pb2.Any | None = ...,
+        disabled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["typed_config", b"typed_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "typed_config", b"typed_config"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "name", b"name", "typed_config", b"typed_config"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,7 +11,15 @@ from importlib.resources import files
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value, UInt64Value
 
 from easel_router.xds import envoy_pb2 as pb
-from easel_router.xds.render import AUTH_FILTER, ads, any_of, seconds
+from easel_router.xds.messages import (
+    AUTH_FILTER,
+    HOLD_FILTER,
+    SERVICE_HEADER,
+    ads,
+    any_of,
+    check_service,
+    seconds,
+)
 
 DATA = "data"
 PROBE = "probe"
@@ -19,6 +27,11 @@ PROBE = "probe"
 _PREFIX = "type.googleapis.com/envoy."
 _ROUTER = _PREFIX + "extensions.filters.http.router.v3.Router"
 _MIB = 1 << 20
+
+TIMEOUT_HEADER = "easel-timeout-seconds"
+"""How long a caller is willing to wait while its request is held; the service's own limit stands above it."""
+TOLD_HEADERS = ("x-request-id", "grpc-timeout", TIMEOUT_HEADER, "x-envoy-attempt-count", SERVICE_HEADER)
+"""What the router is told of a request that is held; nothing else of it leaves Envoy."""
 
 
 def listeners(metadata: dict[str, object]) -> dict[str, bytes]:
@@ -87,6 +100,7 @@ def _http(name: str) -> pb.HttpConnectionManager:
         ),
         http_filters=[
             pb.HttpFilter(name=AUTH_FILTER, typed_config=any_of(_PREFIX + "extensions.filters.http.lua.v3.Lua", lua)),
+            _hold_filter(),
             pb.HttpFilter(
                 name="envoy.filters.http.router",
                 typed_config=any_of(_ROUTER, pb.Router(suppress_envoy_headers=True)),
@@ -107,6 +121,28 @@ def _http(name: str) -> pb.HttpConnectionManager:
         request_headers_timeout=seconds(10),
         common_http_protocol_options=pb.HttpProtocolOptions(idle_timeout=seconds(3600)),
         local_reply_config=_replies(),
+    )
+
+
+LONGEST_HOLD_S = 86_400.0
+"""The longest keepalive that a service may have; each route has its own."""
+
+
+def _hold_filter() -> pb.HttpFilter:
+    """Asks the router whether a request may go on, and waits for the answer; a route without replicas switches it on.
+
+    No body is read meanwhile. 504 is what an answer that never comes is called, to be told from the router's own.
+    """
+    authz = pb.ExtAuthz(
+        grpc_service=check_service(LONGEST_HOLD_S),
+        transport_api_version=pb.V3,
+        status_on_error=pb.HttpStatus(code=pb.GatewayTimeout),
+        allowed_headers=pb.ListStringMatcher(patterns=[pb.StringMatcher(exact=name) for name in TOLD_HEADERS]),
+    )
+    return pb.HttpFilter(
+        name=HOLD_FILTER,
+        typed_config=any_of(_PREFIX + "extensions.filters.http.ext_authz.v3.ExtAuthz", authz),
+        disabled=True,
     )
 
 
@@ -160,6 +196,8 @@ def _replies() -> pb.LocalReplyConfig:
     """First match wins."""
     return pb.LocalReplyConfig(
         mappers=[
+            _mapper(_both(_flags("UAEX"), _status(504)), "RequestTimeout", *_LIMIT, status=408),
+            _as_it_is(_flags("UAEX")),
             _mapper(_flags("UT"), "RequestTimeout", *_LIMIT, status=408),
             _mapper(_flags("SI"), "RequestTimeout", *_LIMIT, status=408),
             _mapper(
@@ -208,6 +246,16 @@ def _mapper(
     if status is not None:
         made.status_code.value = status
     return made
+
+
+def _as_it_is(filter_: pb.AccessLogFilter) -> pb.ResponseMapper:
+    """The router's own words about a request it held are JSON already."""
+    body = pb.SubstitutionFormatString(text_format="%LOCAL_REPLY_BODY%", content_type="application/json")
+    return pb.ResponseMapper(filter=filter_, body_format_override=body)
+
+
+def _both(one: pb.AccessLogFilter, other: pb.AccessLogFilter) -> pb.AccessLogFilter:
+    return pb.AccessLogFilter(and_filter=pb.AndFilter(filters=[one, other]))
 
 
 def _flags(*flags: str) -> pb.AccessLogFilter:

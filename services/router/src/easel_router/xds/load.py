@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from easel_router.xds import envoy_pb2 as pb
-from easel_router.xds.render import seconds
+from easel_router.xds.messages import seconds
 
 _FAST_S = 0.1
 _IDLE_S = 3600
@@ -95,6 +95,10 @@ class Loads:
 
     async def next_in_flight(self, envoy: str, clusters: Collection[str], address: AddressKey) -> int:
         """Requests at an address, by the second report of that Envoy from now on."""
+        return (await self.next_by_address(envoy, clusters)).get(address, 0)
+
+    async def next_by_address(self, envoy: str, clusters: Collection[str]) -> dict[AddressKey, int]:
+        """Requests by address, by the second report of that Envoy from now on; an absent address has none."""
         reporter = self._reporters.get(envoy)
         while reporter is None:
             await self._reporter_came.wait()
@@ -102,7 +106,11 @@ class Loads:
         wanted = reporter.reports + _SURE_REPORTS
         while reporter.reports < wanted:
             await reporter.reported.wait()
-        return sum(reporter.in_flight.get(cluster, {}).get(address, 0) for cluster in clusters)
+        found: dict[AddressKey, int] = {}
+        for cluster in clusters:
+            for address, requests in reporter.in_flight.get(cluster, {}).items():
+                found[address] = found.get(address, 0) + requests
+        return found
 
     def _ask_all(self) -> None:
         for reporter in self._reporters.values():

@@ -1,7 +1,7 @@
 """A service's plan as Envoy's resources: pure, same plan, same bytes.
 
-Holds every choice about Envoy's behaviour per service (limits, retries, ejection); decides nothing about which
-replicas there are. Never put a secret anywhere but into the route's filter context and the probe's header match.
+Holds every choice about Envoy's behaviour per route (limits, retries, holding); decides nothing about which replicas
+there are. Never put a secret anywhere but into the route's filter context and the probe's header match.
 """
 
 from __future__ import annotations
@@ -10,29 +10,34 @@ import hashlib
 from functools import cache
 
 from google.protobuf.any_pb2 import Any
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value, UInt64Value
 from msgspec import Struct
 
+from easel_router.decide.holding import MAX_TRIES
 from easel_router.decide.snapshot import ServicePlan
 from easel_router.xds import envoy_pb2 as pb
-
-CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
-ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
-LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
-ROUTE = "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration"
-
-AUTH_FILTER = "easel.auth"
-PROBE_PATH = "/.easel/probe/"
-PROBE_HEADER = "x-easel-probe"
-HASH_HEADER = "x-easel-route"
+from easel_router.xds.clusters import EJECTED_AFTER, cluster, endpoints, grpc_cluster
+from easel_router.xds.messages import (
+    AUTH_FILTER,
+    CLUSTER,
+    ENDPOINTS,
+    EXTENSIONS,
+    GO_HEADER,
+    HASH_HEADER,
+    HOLD_FILTER,
+    PROBE_HEADER,
+    PROBE_PATH,
+    ROUTE,
+    SERVICE_HEADER,
+    any_of,
+    check_service,
+    seconds,
+    serialised,
+)
 
 _LEAST_IDLE_S = 300
-_UPSTREAM_IDLE_S = 4
-"""Below the keep-alive of common model servers (uvicorn: 5 s), so that Envoy is the one who closes."""
 
-_PRE_SEND = "connect-failure,refused-stream,reset-before-request"
+_PRE_SEND = "connect-failure,refused-stream,reset-before-request,retriable-headers"
 _SAFE = _PRE_SEND + ",reset,retriable-status-codes"
 
 
@@ -45,44 +50,16 @@ class Resources(Struct, frozen=True, kw_only=True):
 
 
 def render(plan: ServicePlan, probe_secret: str) -> Resources:
-    """Clusters and endpoints (only where there are replicas) and the scope of one service."""
+    """Clusters and endpoints (not for a service at zero) and the scope of one service."""
     by_type: dict[str, dict[str, bytes]] = {CLUSTER: {}, ENDPOINTS: {}, ROUTE: {}}
-    if plan.upstreams:
+    if plan.awake:
         for name, grpc in ((plan.service, False), (grpc_cluster(plan.service), True)):
-            by_type[CLUSTER][name] = _bytes(_cluster(plan, name, grpc=grpc))
-            by_type[ENDPOINTS][name] = _bytes(_endpoints(plan, name))
+            by_type[CLUSTER][name] = serialised(cluster(plan, name, grpc=grpc))
+            by_type[ENDPOINTS][name] = serialised(endpoints(plan, name))
     scope = _scope(plan, probe_secret, "")
-    digest = _digest([*by_type[CLUSTER].values(), *by_type[ENDPOINTS].values(), _bytes(scope)])
-    by_type[ROUTE][plan.service] = _bytes(_scope(plan, probe_secret, digest))
+    digest = _digest([*by_type[CLUSTER].values(), *by_type[ENDPOINTS].values(), serialised(scope)])
+    by_type[ROUTE][plan.service] = serialised(_scope(plan, probe_secret, digest))
     return Resources(by_type=by_type, hash=digest)
-
-
-def grpc_cluster(service: str) -> str:
-    """The cluster that speaks HTTP/2 to the same replicas; gRPC needs it, plain model servers do not know it."""
-    return f"{service}|grpc"
-
-
-def any_of(type_url: str, message: Message) -> Any:
-    """`message` under Envoy's own name for it."""
-    return Any(type_url=type_url, value=_bytes(message))
-
-
-def seconds(value: float) -> Duration:
-    """A Duration of `value` seconds."""
-    made = Duration()
-    made.FromNanoseconds(round(value * 1e9))
-    return made
-
-
-def ads() -> pb.ConfigSource:
-    """This stream is the source."""
-    return pb.ConfigSource(
-        ads=pb.AggregatedConfigSource(), resource_api_version=pb.V3, initial_fetch_timeout=seconds(0)
-    )
-
-
-def _bytes(message: Message) -> bytes:
-    return message.SerializeToString(deterministic=True)
 
 
 def _digest(parts: list[bytes]) -> str:
@@ -90,9 +67,6 @@ def _digest(parts: list[bytes]) -> str:
     for part in parts:
         made.update(len(part).to_bytes(8, "big") + part)
     return made.hexdigest()
-
-
-# --- routes
 
 
 def _scope(plan: ServicePlan, probe_secret: str, digest: str) -> pb.ScopedRouteConfiguration:
@@ -106,6 +80,7 @@ def _scope(plan: ServicePlan, probe_secret: str, digest: str) -> pb.ScopedRouteC
         routes=[*_routes(plan), _probe(plan.service, probe_secret, digest)],
         typed_per_filter_config={AUTH_FILTER: any_of(_LUA_PER_ROUTE, context)},
         metadata=secret,
+        include_request_attempt_count=True,
         request_body_buffer_limit=UInt64Value(value=plan.traffic.retry_body_mib << 20),
     )
     return pb.ScopedRouteConfiguration(
@@ -157,11 +132,43 @@ def _pair(plan: ServicePlan, retry: str, headers: list[pb.HeaderMatcher], *, grp
         pb.RouteMatch(path=base, headers=headers, grpc=match_grpc),
     ]
     action = _action(plan, grpc_cluster(plan.service) if grpc else plan.service, retry)
-    metadata = _metadata(plan)
-    return [pb.Route(name=plan.service, match=match, route=action, metadata=metadata) for match in matches]
+    filters = {HOLD_FILTER: _held(plan, retry)} if plan.hold is not None else {}
+    return [
+        pb.Route(
+            name=plan.service,
+            match=match,
+            route=action,
+            metadata=_metadata(plan),
+            request_headers_to_add=[_named(plan.service)],
+            typed_per_filter_config=filters,
+        )
+        for match in matches
+    ]
 
 
-def _action(plan: ServicePlan, cluster: str, retry: str) -> pb.RouteAction:
+@cache
+def _named(service: str) -> pb.HeaderValueOption:
+    """Tells the hold listener whose request it is; a replica sees under which name it was called."""
+    return pb.HeaderValueOption(
+        header=pb.HeaderValue(key=SERVICE_HEADER, value=service),
+        append_action=pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+    )
+
+
+def _held(plan: ServicePlan, retry: str) -> Any:
+    """Switches the hold filter on. The router answers before the limit; Envoy's own clock is for a router that is away.
+
+    The rest of the limit goes with the request only where each try has its own clock (see `_action`).
+    """
+    limit_s = plan.traffic.keepalive_ms / 1000
+    settings = pb.CheckSettings(
+        context_extensions={"service": plan.service, "clock": "idle" if retry == "safe" else "try"},
+        grpc_service=check_service(limit_s + 1),
+    )
+    return any_of(_EXT_AUTHZ_PER_ROUTE, pb.ExtAuthzPerRoute(check_settings=settings))
+
+
+def _action(plan: ServicePlan, cluster_name: str, retry: str) -> pb.RouteAction:
     """The time limit to the first byte, and the limit on silence after it.
 
     Envoy has no such limit as one setting. `per_try_timeout` ends with the answer's first byte, but a try that ran
@@ -170,23 +177,32 @@ def _action(plan: ServicePlan, cluster: str, retry: str) -> pb.RouteAction:
     """
     limit_s = plan.traffic.keepalive_ms / 1000
     action = pb.RouteAction(
-        cluster=cluster,
+        cluster=cluster_name,
         prefix_rewrite="/",
         timeout=seconds(0),  # a stream that produces is not cut
         idle_timeout=seconds(limit_s if retry == "safe" else max(limit_s + 5, _LEAST_IDLE_S)),
-        retry_policy=_retry_policy(retry),
+        retry_policy=_retry_policy(retry, alone=len(plan.serving) <= 1),
     )
     if retry != "safe":
         action.retry_policy.per_try_timeout.CopyFrom(seconds(limit_s))
     return action
 
 
-def _retry_policy(retry: str) -> pb.RetryPolicy:
-    if retry == "off":
-        return pb.RetryPolicy(num_retries=UInt32Value(value=0))
+_TRIES_OF_EACH = EJECTED_AFTER + 1
+"""A dead replica refuses at once, so it has the fewest requests and the balancer, which takes the least loaded of all,
+offers it again whatever the predicate below says. A request's own tries must be enough to have it ejected before the
+hold listener is tried, which needs the router."""
+
+
+def _retry_policy(retry: str, *, alone: bool) -> pb.RetryPolicy:
+    """The replicas are tried, then the hold listener, then the replicas again; with one replica both in turn.
+
+    Off means that no try follows one at a replica; what waited at the hold listener has not been at any."""
     policy = pb.RetryPolicy(
-        retry_on=_SAFE if retry == "safe" else _PRE_SEND,
-        num_retries=UInt32Value(value=_RETRIES),
+        retry_on={"safe": _SAFE, "pre_send": _PRE_SEND, "off": "retriable-headers"}[retry],
+        num_retries=UInt32Value(value=MAX_TRIES - 1),
+        retriable_headers=[pb.HeaderMatcher(name=GO_HEADER, present_match=True)],
+        retry_priority=_next_priority(1 if alone else _TRIES_OF_EACH),
         retry_host_predicate=[_previous_hosts()],
         host_selection_retry_max_attempts=20,
         retry_back_off=pb.RetryPolicy.RetryBackOff(base_interval=seconds(0.005), max_interval=seconds(0.25)),
@@ -196,11 +212,12 @@ def _retry_policy(retry: str) -> pb.RetryPolicy:
     return policy
 
 
-_EJECTED_AFTER = 5
-"""Failures in a row after which a replica is ejected for a while."""
-_RETRIES = _EJECTED_AFTER + 1
-"""A dead replica refuses at once, so it has the fewest requests and the balancer, which takes the least loaded of all,
-offers it again whatever the predicate below says. A request's own tries must be enough to have it ejected."""
+@cache
+def _next_priority(after_tries: int) -> pb.RetryPolicy.RetryPriority:
+    return pb.RetryPolicy.RetryPriority(
+        name="envoy.retry_priorities.previous_priorities",
+        typed_config=any_of(_PREVIOUS_PRIORITIES, pb.PreviousPriorities(update_frequency=after_tries)),
+    )
 
 
 @cache
@@ -239,105 +256,7 @@ def _probe(service: str, secret: str, digest: str) -> pb.Route:
     )
 
 
-# --- clusters and endpoints
-
-
-def _cluster(plan: ServicePlan, name: str, *, grpc: bool) -> pb.Cluster:
-    cluster = pb.Cluster(
-        name=name,
-        alt_stat_name=plan.service,  # both clusters of a service count as one
-        type=pb.Cluster.EDS,
-        eds_cluster_config=pb.Cluster.EdsClusterConfig(eds_config=ads()),
-        connect_timeout=seconds(1),
-        per_connection_buffer_limit_bytes=UInt32Value(value=1 << 20),
-        ignore_health_on_host_removal=True,
-        common_lb_config=pb.Cluster.CommonLbConfig(
-            healthy_panic_threshold=pb.Percent(value=0), update_merge_window=seconds(0)
-        ),
-        load_balancing_policy=_least_request(),
-        circuit_breakers=_breakers(),
-        outlier_detection=_ejection(),
-    )
-    protocol = pb.UpstreamHttpProtocolOptions.ExplicitHttpConfig()
-    if grpc:
-        protocol.http2_protocol_options.SetInParent()
-    else:
-        protocol.http_protocol_options.SetInParent()
-    options = pb.UpstreamHttpProtocolOptions(
-        common_http_protocol_options=pb.HttpProtocolOptions(idle_timeout=seconds(_UPSTREAM_IDLE_S)),
-        explicit_http_config=protocol,
-    )
-    cluster.typed_extension_protocol_options[_OPTIONS_KEY].CopyFrom(any_of(_HTTP_OPTIONS, options))
-    return cluster
-
-
-@cache
-def _least_request() -> pb.LoadBalancingPolicy:
-    """The least loaded of all: two random choices out of few replicas are often the same one."""
-    policy = pb.TypedExtensionConfig(
-        name="envoy.load_balancing_policies.least_request",
-        typed_config=any_of(_LEAST_REQUEST, pb.LeastRequest(selection_method=pb.LeastRequest.FULL_SCAN)),
-    )
-    return pb.LoadBalancingPolicy(policies=[pb.LoadBalancingPolicy.Policy(typed_extension_config=policy)])
-
-
-@cache
-def _breakers() -> pb.CircuitBreakers:
-    """A retry waiting in back-off counts against the budget: near the defaults a third of the retries is refused."""
-    return pb.CircuitBreakers(
-        thresholds=[
-            pb.CircuitBreakers.Thresholds(
-                max_connections=UInt32Value(value=100_000),
-                max_requests=UInt32Value(value=100_000),
-                max_pending_requests=UInt32Value(value=100_000),
-                retry_budget=pb.CircuitBreakers.Thresholds.RetryBudget(
-                    budget_percent=pb.Percent(value=50), min_retry_concurrency=UInt32Value(value=100)
-                ),
-            )
-        ]
-    )
-
-
-@cache
-def _ejection() -> pb.OutlierDetection:
-    """A replica whose host or port does not answer leaves within a second of traffic and comes back by itself.
-
-    A model that answers 500 is not ejected: that is its answer. Gateway errors (502 to 504) are. Envoy counts an
-    expired time limit like a failed connection, so a few in a row are needed, and never more than half are ejected:
-    slow models must not turn into absent ones. (Retries find the living among the dead without it.)
-    """
-    return pb.OutlierDetection(
-        split_external_local_origin_errors=True,
-        consecutive_local_origin_failure=UInt32Value(value=_EJECTED_AFTER),
-        enforcing_consecutive_local_origin_failure=UInt32Value(value=100),
-        enforcing_local_origin_success_rate=UInt32Value(value=0),
-        consecutive_gateway_failure=UInt32Value(value=5),
-        enforcing_consecutive_gateway_failure=UInt32Value(value=100),
-        enforcing_consecutive_5xx=UInt32Value(value=0),
-        enforcing_success_rate=UInt32Value(value=0),
-        interval=seconds(1),
-        base_ejection_time=seconds(2),
-        max_ejection_percent=UInt32Value(value=50),
-    )
-
-
-def _endpoints(plan: ServicePlan, name: str) -> pb.ClusterLoadAssignment:
-    endpoints = [
-        pb.LbEndpoint(
-            endpoint=pb.Endpoint(address=pb.Address(socket_address=pb.SocketAddress(address=u.ip, port_value=u.port))),
-            health_status=pb.DRAINING if u.draining else pb.HEALTHY,
-            load_balancing_weight=UInt32Value(value=1),
-        )
-        for u in plan.upstreams
-    ]
-    return pb.ClusterLoadAssignment(
-        cluster_name=name, endpoints=[pb.LocalityLbEndpoints(locality=pb.Locality(), lb_endpoints=endpoints)]
-    )
-
-
-_PREFIX = "type.googleapis.com/envoy."
-_LUA_PER_ROUTE = _PREFIX + "extensions.filters.http.lua.v3.LuaPerRoute"
-_PREVIOUS_HOSTS = _PREFIX + "extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
-_LEAST_REQUEST = _PREFIX + "extensions.load_balancing_policies.least_request.v3.LeastRequest"
-_HTTP_OPTIONS = _PREFIX + "extensions.upstreams.http.v3.HttpProtocolOptions"
-_OPTIONS_KEY = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_LUA_PER_ROUTE = EXTENSIONS + "filters.http.lua.v3.LuaPerRoute"
+_EXT_AUTHZ_PER_ROUTE = EXTENSIONS + "filters.http.ext_authz.v3.ExtAuthzPerRoute"
+_PREVIOUS_HOSTS = EXTENSIONS + "retry.host.previous_hosts.v3.PreviousHostsPredicate"
+_PREVIOUS_PRIORITIES = EXTENSIONS + "retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"

@@ -13,8 +13,10 @@ from typing import cast
 import grpc
 
 from easel_kit.telemetry import get_logger
+from easel_router.xds import check
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.catalog import Catalog
+from easel_router.xds.check import Ask
 from easel_router.xds.load import Loads
 from easel_router.xds.stream import Stream
 
@@ -40,14 +42,16 @@ class XdsServer:
         loads: Loads,
         listeners: Callable[[dict[str, object]], dict[str, bytes]],
         allowed: Callable[[str], bool],
+        ask: Ask,
     ) -> None:
-        """`listeners` makes an Envoy's listeners from its node's metadata; `allowed` judges a process token."""
+        """`listeners` makes an Envoy's listeners from its node's metadata; `allowed` judges a process token; `ask`
+        answers for requests that are held."""
         self.streams: dict[str, Stream] = {}
         self.loaded = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None
         """Called when an Envoy comes, goes or becomes live."""
         self._catalog, self._loads = catalog, loads
-        self._listeners, self._allowed = listeners, allowed
+        self._listeners, self._allowed, self._ask_for_held = listeners, allowed, ask
 
     async def start(self, address: str) -> grpc.aio.Server:
         """Listens at `unix:/path` or `host:port`."""
@@ -62,6 +66,7 @@ class XdsServer:
                     "envoy.service.load_stats.v3.LoadReportingService",
                     {"StreamLoadStats": grpc.stream_stream_rpc_method_handler(self._load_stats)},
                 ),
+                check.handler(self._ask_for_held, self._admit),
             )
         )
         if not server.add_insecure_port(address):

@@ -15,7 +15,7 @@ from msgspec import Struct
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds import wire
 from easel_router.xds.catalog import ORDER, Catalog, Versions
-from easel_router.xds.render import LISTENER, ROUTE
+from easel_router.xds.messages import LISTENER, ROUTE
 
 _MAX_PER_MESSAGE = 2000
 

@@ -1,0 +1,149 @@
+"""A service's clusters and endpoints: how Envoy balances over its replicas, and when it leaves one out.
+
+Two clusters per service, for HTTP/1.1 and for gRPC (HTTP/2), with the same endpoints. Below the replicas lies a second
+priority with one endpoint, Envoy's own hold listener: a request that is being retried while the last replica is gone
+ends up there and waits, instead of failing.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from google.protobuf.wrappers_pb2 import UInt32Value
+
+from easel_router.decide.snapshot import ServicePlan
+from easel_router.xds import envoy_pb2 as pb
+from easel_router.xds.messages import EXTENSIONS, HOLD_LISTENER, ads, any_of, seconds
+
+UPSTREAM_IDLE_S = 4.0
+"""Below the keep-alive of common model servers (uvicorn: 5 s), so that Envoy is the one who closes."""
+
+EJECTED_AFTER = 5
+"""Failures in a row after which a replica is ejected for a while."""
+
+_LEAST_REQUEST = EXTENSIONS + "load_balancing_policies.least_request.v3.LeastRequest"
+_HTTP_OPTIONS = EXTENSIONS + "upstreams.http.v3.HttpProtocolOptions"
+_OPTIONS_KEY = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def grpc_cluster(service: str) -> str:
+    """The cluster that speaks HTTP/2 to the same replicas; gRPC needs it, plain model servers do not know it."""
+    return f"{service}|grpc"
+
+
+def upstream_idle_s(keep_alive_s: float | None) -> float:
+    """How long Envoy keeps an idle connection to a replica: well below what the server does."""
+    return UPSTREAM_IDLE_S if keep_alive_s is None else min(UPSTREAM_IDLE_S, keep_alive_s / 2)
+
+
+def cluster(plan: ServicePlan, name: str, *, grpc: bool) -> pb.Cluster:
+    """One of a service's clusters."""
+    made = pb.Cluster(
+        name=name,
+        alt_stat_name=plan.service,  # both clusters of a service count as one
+        type=pb.Cluster.EDS,
+        eds_cluster_config=pb.Cluster.EdsClusterConfig(eds_config=ads()),
+        connect_timeout=seconds(1),
+        per_connection_buffer_limit_bytes=UInt32Value(value=1 << 20),
+        ignore_health_on_host_removal=True,
+        common_lb_config=pb.Cluster.CommonLbConfig(
+            healthy_panic_threshold=pb.Percent(value=0), update_merge_window=seconds(0)
+        ),
+        load_balancing_policy=_least_request(),
+        circuit_breakers=_breakers(),
+        outlier_detection=_ejection(),
+    )
+    protocol = pb.UpstreamHttpProtocolOptions.ExplicitHttpConfig()
+    if grpc:
+        protocol.http2_protocol_options.SetInParent()
+    else:
+        protocol.http_protocol_options.SetInParent()
+    idle_s = upstream_idle_s(plan.keep_alive_s)
+    options = pb.UpstreamHttpProtocolOptions(
+        common_http_protocol_options=pb.HttpProtocolOptions(idle_timeout=seconds(idle_s)),
+        explicit_http_config=protocol,
+    )
+    made.typed_extension_protocol_options[_OPTIONS_KEY].CopyFrom(any_of(_HTTP_OPTIONS, options))
+    return made
+
+
+def endpoints(plan: ServicePlan, name: str) -> pb.ClusterLoadAssignment:
+    """The replicas, and where a request waits when none of them lives."""
+    replicas = [
+        pb.LbEndpoint(
+            endpoint=pb.Endpoint(address=pb.Address(socket_address=pb.SocketAddress(address=u.ip, port_value=u.port))),
+            health_status=pb.DRAINING if u.draining else pb.HEALTHY,
+            load_balancing_weight=UInt32Value(value=1),
+        )
+        for u in plan.upstreams
+    ]
+    found = [pb.LocalityLbEndpoints(locality=pb.Locality(), lb_endpoints=replicas)] if replicas else []
+    return pb.ClusterLoadAssignment(
+        cluster_name=name,
+        endpoints=[*found, _fallback()],
+        # a single living replica takes everything: the share of the dead is not the hold listener's
+        policy=pb.ClusterLoadAssignment.Policy(overprovisioning_factor=UInt32Value(value=100_000)),
+    )
+
+
+@cache
+def _fallback() -> pb.LocalityLbEndpoints:
+    """Degraded, so that it counts as no healthy member and is chosen only where nothing healthy is left."""
+    internal = pb.EnvoyInternalAddress(server_listener_name=HOLD_LISTENER)
+    endpoint = pb.LbEndpoint(
+        endpoint=pb.Endpoint(address=pb.Address(envoy_internal_address=internal)),
+        health_status=pb.DEGRADED,
+        load_balancing_weight=UInt32Value(value=1),
+    )
+    return pb.LocalityLbEndpoints(locality=pb.Locality(), lb_endpoints=[endpoint], priority=1)
+
+
+@cache
+def _least_request() -> pb.LoadBalancingPolicy:
+    """The least loaded of all: two random choices out of few replicas are often the same one."""
+    policy = pb.TypedExtensionConfig(
+        name="envoy.load_balancing_policies.least_request",
+        typed_config=any_of(_LEAST_REQUEST, pb.LeastRequest(selection_method=pb.LeastRequest.FULL_SCAN)),
+    )
+    return pb.LoadBalancingPolicy(policies=[pb.LoadBalancingPolicy.Policy(typed_extension_config=policy)])
+
+
+@cache
+def _breakers() -> pb.CircuitBreakers:
+    """Off but for sanity: a retry counts against its budget until the request is over, so that with one of two replicas
+    dead, or all of them, a third to a half would be refused. A request's own number of tries is the bound."""
+    return pb.CircuitBreakers(
+        thresholds=[
+            pb.CircuitBreakers.Thresholds(
+                max_connections=UInt32Value(value=100_000),
+                max_requests=UInt32Value(value=100_000),
+                max_pending_requests=UInt32Value(value=100_000),
+                retry_budget=pb.CircuitBreakers.Thresholds.RetryBudget(
+                    budget_percent=pb.Percent(value=100), min_retry_concurrency=UInt32Value(value=100_000)
+                ),
+            )
+        ]
+    )
+
+
+@cache
+def _ejection() -> pb.OutlierDetection:
+    """A replica whose host or port does not answer leaves within a second of traffic and comes back by itself.
+
+    A model that answers 500 is not ejected: that is its answer. Gateway errors (502 to 504) are. Envoy counts an
+    expired time limit like a failed connection, so a few in a row are needed, and never more than half are ejected:
+    slow models must not turn into absent ones. (Retries find the living among the dead without it.)
+    """
+    return pb.OutlierDetection(
+        split_external_local_origin_errors=True,
+        consecutive_local_origin_failure=UInt32Value(value=EJECTED_AFTER),
+        enforcing_consecutive_local_origin_failure=UInt32Value(value=100),
+        enforcing_local_origin_success_rate=UInt32Value(value=0),
+        consecutive_gateway_failure=UInt32Value(value=5),
+        enforcing_consecutive_gateway_failure=UInt32Value(value=100),
+        enforcing_consecutive_5xx=UInt32Value(value=0),
+        enforcing_success_rate=UInt32Value(value=0),
+        interval=seconds(1),
+        base_ejection_time=seconds(2),
+        max_ejection_percent=UInt32Value(value=50),
+    )
