@@ -44,8 +44,9 @@ fmt: setup
 wheels: setup  ## wheels of every member into dist/, and a platform run from them in a clean environment
 	$(BIN)/python tools/wheels.py
 
-compose-smoke: setup  ## images, the compose stack, examples/filetype deployed in it and called
+compose-smoke: setup  ## images, the compose stack, examples/filetype deployed in it and called; tests that need an engine
 	$(BIN)/python tools/compose_smoke.py
+	$(BIN)/python -m pytest -q -m docker tests/e2e
 
 clean:
 	rm -rf .venv .uv dist .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

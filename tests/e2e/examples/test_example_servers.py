@@ -55,6 +55,37 @@ def serving(name: str, directory: Path) -> Iterator[str]:
         child.wait(20)
 
 
+@contextmanager
+def in_container(name: str) -> Iterator[tuple[str, str]]:
+    """The example's server in the slim image that Easel's own images start from; yields its URL and the container."""
+    root, container = EXAMPLES.parent, json.loads((EXAMPLES / name / "service.json").read_text())["containers"][0]
+    subprocess.run([sys.executable, root / "deploy" / "engine.py"], check=True)
+    port = free_port()
+    install = shlex.join(["pip", "install", "--quiet", *container["prepare"]["pythonRequirements"]])
+    started = subprocess.run(
+        ["docker", "run", "--detach", "--publish", f"127.0.0.1:{port}:8000", "--volume", f"{EXAMPLES / name}:/code:ro",
+         "--workdir", "/code", "--env", "PORT=8000", "--env", "PYTHONDONTWRITEBYTECODE=1", "python:3.11-slim-bookworm",
+         "sh", "-c", f"{install} && exec {container['command']}"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    made = started.stdout.strip()
+    try:
+        yield f"http://127.0.0.1:{port}", made
+    finally:
+        subprocess.run(["docker", "logs", made], check=True)  # pytest shows it where the test failed
+        subprocess.run(["docker", "rm", "--force", "--volumes", made], check=True, capture_output=True)
+
+
+def files_called(container: str, *patterns: str) -> list[str]:
+    """Files of the container's system with such names; not those that a wheel keeps for itself."""
+    names = " -o ".join(f"-name '{pattern}'" for pattern in patterns)
+    search = f"find / -xdev -path '*/site-packages' -prune -o \\( {names} \\) -print"
+    found = subprocess.run(
+        ["docker", "exec", container, "sh", "-c", search], check=True, capture_output=True, text=True
+    )
+    return found.stdout.split()
+
+
 def call(url: str, body: bytes | None = None) -> tuple[int, Any]:
     """Status and JSON body."""
     try:
@@ -64,7 +95,7 @@ def call(url: str, body: bytes | None = None) -> tuple[int, Any]:
         return error.code, json.loads(error.read())
 
 
-async def ready(url: str) -> None:
+async def ready(url: str, within_s: float = 60.0) -> None:
     """Waits for the readiness check's path."""
 
     def healthy() -> bool:
@@ -73,7 +104,7 @@ async def ready(url: str) -> None:
         except OSError:
             return False
 
-    await eventually(lambda: asyncio.to_thread(healthy), 60.0)
+    await eventually(lambda: asyncio.to_thread(healthy), within_s)
 
 
 def samples(name: str) -> dict[str, Any]:
@@ -116,3 +147,21 @@ async def test_filetype_knows_its_samples(tmp_path: Path) -> None:
         status, answer = call(url, b"")
         assert (status, answer["error"]["code"]) == (400, "EMPTY_BODY")
         assert call(url, bytes(17 * 1024 * 1024))[0] == 413
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(600)
+async def test_ocr_needs_no_library_for_screens() -> None:
+    """On a slim image without libGL, X and GLib, which OpenCV's other wheels want from the system."""
+    with in_container("ocr") as (url, container):
+        await ready(url, within_s=300.0)
+        status, answer = call(url, body("ocr", "sign.png"))
+        screens = await asyncio.to_thread(
+            files_called, container, "libGL*", "libX11*", "libxcb*", "libSM.so*", "libglib-2*"
+        )
+        system = await asyncio.to_thread(files_called, container, "libc.so*")
+
+    assert status == 200
+    assert [line["text"] for line in answer["lines"]] == samples("ocr")["sign.png"]["lines"]
+    assert system  # the search finds what is there
+    assert screens == []
