@@ -96,7 +96,7 @@ def _at_the_gateway(route: Route | None, silence: str) -> list[tuple[str, object
     if route.holding or route.held:
         expected = f", about {route.expected_wait_s:.1f} s for one that comes now" if route.expected_wait_s else ""
         rows.append(("Held", f"{route.held} requests wait for a replica{expected}"))
-    seen = f" (median of {route.cold_starts})" if route.cold_starts > 1 else ""
+    seen = f" (median of {route.cold_starts})" if route.cold_starts else " (of an older revision)"
     rows.append(("ColdStart", f"{phases_of(route.cold_start_s)}{seen}" if route.cold_start_s else "none seen yet"))
     return rows
 

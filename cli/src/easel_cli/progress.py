@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from easel_sdk.waiting import Wanted
 
 DEFAULT_TIMEOUT_S = 900.0
-AT_ZERO = "ScaledToZero"
-"""Reason of a Running service that has no replica because nobody calls it."""
 PHASES = ("schedule", "fetch", "pull", "mount", "start", "probe", "route")
 """Order in which the phases of a start are told."""
 
@@ -68,8 +66,9 @@ def describe(progress: Progress) -> str:
     if service is None or service.status == "Deleted":
         return "Service was deleted successfully"
     if progress.done:
-        at_zero = ", without replicas until a request comes" if service.reason == AT_ZERO else ""
-        return f"Service is {service.status.lower()}{at_zero}"
+        at_zero = ", without replicas until a request comes" if progress.at_zero else ""
+        waits = f" and begins the rollout ({rollouts.change(progress.rollout)})" if progress.rollout is not None else ""
+        return f"Service is {service.status.lower()}{at_zero}{waits}"
     if progress.rollout is not None:
         return f"{service.status} · {rollouts.line(progress.rollout, progress.replicas)}"
     total = service.total_instance or len(progress.replicas)

@@ -131,14 +131,14 @@ async def restart(
     timeout: Timeout = None,
 ) -> None:
     """Replaces every replica by a rollout, new ones first."""
-    from easel_cli.replica import restart_replicas
+    from easel_cli.replica import living_replicas, restart_replicas
     from easel_contracts.errors import InvalidInput
 
     if soft and allow_interruption:
         raise InvalidInput("--soft needs no room, so there is nothing to interrupt", hint="leave one of them out")
     async with cli.client() as client:
         if soft:
-            living = await client.replicas.list(name)
+            living = await living_replicas(client, name)
             await restart_replicas(cli, client, name, living, soft=True, now=False, wait=wait, timeout_s=timeout)
             return
         service = await client.services.restart(name, allow_interruption=allow_interruption)

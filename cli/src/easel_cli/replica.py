@@ -89,7 +89,7 @@ async def delete_workers(
     if not yes and not _confirmed(name, names, "restart" if soft else "replace"):
         return 1
     async with cli.client() as client:
-        living = {replica.name: replica for replica in await client.replicas.list(name)}
+        living = {replica.name: replica for replica in await living_replicas(client, name)}
         before = [living.get(each) or _unknown(name, each) for each in names]
         await restart_replicas(cli, client, name, before, soft=soft, now=now, wait=wait, timeout_s=timeout)
     return 0
@@ -115,6 +115,14 @@ async def unisolate(
 ) -> None:
     """Lets an isolated replica take traffic again."""
     await _isolate(cli, name, replica, isolated=False)
+
+
+async def living_replicas(client: Client, name: str) -> list[Replica]:
+    """Those that live; where none does, the platform's list has the one that failed last. Raises NotFound."""
+    from easel_sdk.waiting import ENDED
+
+    found = await client.replicas.list(name) or await _none(client, name)
+    return [replica for replica in found if replica.status not in ENDED]
 
 
 async def restart_replicas(

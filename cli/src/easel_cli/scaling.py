@@ -29,25 +29,11 @@ async def scale(
 ) -> None:
     """Sets how many replicas run (an autoscaler decides for itself)."""
     from easel_cli.output import note
-    from easel_contracts.errors import InvalidInput
 
     async with cli.client() as client:
-        try:
-            service = await client.services.scale(name, instance)
-        except InvalidInput as error:
-            if instance == 0:
-                error.hint = _ways_to_zero(name)
-            raise
+        service = await client.services.scale(name, instance)
         note(f"[OK] Service {name} is to have {instance} instances")
         await settle(cli, client, service, wait=wait, timeout_s=timeout)
-
-
-def _ways_to_zero(name: str) -> str:
-    return (
-        f"`easel stop {name}` ends every replica until `easel start {name}`; with autoscaler.min 0 it has none while "
-        f"nobody calls and comes back with the next request: `easel autoscale {name} -Dmin=0 -Dmax=5 "
-        "-Dstrategies.qps=10`"
-    )
 
 
 @command(app, "autoscale", panel=PANEL, output=True,

@@ -16,7 +16,7 @@ from easel_sdk.events import EventsApi
 from easel_sdk.looking import looks
 from easel_sdk.replicas import ReplicasApi
 from easel_sdk.services import ServicesApi
-from easel_sdk.waiting import failure_of
+from easel_sdk.waiting import ENDED, failure_of
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def seen(
     before: Sequence[Replica], now: Sequence[Replica], service: Service, *, soft: bool, elapsed_s: float
 ) -> Replacement:
     """How far it is."""
-    living = {replica.name: replica for replica in now}
+    living = {replica.name: replica for replica in now if replica.status not in ENDED}
     there = [(old, living[old.name]) for old in before if old.name in living]
     left = tuple(old.name for old, new in there if not (soft and _restarted(old, new)))
     whole = sum(replica.ready and not replica.isolated for replica in now) >= service.wanted_instance

@@ -4,8 +4,9 @@ Decides from the service's own state alone: reached, failed, or not yet.
 
 - A rollout that is on is not the end, whatever the status says. One that is paused and does not revert by itself is
   the end, for nothing more will happen; except for those who follow it over its pauses.
+- At zero replicas a rollout waits for the next request: that is the end, too.
 - When it is over, the revision that was waited for must be the present one: a service can run on because its new
-  revision was given up.
+  revision was given up. A restart has no number of its own: control's reason tells that it was taken back.
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ Wanted = Literal["running", "stopped", "deleted"]
 TOO_LARGE = "TooLarge"
 """Reason of a service whose replica no node could take even when empty: waiting would not help."""
 
-_DEAD = ("failed", "lost", "stopped")
+AT_ZERO = "ScaledToZero"
+"""Reason of a Running service without replicas: a request would be held and answered."""
+ENDED = ("failed", "lost", "stopped")
+"""States of replicas that live no more."""
+
+_TAKEN_BACK = ("RollingBack", "RolledBack")
 _GIVEN_UP = ("failed", "reverted")
 
 
@@ -45,6 +51,16 @@ class Progress:
         """The rollout that is on."""
         return self.service.rollout if self.service is not None and self.service.HasField("rollout") else None
 
+    @property
+    def at_zero(self) -> bool:
+        """Whether it runs without replicas, because nobody calls it."""
+        return self.service is not None and is_at_zero(self.service)
+
+
+def is_at_zero(service: Service) -> bool:
+    """Whether it runs without replicas, because nobody calls it."""
+    return service.status == "Running" and service.reason == AT_ZERO
+
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
@@ -56,6 +72,8 @@ class Goal:
     """Of the change: the state before it does not count. 0: any."""
     revision: int = 0
     """What shall be present at the end. 0: that of a rollout that is seen on the way, else any."""
+    rolling: bool = False
+    """The change began a rollout, or came while one was on."""
     over_pauses: bool = False
     """Goes on when a rollout is paused until somebody resumes or reverts it."""
 
@@ -65,7 +83,8 @@ def goal_of(service: Service | str, until: Wanted, *, generation: int, over_paus
     if isinstance(service, str):
         return Goal(name=service, until=until, generation=generation, over_pauses=over_pauses)
     return Goal(name=service.service_name, until=until, generation=generation or service.generation,
-                revision=wanted_revision(service), over_pauses=over_pauses)  # fmt: skip
+                revision=wanted_revision(service), rolling=service.HasField("rollout"),
+                over_pauses=over_pauses)  # fmt: skip
 
 
 def wanted_revision(service: Service) -> int:
@@ -136,22 +155,24 @@ class _Judge:
             self._rollout = rollout = service.rollout
             if rollout.state == "paused" and not rollout.HasField("revert_time") and not self._goal.over_pauses:
                 raise await self._paused(service, rollout)
-            return False
+            return is_at_zero(service)
         if not await self._revision_stands(service):
             return False
         if service.status in ("Failed", "DeleteFailed") or service.reason == TOO_LARGE:
             raise await failure_of(service, self._replicas)
-        return service.status == "Running"  # at zero replicas, too: a request would be held and answered
+        return service.status == "Running"
 
     async def _revision_stands(self, service: Service) -> bool:
         """Whether the revision that was waited for is present; raises when it was given up for another."""
         wanted = self._goal.revision or (self._rollout.to_revision if self._rollout else 0)
         if not wanted or service.current_version == wanted:
+            if (self._goal.rolling or self._rollout is not None) and service.reason in _TAKEN_BACK:
+                raise await self._given_up(service, f"the restart of revision {wanted}", wanted)
             return True
         revisions = await self._services.revisions(service.service_name)
         state = next((r.state for r in revisions if r.number == wanted), "")
         if state in _GIVEN_UP:
-            raise await self._given_up(service, wanted, state)
+            raise await self._given_up(service, f"revision {wanted}", wanted)
         if state == "superseded":
             raise ServiceFailed(
                 "SUPERSEDED", f"revision {wanted} of {service.service_name} gave way to revision "
@@ -160,14 +181,16 @@ class _Judge:
             )  # fmt: skip
         return False
 
-    async def _given_up(self, service: Service, revision: int, state: str) -> ServiceFailed:
-        why = self._rollout.message if self._rollout else service.message.partition(" Hint: ")[0]
+    async def _given_up(self, service: Service, what: str, revision: int) -> ServiceFailed:
         name, present = service.service_name, service.current_version
+        own = service.message.removeprefix("Service is running; ").partition(" Hint: ")[0]
+        why = self._rollout.message if self._rollout and self._rollout.message else own
+        compare = f"`easel revisions {name} --diff {present} {revision}` shows what differs; "
         return ServiceFailed(
-            (self._rollout.reason if self._rollout else "") or "RolloutReverted",
-            f"revision {revision} of {name} was {'given up' if state == 'failed' else 'reverted'}; revision {present} "
-            f"serves on" + (f": {why}" if why else ""),
-            f"`easel revisions {name} --diff {present} {revision}` shows what differs; `easel explain {name}`",
+            (self._rollout.reason if self._rollout else "") or "RolledBack",
+            f"{what} of {name} was reverted; {'it serves' if present == revision else f'revision {present} serves'} on"
+            + (f": {why}" if why else ""),
+            f"{compare if present != revision else ''}`easel explain {name}` says more",
             await _last_lines(name, self._replicas, revision),
         )  # fmt: skip
 
@@ -199,6 +222,6 @@ async def _last_lines(name: str, replicas: ReplicasApi, revision: int) -> tuple[
     with contextlib.suppress(EaselError):
         for replica in await replicas.list(name, all=True):
             of_it = revision in (0, replica.revision)
-            if of_it and replica.last_log_lines and (replica.status in _DEAD or replica.reason):
+            if of_it and replica.last_log_lines and (replica.status in ENDED or replica.reason):
                 return tuple(replica.last_log_lines)
     return ()

@@ -80,6 +80,15 @@ def test_dw_on_a_terminal_asks(platform: Platform, answer: bytes, code: int, cal
     assert (run.returncode, len(platform.asked("Replicas.Restart"))) == (code, calls)
 
 
+def test_dw_of_a_replica_that_has_ended(platform: Platform, easel: Easel) -> None:
+    """It is shown where none lives, but there is nothing to replace."""
+    platform.replicas = [Replica(name=A.name, status="failed")]
+
+    assert easel("dw", "ocr", A.name, "-y").exit_code == 3
+    assert "ocr has no replicas now" in easel("restart", "ocr", "--soft").stderr
+    assert platform.asked("Replicas.Restart") == []
+
+
 def test_dw_of_a_replica_that_is_not_there(platform: Platform, easel: Easel) -> None:
     """Not found, and none of the others is touched."""
     result = easel("dw", "ocr", f"{A.name},ocr-3-zzzzz", "-y")

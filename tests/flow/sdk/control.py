@@ -97,7 +97,10 @@ class Services(services_pb2_grpc.ServicesServicer):
     def Scale(self, request: Any, context: Any) -> Any:
         self._p.enter("Services.Scale", request, context)
         if request.instance == 0:
-            abort(context, InvalidInput("instance 0 is not allowed; 1 to 1000 is", hint="1 or more"))
+            abort(
+                context,
+                InvalidInput("instance 0 is not allowed; 1 to 1000 is", hint="`easel stop ocr`, or autoscaler.min 0"),
+            )
         service = self._moved(request, context, "Scaling")
         service.total_instance = request.instance
         return service

@@ -99,6 +99,48 @@ async def test_a_revert_between_two_looks_is_seen_too(platform: Platform, client
         await client.wait(service, timeout_s=30)
 
 
+async def test_a_restart_that_was_taken_back(platform: Platform, client: Client) -> None:
+    """It has no revision of its own: the reason of the service tells."""
+    platform.rollout = Rollout(from_revision=1, to_revision=1, share_percent=20, state="rolling")
+    service = await client.services.restart("ocr")
+
+    def back(service: Service) -> None:
+        over(service)
+        service.reason = "RolledBack"
+        service.message = "Service is running; the restart of revision 1 was given up: exit code 1"
+
+    platform.path["ocr"] = [back]
+
+    with pytest.raises(ServiceFailed) as found:
+        await client.wait(service, timeout_s=30)
+    assert found.value.message == (
+        "the restart of revision 1 of ocr was reverted; it serves on: "
+        "the restart of revision 1 was given up: exit code 1"
+    )
+    assert "--diff" not in found.value.hint
+
+
+async def test_a_scale_after_a_revert_is_no_failure(platform: Platform, client: Client) -> None:
+    """The service still says that something was taken back, but this change began no rollout."""
+    service = await client.services.scale("ocr", 3)
+    platform.services["ocr"].reason = "RolledBack"
+    platform.path["ocr"] = ["Running"]
+
+    assert await client.wait(service, timeout_s=30) is not None
+
+
+async def test_a_rollout_at_zero_replicas_is_not_waited_for(platform: Platform, client: Client) -> None:
+    """It goes on with the next request, which may be never."""
+    platform.rollout = ROLLING
+    service = await client.services.update("ocr", {"metadata": {"cpu": 2}})
+    platform.services["ocr"].reason = "ScaledToZero"
+    platform.path["ocr"] = ["Running"]
+
+    told = [p async for p in client.watch_progress(service, timeout_s=30)]
+
+    assert [(p.done, p.at_zero, p.rollout is not None) for p in told] == [(True, True, True)]
+
+
 async def test_an_older_revision_asked_for_is_no_failure(platform: Platform, client: Client) -> None:
     """After a switch the newest revision may be a reverted one: only the one asked for counts."""
     platform.services["ocr"].latest_version = 3

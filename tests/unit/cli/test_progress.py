@@ -37,6 +37,10 @@ def test_ends() -> None:
     assert look(None, done=True) == "Service was deleted successfully"
     at_zero = Service(status="Running", reason="ScaledToZero")
     assert look(at_zero, done=True) == "Service is running, without replicas until a request comes"
+    at_zero.rollout.MergeFrom(Rollout(from_revision=3, to_revision=4))
+    assert look(at_zero, done=True) == (
+        "Service is running, without replicas until a request comes and begins the rollout (revision 3 → 4)"
+    )
 
 
 def test_a_rollout_is_told_instead_of_the_counts() -> None:
