@@ -53,9 +53,12 @@ def hold(held: int, oldest_s: float = 0.02) -> HoldMetrics:
     return HoldMetrics(workspace="default", service="ocr", at_unix_s=0.0, held=held, oldest_s=oldest_s)
 
 
-def second(at_unix_s: float, *, requests: int = 0, in_flight: int = 0, ready: int = 1) -> ServiceMetrics:
+def second(
+    at_unix_s: float, *, requests: int = 0, in_flight: int = 0, ready: int = 1, interval_s: float = 1.0
+) -> ServiceMetrics:
     """One second of ocr."""
     return ServiceMetrics(
-        workspace="default", service="ocr", at_unix_s=at_unix_s, interval_s=1.0, requests_by_code={"2xx": requests},
-        in_flight=in_flight, latency_buckets_ms=(), latency_counts=(0,), retries=0, timeouts=0, replicas_ready=ready,
+        workspace="default", service="ocr", at_unix_s=at_unix_s, interval_s=interval_s,
+        requests_by_code={"2xx": requests}, in_flight=in_flight, latency_buckets_ms=(), latency_counts=(0,),
+        retries=0, timeouts=0, replicas_ready=ready,
     )  # fmt: skip

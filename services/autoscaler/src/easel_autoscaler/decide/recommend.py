@@ -40,8 +40,9 @@ class Recommendation(Struct, frozen=True, kw_only=True):
 def recommend(policy: Autoscaling, wanted: int, load: Load) -> Recommendation | None:
     """What `load` asks for, `wanted` being the present decision; None: nothing is known that could decide.
 
-    A target without a value never counts as zero: while one is unknown, nothing below `wanted` is asked for. With
-    `wanted` 0 only waiting requests count: what the last replicas still answer is no reason to have new ones.
+    A target without a value never counts as zero: while one is unknown, nothing below `wanted` is asked for; nor while
+    requests wait, for the load may be that of replicas which have just left. With `wanted` 0 only waiting requests
+    count: what the last replicas still answer is no reason to have new ones.
     """
     if load.ready == 0 or wanted == 0:
         return _for_waiting(policy, wanted, load.waiting) if load.waiting else None
@@ -52,9 +53,9 @@ def recommend(policy: Autoscaling, wanted: int, load: Load) -> Recommendation | 
     top = max(known, key=lambda given: (given.wants or 0, _ratio(given)))
     asked = top.wants or 0
     message = _sentence(top, load.ready, wanted)
-    if len(known) < len(inputs) and asked < wanted:
+    if asked < wanted and (load.waiting or len(known) < len(inputs)):
         asked = wanted
-        message += f"; another target is not known yet, so it stays at {wanted}"
+        message += f"; {waits(load.waiting) if load.waiting else 'another target is not known yet'}, so {wanted} stay"
     if asked == 0 and policy.min == 0:
         asked = 1
         message += f"; the last one is kept until no request came for {number(policy.zero_grace_s)} s"

@@ -49,8 +49,8 @@ class Track(Struct, frozen=True, kw_only=True):
         return self.heard_s - self.quiet_since_s
 
     def within(self, window_s: float, now_s: float) -> tuple[Span, ...]:
-        """What was recommended in the last `window_s` seconds; the newest always counts."""
-        recent = tuple(span for span in self.spans if span.until_s >= now_s - window_s)
+        """What was recommended in the last `window_s` seconds; the newest always counts, in a window of 0 alone."""
+        recent = tuple(span for span in self.spans if span.until_s > now_s - window_s)
         return recent or self.spans[-1:]
 
 
