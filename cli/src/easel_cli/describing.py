@@ -82,7 +82,8 @@ def _rollout(service: Service) -> str:
         return ""
     rollout = service.rollout
     text = f"{rollouts.change(rollout)}, {rollouts.state(rollout)}"
-    return f"{text}: {rollout.message}" if rollout.message else text
+    said = rollouts.message(rollout)
+    return f"{text}: {said}" if said else text
 
 
 def _at_the_gateway(route: Route | None, silence: str) -> list[tuple[str, object]]:

@@ -62,6 +62,8 @@ def _limit(timeout_s: float | None) -> float:
 
 def describe(progress: Progress) -> str:
     """One look in a line, in EASCMD's words."""
+    from easel_sdk.waiting import without_counts
+
     service = progress.service
     if service is None or service.status == "Deleted":
         return "Service was deleted successfully"
@@ -78,10 +80,7 @@ def describe(progress: Progress) -> str:
     if counts:
         parts.append(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
     said = [replica.message for replica in progress.replicas if replica.message and not replica.ready]
-    own = service.message
-    if own.startswith("Total "):  # the counts stand here already
-        own = own.partition("; ")[2]
-    message = said[0] if said else own
+    message = said[0] if said else without_counts(service.message)  # the counts stand here already
     return " · ".join([*parts, *([message] if message else [])])
 
 

@@ -158,7 +158,7 @@ async def _compare(cli: Session, client: Client, name: str, base: int, other: in
 def _show_rollout(cli: Session, service: Service, replicas: list[Replica]) -> None:
     """The rollout, or that there is none."""
     from easel_cli.output import note, pairs, show, when
-    from easel_cli.rollouts import change, counted, shown, sides
+    from easel_cli.rollouts import change, counted, message, shown, sides
     from easel_sdk.documents import to_dict
 
     name, found = service.service_name, service.rollout if service.HasField("rollout") else None
@@ -182,7 +182,7 @@ def _show_rollout(cli: Session, service: Service, replicas: list[Replica]) -> No
         ("New", shown(new)),
         ("Failed", found.failed),
         ("Reason", found.reason),
-        ("Message", found.message),
+        ("Message", message(found)),
         ("Began", when(found.began_time)),
         ("Reverts", when(found.revert_time) if found.HasField("revert_time") else "not by itself"),
     ])  # fmt: skip

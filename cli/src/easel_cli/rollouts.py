@@ -64,4 +64,12 @@ def line(rollout: Rollout, replicas: Iterable[Replica]) -> str:
     """All of it in a line."""
     old, new = sides(rollout, replicas)
     words = [f"{change(rollout)}, {state(rollout)}", f"old: {shown(old)}", f"new: {shown(new)}"]
-    return " · ".join([*words, *([rollout.message] if rollout.message else [])])
+    said = message(rollout)
+    return " · ".join([*words, *([said] if said else [])])
+
+
+def message(rollout: Rollout) -> str:
+    """What it waits for, without the counts that stand beside it."""
+    from easel_sdk.waiting import without_counts
+
+    return without_counts(rollout.message)

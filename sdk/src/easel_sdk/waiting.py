@@ -183,11 +183,12 @@ class _Judge:
 
     async def _given_up(self, service: Service, what: str, revision: int) -> ServiceFailed:
         name, present = service.service_name, service.current_version
+        paused = self._rollout if self._rollout is not None and self._rollout.state == "paused" else None
         own = service.message.removeprefix("Service is running; ").partition(" Hint: ")[0]
-        why = self._rollout.message if self._rollout and self._rollout.message else own
+        why = paused.message.partition(" Hint: ")[0] if paused else without_counts(own)
         compare = f"`easel revisions {name} --diff {present} {revision}` shows what differs; "
         return ServiceFailed(
-            (self._rollout.reason if self._rollout else "") or "RolledBack",
+            (paused.reason if paused else "") or "RolledBack",
             f"{what} of {name} was reverted; {'it serves' if present == revision else f'revision {present} serves'} on"
             + (f": {why}" if why else ""),
             f"{compare if present != revision else ''}`easel explain {name}` says more",
@@ -203,6 +204,11 @@ class _Judge:
             f"it stays so until `easel rollout {name} resume` or `easel rollout {name} revert`",
             await _last_lines(name, self._replicas, rollout.to_revision),
         )
+
+
+def without_counts(message: str) -> str:
+    """A service's message without the counters of replicas that EAS begins it with."""
+    return message.partition("; ")[2] if message.startswith("Total ") else message
 
 
 async def failure_of(service: Service, replicas: ReplicasApi) -> ServiceFailed:

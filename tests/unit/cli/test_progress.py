@@ -45,7 +45,8 @@ def test_ends() -> None:
 
 def test_a_rollout_is_told_instead_of_the_counts() -> None:
     """What gives way to what, how far, who serves; an isolated replica serves on neither side."""
-    rollout = Rollout(from_revision=3, to_revision=4, share_percent=50, state="rolling", message="wave 2 of 3")
+    rollout = Rollout(from_revision=3, to_revision=4, share_percent=50, state="rolling",
+                      message="Total 2, Pending 0, Running 2; wave 2 of 3")  # fmt: skip
     replicas = [
         Replica(revision=3, status="ready", ready=True), Replica(revision=3, status="ready", isolated=True),
         Replica(revision=4, status="starting"), Replica(revision=4, status="ready", ready=True),
