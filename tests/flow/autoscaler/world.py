@@ -103,6 +103,7 @@ async def started(environment: dict[str, str], clock: Clock | None = None) -> As
         await world.tell(KeyState(id="k1", sha256=sha256_hex(KEY)))
         await eventually(lambda: process.keyring.usable())
         yield world
+        await eventually(lambda: _all_told(process))  # or the next process would tell it again
     await bus.close()
 
 
@@ -111,3 +112,8 @@ def _collector(world: World) -> Any:
         world.told.append(facts.state_of(facts.decode(message.data), ScaleState))
 
     return collect
+
+
+async def _all_told(process: Process[Settings]) -> bool:
+    async with process.db.connection() as connection:
+        return bool(await connection.fetchval("SELECT count(*) = 0 FROM outbox"))

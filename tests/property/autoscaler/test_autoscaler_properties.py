@@ -96,7 +96,8 @@ def loads(draw: st.DrawFn) -> Load:
 def tracks(draw: st.DrawFn) -> Track:
     """Any memory of the last minutes."""
     wants = st.tuples(st.integers(1, 40), st.floats(0.1, 40))
-    spans, at_s = [], NOW - draw(st.floats(0, 9))
+    spans: list[Span] = []
+    at_s = NOW - draw(st.floats(0, 9))
     for count, lasted_s in draw(st.lists(wants, max_size=4)):
         spans.insert(0, Span(count, at_s - lasted_s, at_s))
         at_s -= lasted_s

@@ -72,6 +72,7 @@ def test_at_zero_only_a_waiting_request_counts() -> None:
     for load in (None, IDLE, leaving):
         found = outcome(from_zero(first=2), 0, load)
         assert found == Held(reason="AtZero", message="no replica, and none is needed; the first request starts 2")
+    assert recommend(from_zero(), 0, leaving) is None
 
 
 @pytest.mark.parametrize(
