@@ -128,9 +128,10 @@ class _Judge:
         """What it was waiting for when the time was over."""
         name, service, rollout = self._goal.name, progress.service, progress.rollout
         said = "" if service is None else service.message or service.reason or "no reason given"
-        state = "gone" if service is None else f"{service.status}: {said.partition(' Hint: ')[0]}"
-        if rollout is not None and rollout.message not in said:
-            state += f"; the rollout is {rollout.state}: {rollout.message}"
+        said, _, hint = said.partition(" Hint: ")  # control writes both into its one sentence
+        state = "gone" if service is None else f"{service.status}: {said}"
+        if rollout is not None and (why := rollout.message.partition(" Hint: ")[0]) not in said:
+            state += f"; the rollout is {rollout.state}: {why}"
         stuck = [
             f"{r.name} is {r.status}: {r.message}"
             for r in progress.replicas
@@ -138,7 +139,8 @@ class _Judge:
         ]
         return TimedOut(
             "TIMED_OUT", "; ".join([f"{name} is not {self._goal.until} after {timeout_s:g} s ({state})", *stuck[:3]]),
-            f"it goes on: `easel desc {name}`, `easel explain {name}`; wait longer with --timeout",
+            (f"{hint.replace('NAME', name)}; " if hint else "")
+            + f"it goes on: `easel desc {name}`, `easel explain {name}`; wait longer with --timeout",
         )  # fmt: skip
 
     async def _reached(self, service: Service) -> bool:

@@ -11,7 +11,6 @@ import grpc
 import pytest
 
 from easel_contracts.host import host_id
-from easel_proto.v1.replicas_pb2 import Replica
 from easel_sdk import Client, Held, Prediction
 from easel_sdk.errors import (
     AlreadyExists,
@@ -20,7 +19,6 @@ from easel_sdk.errors import (
     NotFound,
     PredictFailed,
     Refused,
-    ServiceFailed,
     TimedOut,
     Unauthenticated,
     Unavailable,
@@ -186,48 +184,6 @@ async def test_a_path_that_is_nowhere_is_refused_before_anything_is_made(
     assert found.value.fields[0].path == "storage[0].local.path"
     assert "does not exist" in found.value.fields[0].message
     assert platform.asked("Services.Create") == []
-
-
-async def test_wait_returns_when_it_serves(platform: Platform, client: Client) -> None:
-    """Every state on the way is told; the last one is done."""
-    service = await client.services.create(SPEC)
-    platform.path["ocr"] = ["Creating", "Waiting", "Running"]
-
-    told = [p async for p in client.watch_progress("ocr", generation=service.generation, timeout_s=30)]
-
-    assert [p.service.status for p in told if p.service] == ["Creating", "Waiting", "Running"]
-    assert [p.done for p in told] == [False, False, True]
-
-
-async def test_wait_raises_the_reason_with_the_last_lines(platform: Platform, client: Client) -> None:
-    """A service that failed says why, with what its program printed."""
-    service = await client.services.create(SPEC)
-    platform.path["ocr"] = ["Waiting", "Failed"]
-    platform.replicas = [Replica(name="ocr-1-aaaaa", status="failed", reason="CrashLoop",
-                                 last_log_lines=["Traceback", "ImportError: no module"])]  # fmt: skip
-
-    with pytest.raises(ServiceFailed, match="exit code 1") as found:
-        await client.wait("ocr", generation=service.generation, timeout_s=30)
-
-    assert (found.value.code, found.value.log_lines[-1]) == ("CrashLoop", "ImportError: no module")
-
-
-async def test_wait_does_not_take_the_state_before_the_change(platform: Platform, client: Client) -> None:
-    """Running at an older generation is not what was asked for."""
-    await client.services.create(SPEC)
-    platform.path["ocr"] = ["Running"]
-    platform.services["ocr"].observed_generation = 1
-
-    with pytest.raises(TimedOut, match="ocr is not running after"):
-        await client.wait("ocr", generation=2, timeout_s=0.3)
-
-
-async def test_wait_for_deletion_ends_when_it_is_gone(client: Client) -> None:
-    """Not found is the goal."""
-    await client.services.create(SPEC)
-    service = await client.services.delete("ocr")
-
-    assert await client.wait("ocr", "deleted", generation=service.generation, timeout_s=5) is None
 
 
 async def test_events_are_taken_up_again_after_a_break(platform: Platform, client: Client) -> None:
