@@ -54,12 +54,13 @@ KINDS: list[Rows[Row, Any]] = [packed(Row), as_json(Row)]
 
 
 def stored(rows: Rows[Row, Any], content: dict[str, Any]) -> Any:
-    return rows.encode(content)  # type: ignore[arg-type]
+    return rows.encode(content)
 
 
 def kept(rows: Rows[Row, Any], row: Row) -> dict[str, Any]:
     """What is stored after `row` was written over NEWER."""
     found = rows.kept(stored(rows, NEWER), row)
+    assert found is not None
     assert rows.decode(found) == row
     plain = msgspec.json.decode(found) if isinstance(found, str) else msgspec.msgpack.decode(found)
     assert isinstance(plain, dict)

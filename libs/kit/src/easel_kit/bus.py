@@ -2,27 +2,34 @@
 
 Acknowledgement is manual: a handler that raises is tried again with growing delay, and what cannot be handled after
 MAX_DELIVER deliveries (or cannot be read at all) goes to the dead-letter stream before it is terminated, so that
-nothing is lost silently. Facts are handled one at a time, in the stream's order.
+nothing is lost silently.
+
+Facts of one key are handled one at a time in the stream's order, those of different keys at the same time
+(easel_kit.lanes). A fact that failed comes again after its delay, and meanwhile those after it are handled: handlers
+see it late then, and drop it if what they know is newer.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 import msgspec
 import nats.errors
 import nats.js.errors
 from faststream import AckPolicy
-from faststream.nats import JStream, NatsBroker, PullSub
-from faststream.nats.annotations import NatsMessage
+from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
+from faststream.nats.subscriber.usecases import PullStreamSubscriber
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from easel_contracts import facts
 from easel_contracts.facts import Entity, Fact
+from easel_kit.db import POOL_SIZE
+from easel_kit.lanes import Held, Lanes
 from easel_kit.settings import ProcessSettings, secret
-from easel_kit.streams import DEAD, FACTS, MAX_DELIVER, consumer_config, drift
+from easel_kit.streams import ACK_WAIT_S, DEAD, FACTS, MAX_DELIVER, consumer_config, drift
 from easel_kit.telemetry import get_logger, span_from
 
 FactHandler = Callable[[Fact], Awaitable[None]]
@@ -40,6 +47,19 @@ FETCH_TIMEOUT_S = 2.0
 A server that died has forgotten the request, and the client asks again only when it has run out: this long at most do
 facts lie after NATS came back.
 """
+AT_ONCE = POOL_SIZE - 2
+"""Keys whose facts are handled at the same time: fewer than there are connections, so that a backlog of facts leaves
+some to everybody else, and handlers that need a second one cannot all wait for each other."""
+FETCH = 64
+"""Facts that one request asks for at most."""
+HOLD = 64
+"""Facts in hand from which on no more are fetched. HOLD + FETCH of two copies fit into MAX_ACK_PENDING."""
+HANDLE_S = 60.0
+"""Longest time for a handler; then the fact has failed, so that a handler that hangs does not hold its key for ever."""
+PROLONG_S = ACK_WAIT_S / 3
+"""How often the server is told that the facts in hand are still wanted; else it would deliver them again."""
+FINISH_S = 3.0
+"""How long a graceful stop goes on handling what is in hand; the rest is given back."""
 
 
 class ConsumerDrift(Exception):
@@ -53,6 +73,10 @@ class Bus:
         self.process = process
         self._inbox = f"_INBOX_{process}"
         self._client: Client | None = None
+        self._handlers: Mapping[Entity, FactHandler] = {}
+        self._lanes = Lanes(self._handle, at_once=AT_ONCE, hold=HOLD)
+        self._subscriber: PullStreamSubscriber | None = None
+        self._prolonging: asyncio.Task[None] | None = None
         self.delivered = 0
         self.dead = 0
         seed = secret(settings.nats_seed_file)
@@ -60,7 +84,7 @@ class Bus:
             [settings.nats_url], nkeys_seed_str=seed, name=f"easel-{process}", inbox_prefix=self._inbox,
             max_reconnect_attempts=-1, reconnect_time_wait=0.25, ping_interval=15, max_outstanding_pings=2,  # type: ignore[arg-type]
             error_cb=self._on_error, graceful_timeout=settings.graceful_stop_s, ack_policy=AckPolicy.MANUAL,
-            decoder=_undecoded, logger=None,
+            decoder=_as_it_came, apply_types=False, logger=None,
         )  # fmt: skip
 
     async def connect(self) -> None:
@@ -81,33 +105,42 @@ class Bus:
     def on_facts(self, handlers: Mapping[Entity, FactHandler]) -> None:
         """Registers the process's durable consumer; facts of other entities are acknowledged unread."""
 
-        async def receive(body: bytes, message: NatsMessage) -> None:
-            await self._receive(body, message, handlers)
+        async def receive(message: Msg) -> None:
+            # FastStream starts a call for each message of a fetch, in their order, and fetches again when all have
+            # returned. With nothing to inject, none pauses before `put`, so they reach it in that order.
+            self._lanes.put(_lane(message.subject), message.metadata.sequence.stream, message)
+            await self._lanes.room()
 
-        subscriber = self._broker.subscriber(
+        self._handlers = handlers
+        self._subscriber = self._broker.subscriber(
             "easel.fact.>", stream=JStream(FACTS, declare=False), durable=self.process,
-            pull_sub=PullSub(batch_size=1, timeout=FETCH_TIMEOUT_S), ack_policy=AckPolicy.MANUAL,
+            pull_sub=PullSub(batch_size=FETCH, timeout=FETCH_TIMEOUT_S), ack_policy=AckPolicy.MANUAL,
             inbox_prefix=f"{self._inbox}.".encode(),
         )  # fmt: skip
-        subscriber(receive)
+        self._subscriber(receive)
 
     def on_metrics(self, subject: str, handler: MetricsHandler) -> None:
         """Registers a handler of core messages (one-second metrics): at most once, no acknowledgement."""
 
-        async def receive(body: bytes, message: NatsMessage) -> None:
+        async def receive(message: Msg) -> None:
             try:
-                await handler(message.raw_message.subject, body)
+                await handler(message.subject, message.data)
             except (msgspec.DecodeError, msgspec.ValidationError) as error:
-                log.warning("metrics not understood", subject=message.raw_message.subject, error=str(error))
+                log.warning("metrics not understood", subject=message.subject, error=str(error))
 
         self._broker.subscriber(subject)(receive)
 
     async def start(self) -> None:
         """Starts delivering to what is registered."""
         await self._broker.start()
+        self._prolonging = asyncio.create_task(self._prolong())
 
     async def stop(self) -> None:
-        """Stops delivering and closes the connection."""
+        """Stops delivering, handles what was delivered for FINISH_S, and closes the connection."""
+        if self._subscriber:
+            await self._finish(self._subscriber)
+        if self._prolonging:
+            self._prolonging.cancel()
         await self._broker.stop()
 
     async def publish_fact(self, subject: str, payload: bytes, msg_id: str, traceparent: str | None) -> None:
@@ -138,48 +171,72 @@ class Bus:
         except nats.js.errors.NoStreamResponseError as error:
             raise BusError(f"stream {stream} does not take {subject}") from error
 
-    async def _receive(self, body: bytes, message: NatsMessage, handlers: Mapping[Entity, FactHandler]) -> None:
-        attempt = message.raw_message.metadata.num_delivered
+    async def _handle(self, held: Held[Msg]) -> None:
         try:
-            fact = facts.decode(body)
+            fact = facts.decode(held.message.data)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            await self._bury(message, body, f"cannot be read: {error}")
+            await self._bury(held.message, f"cannot be read: {error}")
             return
-        handler = handlers.get(fact.entity)
+        handler = self._handlers.get(fact.entity)
         try:
             if handler:
                 with span_from(fact.cause.traceparent, f"{self.process} {fact.type}"):
-                    await handler(fact)
+                    async with asyncio.timeout(HANDLE_S):
+                        await handler(fact)
         except Exception as error:  # whatever a handler raises, the message must be settled
+            attempt = held.message.metadata.num_delivered
             log.warning("fact not handled", fact=fact.type, key=fact.key, attempt=attempt, error=repr(error))
             if attempt < MAX_DELIVER - 1:
-                await message.nack(delay=min(0.05 * 2**attempt, 30.0))
+                await held.message.nak(delay=min(0.05 * 2**attempt, 30.0))
             else:
-                await self._bury(message, body, repr(error))
+                await self._bury(held.message, repr(error))
             return
         self.delivered += 1
-        await message.ack()
+        await held.message.ack()
 
-    async def _bury(self, message: NatsMessage, body: bytes, error: str) -> None:
-        raw = message.raw_message
-        sequence = raw.metadata.sequence.stream
+    async def _bury(self, message: Msg, error: str) -> None:
+        sequence = message.metadata.sequence.stream
         headers = {
             "Nats-Msg-Id": f"dead-{sequence}-{self.process}",
-            "Easel-Subject": raw.subject,
+            "Easel-Subject": message.subject,
             "Easel-Sequence": str(sequence),
             "Easel-Consumer": self.process,
             "Easel-Error": error.replace("\r", " ").replace("\n", " ")[:1000],
         }
-        await self._publish(f"easel.dead.{self.process}", body, headers, DEAD)
+        await self._publish(f"easel.dead.{self.process}", message.data, headers, DEAD)
         self.dead += 1
-        log.error("dead letter", subject=raw.subject, sequence=sequence, error=error)
-        await message.reject()
+        log.error("dead letter", subject=message.subject, sequence=sequence, error=error)
+        await message.term()
+
+    async def _prolong(self) -> None:
+        while True:
+            await asyncio.sleep(PROLONG_S)
+            for message in self._lanes.held():
+                try:
+                    await message.in_progress()
+                except BusError as error:
+                    log.warning("not prolonged", subject=message.subject, error=repr(error))
+
+    async def _finish(self, subscriber: PullStreamSubscriber) -> None:
+        """Settles what is in hand. What was not handled in time is given back: the next copy has it at once."""
+        self._lanes.close()
+        await subscriber.stop()
+        for message in await self._lanes.finish(FINISH_S):
+            try:
+                await message.nak()
+            except BusError as error:  # then it comes again after ACK_WAIT_S
+                log.warning("not given back", subject=message.subject, error=repr(error))
 
     async def _on_error(self, error: Exception) -> None:
         log.warning("nats", process=self.process, error=repr(error))
 
 
-async def _undecoded(message: Any) -> bytes:
-    """Bodies reach handlers as bytes: facts.decode is ours, so that bad ones become dead letters."""
-    body: bytes = message.body
-    return body
+def _lane(subject: str) -> str:
+    """Workspace and key of a fact's subject: what speaks of one service is handled in one lane, whoever told it."""
+    _, _, workspace, _, key, *_ = subject.split(".")
+    return f"{workspace}/{key}"
+
+
+async def _as_it_came(message: NatsMessage) -> Msg:
+    """What handlers are called with: facts.decode is ours, so that what cannot be read becomes a dead letter."""
+    return message.raw_message

@@ -25,6 +25,10 @@ InternalClientError is what asyncpg raises when the server dies while a connecti
 """
 
 
+POOL_SIZE = 8
+"""Connections of a process, beside those for LISTEN."""
+
+
 class Stale(Exception):
     """A guarded write found that someone else was first: reload and decide again."""
 
@@ -38,7 +42,7 @@ class Database:
         self.epoch = 0
         """Stands before every generation; raised when state is restored from a backup."""
 
-    async def open(self, max_size: int = 8) -> None:
+    async def open(self, max_size: int = POOL_SIZE) -> None:
         """Opens the pool; raises one of UNREACHABLE where the database does not answer."""
         self._pool = await asyncpg.create_pool(
             self.dsn, password=self._password, min_size=1, max_size=max_size, command_timeout=30,

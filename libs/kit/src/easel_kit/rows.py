@@ -40,11 +40,11 @@ class Rows(Generic[S, V]):
         config = kind.__struct_config__
         if config.array_like or config.forbid_unknown_fields:
             raise TypeError(f"{kind.__name__} cannot be read by an older version: it is stored by place, or is strict")
-        self.decode = decode
+        self.decode: Callable[[V], S] = decode
         """The row; fields that its type does not know are not in it. Raises msgspec.ValidationError."""
-        self.encode = encode
+        self.encode: Callable[[Any], V] = encode
         """What to store for a new row."""
-        self._plain = plain
+        self._plain: Callable[[V], Any] = plain
 
     def kept(self, before: V, row: S) -> V | None:
         """What to store for `row` over `before`; None where `before` has nothing unknown, so that `encode` is right."""
