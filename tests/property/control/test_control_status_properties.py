@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from easel_contracts.errors import Conflict
 from easel_contracts.facts import ReplicaState
 from easel_contracts.states import REPLICA, SERVICE, is_final, step
-from easel_control.decide import change
+from easel_control.decide import change, releases
 from easel_control.decide.status import status_of
 from easel_control.model import ServiceRow
 from tests.unit.control.rows import NOW, SPEC, content, replica, row, world
@@ -81,7 +81,7 @@ def test_mutations_take_only_legal_steps_and_count_up(before: ServiceRow, acts: 
                 step("service", SERVICE, now.status, got.status)
                 now = replace(now, status=got.status)
             else:
-                how = {"stop": change.stopped, "start": change.started, "restart": change.restarted,
+                how = {"stop": change.stopped, "start": change.started, "restart": releases.restarted,
                        "delete": change.deleted}[act]  # fmt: skip
                 made = how(now, NOW)
         except Conflict:

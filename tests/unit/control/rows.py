@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from easel_contracts.facts import ReplicaState, RouteState
 from easel_contracts.spec import Resources, RevisionSpec, RolloutPolicy
 from easel_control.decide.change import Content
-from easel_control.decide.status import World
+from easel_control.decide.view import World
 from easel_control.model import ServiceRow
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

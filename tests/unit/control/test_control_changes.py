@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from easel_contracts.errors import Conflict, InvalidInput
 from easel_contracts.spec import Autoscaling
-from easel_control.decide import change
+from easel_control.decide import change, releases
 from easel_control.decide.revisions import moves
 from easel_control.decide.status import status_of
 from easel_control.model import RevisionRow
@@ -86,7 +86,7 @@ def test_what_is_done_already_is_no_change() -> None:
 def test_a_service_being_deleted_cannot_be_changed() -> None:
     gone = row(wanted="deleted", status="Deleting")
 
-    for act in (change.stopped, change.started, change.restarted):
+    for act in (change.stopped, change.started, releases.restarted):
         with pytest.raises(Conflict, match="being deleted"):
             act(gone, NOW)
     with pytest.raises(Conflict):

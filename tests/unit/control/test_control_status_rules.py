@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from easel_contracts.facts import ReplicaState, ScaleState
 from easel_contracts.spec import Autoscaling
 from easel_control.decide.explain import explain
-from easel_control.decide.status import status_of, wanted_count
+from easel_control.decide.status import status_of
+from easel_control.decide.view import wanted_count
 from tests.unit.control.rows import NOW, SPEC, replica, row, world
 
 
@@ -119,7 +120,7 @@ def test_an_update_that_cannot_start_fails_and_says_that_the_old_serve() -> None
     got = status_of(newer, world(replica("a"), bad, routed=("a",)))
 
     assert (got.status, got.reason) == ("Failed", "CrashLoop")
-    assert "1 replicas of an older revision go on serving" in got.message
+    assert "1 replicas of another revision go on serving Hint: " in got.message
 
 
 def test_the_old_revision_counts_while_the_new_one_comes_up() -> None:
@@ -139,8 +140,8 @@ def test_the_old_revision_counts_while_the_new_one_comes_up() -> None:
 
 
 def test_a_restart_says_so_while_the_old_replicas_serve() -> None:
-    again = row(status="Updating", settled=1, instance=1, revision_generation=4, generation=4)
-    got = status_of(again, world(replica("a"), replica("b", "starting", generation=4), routed=("a",)))
+    again = row(status="Updating", settled=1, instance=1, revision=replace(SPEC, restart_nonce=1), generation=4)
+    got = status_of(again, world(replica("a"), replica("b", "starting", restart_nonce=1), routed=("a",)))
 
     assert "while those from before the restart serve" in got.message
 
@@ -158,10 +159,11 @@ def test_explain_says_a_hint_once_and_names_the_service() -> None:
 
 
 def test_a_restart_counts_only_replicas_started_after_it() -> None:
-    again = row(status="Updating", settled=1, instance=1, revision_generation=4, generation=4)
+    """By the restart's nonce, not by generations: the way back is to replicas of an older generation."""
+    again = row(status="Updating", settled=1, instance=1, revision=replace(SPEC, restart_nonce=1), generation=4)
 
-    assert seen(again, world(replica("a", generation=1), routed=("a",)))[0] == "Updating"
-    assert seen(again, world(replica("b", generation=4), routed=("b",)))[0] == "Running"
+    assert seen(again, world(replica("a", generation=9), routed=("a",)))[0] == "Updating"
+    assert seen(again, world(replica("b", restart_nonce=1), routed=("b",)))[0] == "Running"
 
 
 def test_stopping_and_stopped() -> None:

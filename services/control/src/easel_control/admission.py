@@ -19,10 +19,11 @@ from easel_contracts.spec import RevisionSpec
 from easel_control.decide.admit import Admitted, EnvValue, admit_document, parse, text_of
 from easel_control.decide.change import Content
 from easel_control.decide.document import Document, same
-from easel_control.decide.merge import merged, redacted, with_kept_values
+from easel_control.decide.merge import laid_over, merged, redacted, with_kept_values, with_values
+from easel_control.decide.releases import Laid
 from easel_control.environment import Environments
-from easel_control.model import ServiceRow
-from easel_control.sources import digests
+from easel_control.model import RevisionRow, ServiceRow
+from easel_control.sources import changed_sources, digests
 from easel_control.store import Store
 from easel_control.vault import Vault
 from easel_kit.db import Connection
@@ -47,7 +48,23 @@ class Admission:
 
     async def new(self, workspace: str, text: str) -> Prepared:
         """What a file for a new service asks for; raises InvalidInput with everything wrong."""
-        admitted, spec = await self._sound(parse(text))
+        return await self._prepared(workspace, parse(text))
+
+    async def cloned(self, row: ServiceRow, new_name: str, text: str) -> Prepared:
+        """What a copy of a service asks for: its configuration and environment under another name, `text` laid over."""
+        stored = self.config_of(row)
+        document = with_kept_values(merged(stored, parse(text or "{}")), stored)
+        metadata = document.value.get("metadata")
+        if isinstance(metadata, dict):
+            if metadata.get("name") not in (row.name, new_name):
+                raise InvalidInput("the copy has two names", (FieldError(
+                    path="metadata.name", code="CONFLICT", message=f"new_name is {new_name}",
+                    hint="leave metadata.name out"),))  # fmt: skip
+            document = replace(document, value={**document.value, "metadata": {**metadata, "name": new_name}})
+        return await self._prepared(row.workspace, document)
+
+    async def _prepared(self, workspace: str, document: Document) -> Prepared:
+        admitted, spec = await self._sound(document)
         token = admitted.token or generated_token()
         content = self._content(
             workspace, admitted, spec, token_sealed=self._seal_token(workspace, admitted.name, token)
@@ -102,6 +119,25 @@ class Admission:
             config_sealed=self._seal_config(row.workspace, row.name, config),
             config_shown=text_of(redacted(config)),
         )
+
+    def laid(self, row: ServiceRow, revision: RevisionRow) -> Laid:
+        """The service's configuration as it is when it goes over to a revision that there has been."""
+        config = laid_over(with_values(json.loads(revision.config_shown), self.env_of(revision)), self.config_of(row))
+        return Laid(
+            config_sealed=self._seal_config(row.workspace, row.name, config), config_shown=text_of(redacted(config))
+        )
+
+    def env_of(self, revision: RevisionRow) -> dict[str, dict[str, Any]]:
+        """Name → {"value": …} or {"secret": name}. Never to be shown."""
+        return self._environments.stored(revision.workspace, revision.name, revision.number, revision.env_sealed)
+
+    async def looked_again(self, revision: RevisionRow) -> tuple[tuple[str, ...], tuple[FieldError, ...]]:
+        """(what may differ from when the revision was admitted, in sentences; what it needs and is gone)."""
+        spec = revision.spec
+        now, gone = await digests(spec, self._code_dir, sees_paths=self._sees_paths)
+        env = tuple(EnvValue(name=n, value=e.get("value"), secret=e.get("secret"))
+                    for n, e in self.env_of(revision).items())  # fmt: skip
+        return changed_sources(revision.number, spec.sources, now), (*gone, *self._environments.missing(env))
 
     async def _sound(self, document: Document) -> tuple[Admitted, RevisionSpec]:
         admitted = admit_document(document)

@@ -9,14 +9,16 @@ from typing import Any
 
 from easel_contracts.errors import InvalidInput
 from easel_control import audit
+from easel_control.admission import Admission
 from easel_control.answers import Answers
 from easel_control.commands import Call, Commands, Decide
 from easel_control.decide import change as changes
-from easel_control.decide.change import Change
 from easel_control.decide.explain import explain
+from easel_control.decide.mutation import Change
 from easel_control.decide.schema import schema_text
 from easel_control.model import ServiceRow
 from easel_control.pages import page_size, plain, workspace_of
+from easel_control.releasing import Releases
 from easel_control.settings import Settings
 from easel_control.store import Store
 from easel_control.uploads import CodeStore
@@ -32,11 +34,12 @@ class ServicesApi(services_pb2_grpc.ServicesServicer):
     """The public face of control."""
 
     def __init__(
-        self, settings: Settings, store: Store, commands: Commands, answers: Answers, code: CodeStore, worlds: Worlds,
-        clock: Clock, token_of: Any,
+        self, settings: Settings, store: Store, admission: Admission, commands: Commands, releases: Releases,
+        answers: Answers, code: CodeStore, worlds: Worlds, clock: Clock,
     ) -> None:  # fmt: skip
-        self._settings, self._store, self._commands, self._answers = settings, store, commands, answers
-        self._code, self._worlds, self._clock, self._token_of = code, worlds, clock, token_of
+        self._settings, self._store, self._admission, self._answers = settings, store, admission, answers
+        self._commands, self._releases = commands, releases
+        self._code, self._worlds, self._clock = code, worlds, clock
 
     async def GetInfo(self, request: services_pb2.GetInfoRequest, context: object) -> services_pb2.Info:
         """What this platform is."""
@@ -48,7 +51,8 @@ class ServicesApi(services_pb2_grpc.ServicesServicer):
 
     async def Create(self, request: services_pb2.CreateServiceRequest, context: object) -> services_pb2.Service:
         """Admits a service.json."""
-        return await self._commands.create(self._call("Create", request, dry_run=request.dry_run), request.config)
+        call = self._call("Create", request, dry_run=request.dry_run)
+        return await self._commands.create(call, lambda: self._admission.new(call.workspace, request.config))
 
     async def Get(self, request: services_pb2.GetServiceRequest, context: object) -> services_pb2.Service:
         """One service."""
@@ -68,7 +72,10 @@ class ServicesApi(services_pb2_grpc.ServicesServicer):
     async def Update(self, request: services_pb2.UpdateServiceRequest, context: object) -> services_pb2.Service:
         """A new configuration, by merge or replace."""
         call = self._call("Update", request, dry_run=request.dry_run)
-        return await self._commands.update(call, request.name, request.config, request.update_type or "merge")
+        return await self._commands.update(
+            call, request.name, request.config, request.update_type or "merge",
+            allow_interruption=request.allow_interruption,
+        )  # fmt: skip
 
     async def Delete(self, request: services_pb2.DeleteServiceRequest, context: object) -> services_pb2.Service:
         """Ends a service for good."""
@@ -84,12 +91,46 @@ class ServicesApi(services_pb2_grpc.ServicesServicer):
 
     async def Restart(self, request: services_pb2.RestartServiceRequest, context: object) -> services_pb2.Service:
         """Replaces every replica."""
-        return await self._simple("Restart", request, changes.restarted)
+        return await self._releases.restart(
+            self._call("Restart", request), request.name, allow_interruption=request.allow_interruption
+        )
 
     async def Scale(self, request: services_pb2.ScaleServiceRequest, context: object) -> services_pb2.Service:
         """Another number of replicas."""
         instance = request.instance
         return await self._simple("Scale", request, lambda row, now: changes.scaled(row, instance, now))
+
+    async def SwitchRevision(
+        self, request: services_pb2.SwitchRevisionRequest, context: object
+    ) -> services_pb2.Service:
+        """Back, or on, to another revision."""
+        call = self._call("SwitchRevision", request)
+        return await self._releases.switch(
+            call, request.name, request.revision, allow_interruption=request.allow_interruption
+        )
+
+    async def ChangeRollout(self, request: services_pb2.ChangeRolloutRequest, context: object) -> services_pb2.Service:
+        """Pauses, resumes or reverts a rollout."""
+        return await self._releases.change_rollout(self._call("ChangeRollout", request), request.name, request.action)
+
+    async def Clone(self, request: services_pb2.CloneServiceRequest, context: object) -> services_pb2.Service:
+        """A copy under another name."""
+        return await self._releases.clone(self._call("Clone", request), request.name, request.new_name, request.config)
+
+    async def Lock(self, request: services_pb2.LockServiceRequest, context: object) -> services_pb2.Service:
+        """Refuses what ends a service, or every change."""
+        lock = request.lock
+        return await self._simple("Lock", request, lambda row, now: changes.locked(row, lock, now))
+
+    async def DiffRevisions(
+        self, request: services_pb2.DiffRevisionsRequest, context: object
+    ) -> services_pb2.DiffRevisionsResponse:
+        """What differs between two revisions."""
+        workspace = self._workspace(request.workspace)
+        found = await self._releases.diff(workspace, request.name, request.base, request.other)
+        return services_pb2.DiffRevisionsResponse(
+            differences=[services_pb2.Difference(path=d.path, before=d.before, after=d.after) for d in found]
+        )
 
     async def ListRevisions(
         self, request: services_pb2.ListRevisionsRequest, context: object
@@ -97,7 +138,9 @@ class ServicesApi(services_pb2_grpc.ServicesServicer):
         """Revisions, newest first."""
         row = await self._commands.existing(self._workspace(request.workspace), request.name)
         found = await self._store.revisions(row.workspace, row.name)
-        return services_pb2.ListRevisionsResponse(revisions=[revision_view(r) for r in reversed(found)])
+        return services_pb2.ListRevisionsResponse(
+            revisions=[revision_view(r, current=r.number == row.revision.number) for r in reversed(found)]
+        )
 
     async def GetSchema(
         self, request: services_pb2.GetSchemaRequest, context: object
@@ -145,7 +188,7 @@ class ServicesApi(services_pb2_grpc.ServicesServicer):
         return workspace_of(asked, self._settings.workspace)
 
     def _view(self, row: ServiceRow) -> services_pb2.Service:
-        return service_view(row, self._token_of(row), self._settings.data_url)
+        return service_view(row, self._admission.token_of(row), self._settings.data_url)
 
 
 async def _chunks(requests: AsyncIterator[services_pb2.UploadCodeRequest]) -> AsyncIterator[bytes]:

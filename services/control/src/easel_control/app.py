@@ -11,9 +11,12 @@ from easel_control.api import ServicesApi
 from easel_control.audit import AuditApi
 from easel_control.commands import Commands
 from easel_control.environment import Environments
+from easel_control.expiry import Expiry
 from easel_control.handlers import Handlers
 from easel_control.keys import list_keys
 from easel_control.model import ServiceRow
+from easel_control.placement import Placement
+from easel_control.releasing import Releases
 from easel_control.secrets_api import SecretsApi
 from easel_control.settings import Settings
 from easel_control.store import Store
@@ -64,13 +67,15 @@ async def build(process: Process[Settings]) -> None:
     same_machine = settings.mode == "standalone" and bool(settings.host_id)
     admission = Admission(vault, environments, store, code.directory, sees_paths=same_machine)
     answers = Answers(vault)
-    handlers = Handlers(workspace, store, worlds, process.leases, clock)
+    handlers = Handlers(workspace, store, worlds, admission, process.leases, clock)
+    placement = Placement(worlds, process.channel("scheduler"))
 
     def show(row: ServiceRow) -> services_pb2.Service:
         return service_view(row, admission.token_of(row), settings.data_url)
 
-    commands = Commands(store, admission, answers, clock, show, handlers.reconciler.wake)
-    services = ServicesApi(settings, store, commands, answers, code, worlds, clock, admission.token_of)
+    commands = Commands(store, admission, answers, placement, clock, show, handlers.reconciler.wake)
+    releases = Releases(store, admission, commands, placement, worlds, clock)
+    services = ServicesApi(settings, store, admission, commands, releases, answers, code, worlds, clock)
     process.serve(services_pb2_grpc.add_ServicesServicer_to_server, services, "easel.v1.Services")
     audit = AuditApi(process.db, workspace, process.channel("monitor"), clock)
     process.serve(audit_pb2_grpc.add_AuditServicer_to_server, audit, "easel.v1.Audit")
@@ -82,7 +87,8 @@ async def build(process: Process[Settings]) -> None:
     process.owns("service", store.facts)
     process.owns("key", partial(list_keys, process.db, clock))
     process.background(handlers.reconciler.run)
-    process.background(Upkeep(settings, store, code, clock).run)
+    expiry = Expiry(workspace, store, process.leases, clock, handlers.reconciler.wake)
+    process.background(Upkeep(settings, store, code, expiry, clock).run)
     process.watch_loop(handlers.reconciler)
 
 

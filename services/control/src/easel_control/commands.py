@@ -14,9 +14,10 @@ from easel_control import audit
 from easel_control.admission import Admission, Prepared, revisions_count
 from easel_control.answers import Answers, Ticket
 from easel_control.decide import change as changes
-from easel_control.decide.change import Change
+from easel_control.decide.mutation import Change, refuse_locked
 from easel_control.model import RevisionRow, ServiceRow
 from easel_control.pages import plain
+from easel_control.placement import Placement
 from easel_control.store import Store
 from easel_kit.clock import Clock
 from easel_kit.db import Connection, Stale
@@ -28,7 +29,7 @@ TRIES = 5
 """Rounds against others who change the same service at the same time."""
 
 Decide = Callable[[ServiceRow, Connection], Awaitable[Change | None]]
-Work = Callable[[Connection], Awaitable[ServiceRow]]
+Work = Callable[[Connection], Awaitable["Done"]]
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -42,30 +43,37 @@ class Call(Struct, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
+class Done(Struct, frozen=True):
+    """What a mutation came to."""
+
+    row: ServiceRow
+    warnings: tuple[str, ...] = ()
+
+
 class _DryRun(Exception):
     """Takes the transaction back."""
 
-    def __init__(self, row: ServiceRow) -> None:
-        self.row = row
+    def __init__(self, answer: services_pb2.Service) -> None:
+        self.answer = answer
 
 
 class Commands:
     """Carries mutations out. `show` makes the answer of a row; `wake` has a service's status looked at."""
 
     def __init__(
-        self, store: Store, admission: Admission, answers: Answers, clock: Clock,
+        self, store: Store, admission: Admission, answers: Answers, placement: Placement, clock: Clock,
         show: Callable[[ServiceRow], services_pb2.Service], wake: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._store, self._admission, self._answers, self._clock = store, admission, answers, clock
-        self._show, self._wake = show, wake
+        self._placement, self._show, self._wake = placement, show, wake
 
-    async def create(self, call: Call, text: str) -> services_pb2.Service:
-        """Admits and writes a new service; raises InvalidInput or AlreadyExists."""
-        if (known := await self._known(call)) is not None:
+    async def create(self, call: Call, prepare: Callable[[], Awaitable[Prepared]]) -> services_pb2.Service:
+        """Writes a new service as `prepare` admits it; raises InvalidInput or AlreadyExists."""
+        if (known := await self.known(call)) is not None:
             return known
-        prepared = await self._admission.new(call.workspace, text)
+        prepared = await prepare()
 
-        async def work(connection: Connection) -> ServiceRow:
+        async def work(connection: Connection) -> Done:
             past = await self._store.past(connection, call.workspace, prepared.name)
             change = changes.created(prepared.content, workspace=call.workspace, name=prepared.name, uid=uuid7(),
                                      past=past, now=self._clock.now())  # fmt: skip
@@ -74,31 +82,40 @@ class Commands:
                     raise Stale(prepared.name)  # the same request, at the same time: it has been answered by now
                 raise await self._taken(call, prepared.name)
             await self._written(connection, call, None, change, prepared)
-            return change.row
+            return Done(change.row)
 
         return await self._again(call, work)
 
-    async def update(self, call: Call, name: str, text: str, update_type: str) -> services_pb2.Service:
-        """Lays a configuration over the stored one, or in its place; raises InvalidInput, NotFound, Conflict."""
+    async def update(
+        self, call: Call, name: str, text: str, update_type: str, *, allow_interruption: bool
+    ) -> services_pb2.Service:
+        """Lays a configuration over the stored one, or in its place.
+
+        Raises InvalidInput, NotFound, Conflict; Refused where it would interrupt and that was not allowed.
+        """
         for _ in range(TRIES):
-            if (known := await self._known(call)) is not None:
+            if (known := await self.known(call)) is not None:
                 return known
             seen = await self.existing(call.workspace, name)
+            refuse_locked(seen, call.action)
             prepared = await self._admission.changed(seen, text, update_type)
+            content, latest, now = prepared.content, seen.latest, self._clock.now()
+            change = changes.updated(seen, content, latest, now, interrupt=allow_interruption)
+            if change is not None and change.new_revision and not allow_interruption:
+                await self._placement.refuse_interruption(seen, change.row.revision)
 
             async def decide(
                 row: ServiceRow, connection: Connection, seen: ServiceRow = seen, prepared: Prepared = prepared
             ) -> Change | None:
-                if row.generation != seen.generation or row.uid != seen.uid:
-                    raise Stale(name)
-                newest = await revisions_count(connection, row)
-                return changes.updated(row, prepared.content, newest, self._clock.now())
+                refuse_other(row, seen)
+                newest = max(row.latest, await revisions_count(connection, row))
+                return changes.updated(row, prepared.content, newest, self._clock.now(), interrupt=allow_interruption)
 
             try:
                 return await self.change(call, name, decide, prepared, once=True)
             except Stale:
                 continue
-        raise _contended(name)
+        raise contended(name)
 
     async def change(
         self, call: Call, name: str, decide: Decide, prepared: Prepared | None = None, *, once: bool = False
@@ -108,18 +125,19 @@ class Commands:
         `once`: raises Stale, too, instead of deciding again.
         """
 
-        async def work(connection: Connection) -> ServiceRow:
+        async def work(connection: Connection) -> Done:
             before = await self._store.get(call.workspace, plain(name), connection)
             if before is None:
                 raise _unknown(name)
+            refuse_locked(before, call.action)
             change = await decide(before, connection)
             if change is None:
-                return before
+                return Done(before)
             if change.verb == "scaled":
                 change = replace(change, row=self._admission.with_instance(change.row))
             await self._store.update(connection, change.row)
             await self._written(connection, call, before, change, prepared)
-            return change.row
+            return Done(change.row, change.warnings)
 
         return await (self._transact(call, work) if once else self._again(call, work))
 
@@ -144,17 +162,18 @@ class Commands:
                 await refuse_when_full(connection)
                 if (found := await self._answers.find(connection, call.ticket)) is not None:
                     return services_pb2.Service.FromString(found)
-                row = await work(connection)
-                answer = self._show(row)
+                done = await work(connection)
+                answer = self._show(done.row)
+                answer.warnings.extend(done.warnings)
                 if call.dry_run:
-                    raise _DryRun(row)
+                    raise _DryRun(answer)
                 await self._answers.save(connection, call.ticket, answer.SerializeToString())
         except _DryRun as dry:
-            return self._show(dry.row)
-        self._wake(row.name)
+            return dry.answer
+        self._wake(done.row.name)
         return answer
 
-    async def _known(self, call: Call) -> services_pb2.Service | None:
+    async def known(self, call: Call) -> services_pb2.Service | None:
         """What the same request was answered before."""
         if not call.ticket.key:
             return None
@@ -174,6 +193,8 @@ class Commands:
                 spec=row.revision, config_shown=row.config_shown,
                 env_sealed=self._admission.seal_env(row, prepared.env), created_at=self._clock.now(),
             ))  # fmt: skip
+        if change.given_up:
+            await self._store.give_up(connection, row.workspace, row.name, change.given_up)
         cause = Cause(actor=call.caller.actor, reason=change.reason, message=change.message)
         await self._store.tell(connection, row, change.verb, cause)
         await audit.record_service(connection, call.caller, call.action, before, row)
@@ -191,5 +212,12 @@ def _unknown(name: str) -> NotFound:
     return NotFound("NO_SUCH_SERVICE", f"there is no service {name}", "`easel ls` lists all")
 
 
-def _contended(name: str) -> Conflict:
+def refuse_other(row: ServiceRow, seen: ServiceRow) -> None:
+    """Raises Stale where the row is no longer the one that was looked at before the transaction."""
+    if row.generation != seen.generation or row.uid != seen.uid:
+        raise Stale(row.name)
+
+
+def contended(name: str) -> Conflict:
+    """The error after TRIES rounds against others."""
     return Conflict("CHANGED_MEANWHILE", f"others keep changing {name} at the same time", "try again")

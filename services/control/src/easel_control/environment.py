@@ -33,10 +33,15 @@ class Environments:
         stored: list[dict[str, Any]] = msgspec.json.decode(self._vault.open(_purpose(workspace, name, number), sealed))
         return stored == [_plain(e) for e in env]
 
+    def stored(self, workspace: str, name: str, number: int, sealed: bytes) -> dict[str, dict[str, Any]]:
+        """Name → {"value": …} or {"secret": name}, as a revision has them."""
+        found: list[dict[str, Any]] = msgspec.json.decode(self._vault.open(_purpose(workspace, name, number), sealed))
+        return {entry["name"]: {k: v for k, v in entry.items() if k != "name"} for entry in found}
+
     def resolve(self, workspace: str, name: str, number: int, sealed: bytes) -> dict[str, str]:
         """Name → value, secrets read now. Raises Refused where a secret is missing."""
-        stored: list[dict[str, Any]] = msgspec.json.decode(self._vault.open(_purpose(workspace, name, number), sealed))
-        return {e["name"]: e["value"] if "value" in e else self._secret(e["secret"]) for e in stored}
+        stored = self.stored(workspace, name, number, sealed)
+        return {n: e["value"] if "value" in e else self._secret(e["secret"]) for n, e in stored.items()}
 
     def missing(self, env: tuple[EnvValue, ...]) -> tuple[FieldError, ...]:
         """Secrets that an environment names and that cannot be read."""

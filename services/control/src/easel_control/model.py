@@ -7,10 +7,50 @@ from typing import Literal
 
 from msgspec import Struct
 
-from easel_contracts.facts import ServiceState
+from easel_contracts.facts import Rollout, ServiceState
 from easel_contracts.spec import Autoscaling, RevisionSpec, RolloutPolicy
 
 Wanted = Literal["running", "stopped", "deleted"]
+Lock = Literal["none", "dangerous", "all"]
+
+
+class RolloutRow(Struct, frozen=True, kw_only=True):
+    """A rollout that is on: ServiceRow.revision takes the place of `stable`. See decide/rollout.py."""
+
+    stable: RevisionSpec
+    share_percent: int
+    state: Literal["rolling", "paused"] = "rolling"
+    interrupt: bool = False
+    began_at: datetime
+    progress_at: datetime | None = None
+    """When one more replica of the new revision served, or the wave began; None while there is nothing to wait for:
+    no replica is wanted, or there is no room for one."""
+    most_serving: int = 0
+    """Most replicas of the new revision that served in this wave."""
+    served_at: datetime | None = None
+    """Since when all replicas of the wave serve."""
+    took_over: bool = False
+    """Every replica wanted is of the new revision and serves: it is what a further update has to spare."""
+    failed: tuple[str, ...] = ()
+    """Replicas of the new revision that failed since the rollout began or was resumed."""
+    forgiven: tuple[str, ...] = ()
+    """Replicas of it whose failure does not count: they failed before."""
+    paused_at: datetime | None = None
+    reason: str = ""
+    """Why it is paused, as a constant: RevisionFailing, NoProgress or PausedByUser."""
+    message: str = ""
+    cause: str = ""
+    """Cause of the replica that failed last."""
+
+
+class Reverted(Struct, frozen=True, kw_only=True):
+    """A rollout that was taken back, as long as nothing newer is rolled out."""
+
+    number: int
+    """The revision that was given up; the present one where a restart was."""
+    reason: str
+    message: str
+    at: datetime
 
 
 class ServiceRow(Struct, frozen=True, kw_only=True):
@@ -27,7 +67,17 @@ class ServiceRow(Struct, frozen=True, kw_only=True):
     instance_generation: int
     revision: RevisionSpec
     revision_generation: int
-    """Generation since which replicas are of this revision and restart."""
+    """Generation in which the present revision, or its last restart, was asked for."""
+    rollout: RolloutRow | None = None
+    reverted: Reverted | None = None
+    proven: bool = False
+    """A replica of the revision (while a rollout is on: of its stable one) has served; only such a one is kept while
+    another comes up."""
+    latest_revision: int = 0
+    """The highest number there has been; 0: written before there were switches, so it is the present one's."""
+    nonces: int = 0
+    """Restart nonces given out: each is used once, so that replicas of a restart that was taken back never count."""
+    lock: Lock = "none"
     autoscaling: Autoscaling | None = None
     autoscaling_generation: int = 0
     rolling: RolloutPolicy = RolloutPolicy()
@@ -51,8 +101,19 @@ class ServiceRow(Struct, frozen=True, kw_only=True):
     phase_s: dict[str, float] = {}
     begun_at: datetime
     """When the present revision, start or restart was asked for."""
+    not_running_since: datetime | None = None
+    """Since when no request would have succeeded; None: one would."""
+    expiry_warned: int = 0
+    """Days of the last warning that the service will be deleted; 0: none was given."""
+    changed_at: datetime | None = None
+    """When somebody last changed it; None: at creation, or before that was kept."""
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def latest(self) -> int:
+        """The highest revision number there has been."""
+        return max(self.latest_revision, self.revision.number)
 
 
 class RevisionRow(Struct, frozen=True, kw_only=True):
@@ -71,9 +132,12 @@ class RevisionRow(Struct, frozen=True, kw_only=True):
 
 def service_state(row: ServiceRow) -> ServiceState:
     """What a fact says of the service: no secret in it."""
+    rollout = None
+    if (r := row.rollout) is not None:
+        rollout = Rollout(stable=r.stable, share_percent=r.share_percent, state=r.state, interrupt=r.interrupt)
     return ServiceState(
         uid=row.uid, name=row.name, generation=row.generation, wanted=row.wanted, instance=row.instance,
         revision=row.revision, autoscaling=row.autoscaling, autoscaling_generation=row.autoscaling_generation,
         instance_generation=row.instance_generation, token_version=row.token_version, rolling=row.rolling,
-        status=row.status, reason=row.reason, message=row.message, created_at=row.created_at,
+        rollout=rollout, status=row.status, reason=row.reason, message=row.message, created_at=row.created_at,
     )  # fmt: skip

@@ -45,6 +45,23 @@ async def digests(
     return tuple(found), tuple(errors)
 
 
+def changed_sources(
+    number: int, before: tuple[SourceDigest, ...], now: tuple[SourceDigest, ...]
+) -> tuple[str, ...]:  # fmt: skip
+    """A sentence for each source that is, or may be, no longer what a revision was admitted with."""
+    found = {s.source: s.digest for s in now}
+    told = []
+    for source in before:
+        digest = found.get(source.source, MUTABLE)
+        if MUTABLE in (source.digest, digest):
+            told.append(f"{source.source} can change under a revision: whether it is as revision {number} was admitted "
+                        "with is not known")  # fmt: skip
+        elif digest != source.digest:
+            told.append(f"{source.source} is no longer what revision {number} was admitted with: {source.digest} then, "
+                        f"{digest} now")  # fmt: skip
+    return tuple(told)
+
+
 def _of_requirements(spec: RevisionSpec, sees_paths: bool) -> str:
     """Digest of a requirements file inside a mount; inside an archive, the archive's own."""
     inside = spec.python_requirements_path or ""

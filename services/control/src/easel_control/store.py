@@ -11,6 +11,7 @@ import msgspec
 
 from easel_contracts.facts import Cause, Fact, ReplicaState, raw
 from easel_contracts.ids import uuid7
+from easel_control.decide.revisions import steps_to
 from easel_control.model import RevisionRow, ServiceRow, service_state
 from easel_kit.clock import Clock
 from easel_kit.db import Connection, Database, guarded, one
@@ -149,6 +150,14 @@ class Store:
                 row.workspace, row.name, row.number, kept,
             )  # fmt: skip
 
+    async def give_up(self, connection: Connection, workspace: str, name: str, number: int) -> None:
+        """Has a revision that was being rolled out be `reverted`, by the steps of its table. Raises Stale."""
+        revision = await self.revision(workspace, name, number, connection)
+        for state in steps_to(revision.state, "reverted") if revision is not None else ():
+            assert revision is not None
+            await self.revision_state(connection, revision, state)
+            revision = msgspec.structs.replace(revision, state=state)
+
     async def revisions(self, workspace: str, name: str) -> list[RevisionRow]:
         """All revisions, oldest first."""
         async with self.database.connection() as connection:
@@ -157,20 +166,24 @@ class Store:
             )
         return [_revision.decode(row["data"]) for row in rows]
 
-    async def revision(self, workspace: str, name: str, number: int) -> RevisionRow | None:
-        """One revision."""
-        async with self.database.connection() as connection:
-            data = await connection.fetchval(
-                "SELECT data FROM revisions WHERE workspace = $1 AND name = $2 AND number = $3", workspace, name, number
-            )
+    async def revision(
+        self, workspace: str, name: str, number: int, connection: Connection | None = None
+    ) -> RevisionRow | None:
+        """One revision; with a connection: as its transaction sees it."""
+        query = "SELECT data FROM revisions WHERE workspace = $1 AND name = $2 AND number = $3"
+        if connection is not None:
+            data = await connection.fetchval(query, workspace, name, number)
+        else:
+            async with self.database.connection() as reader:
+                data = await reader.fetchval(query, workspace, name, number)
         return None if data is None else _revision.decode(data)
 
     async def failed_replicas(self, workspace: str, name: str) -> list[ReplicaState]:
-        """Replicas that ended by failing, newest first, as far as they are remembered; at most 20."""
+        """Replicas that ended by failing, newest first, as far as they are among the 200 that ended last."""
         async with self.database.connection() as connection:
             rows = await connection.fetch(
                 "SELECT data FROM projection WHERE entity = 'replica' AND workspace = $1 AND key = $2 AND final"
-                " ORDER BY seen_at DESC LIMIT 20",
+                " ORDER BY seen_at DESC LIMIT 200",
                 workspace, name,
             )  # fmt: skip
         found = [_replica.decode(row["data"]) for row in rows]

@@ -1,4 +1,4 @@
-"""Pruning: what grows in control's schema and home is cut back every ten minutes."""
+"""Every ten minutes: what grows in control's schema and home is cut back, and unused services are looked at."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 
 import asyncpg
 
+from easel_control.expiry import Expiry
 from easel_control.settings import Settings
 from easel_control.store import Store
 from easel_control.uploads import CodeStore
@@ -21,8 +22,9 @@ log = get_logger("upkeep")
 class Upkeep:
     """Cuts back what is old."""
 
-    def __init__(self, settings: Settings, store: Store, code: CodeStore, clock: Clock) -> None:
-        self._settings, self._store, self._code, self._clock = settings, store, code, clock
+    def __init__(self, settings: Settings, store: Store, code: CodeStore, expiry: Expiry, clock: Clock) -> None:
+        self._settings, self._store, self._code = settings, store, code
+        self._expiry, self._clock = expiry, clock
 
     async def run(self) -> None:
         """For ever; a store that is away is tried again at the next round."""
@@ -35,6 +37,7 @@ class Upkeep:
 
     async def once(self) -> None:
         """One round."""
+        await self._expiry.once()
         await self._store.prune(self._settings.idempotency_keep_h)
         in_use = await self._store.code_in_use()
         removed = await asyncio.to_thread(self._code.collect, in_use, self._settings.code_keep_h * 3600)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from easel_control.model import RevisionRow, ServiceRow
+from easel_control.decide.rollout import reverts_at
+from easel_control.model import RevisionRow, RolloutRow, ServiceRow
 from easel_proto.v1 import services_pb2
 
 
@@ -15,9 +16,9 @@ def service_view(row: ServiceRow, token: str, data_url: str) -> services_pb2.Ser
         namespace=row.workspace, region="local", status=row.status, reason=row.reason, message=row.message,
         cpu=spec.resources.cpu, memory=spec.resources.memory_mib, gpu=spec.resources.gpu,
         total_instance=row.total, running_instance=row.running, pending_instance=max(row.total - row.running, 0),
-        current_version=spec.number, latest_version=spec.number, intranet_endpoint=endpoint,
+        current_version=spec.number, latest_version=row.latest, intranet_endpoint=endpoint,
         internet_endpoint=endpoint, service_config=row.config_shown, access_token=token, role="Standard",
-        source="API", safety_lock="none", traffic_state="standalone",
+        source="API", safety_lock=row.lock, traffic_state="standalone",
         labels=[services_pb2.Label(label_key=k, label_value=v) for k, v in sorted(row.labels.items())],
         endpoint=endpoint, token=token, revision=spec.number, generation=row.generation,
         observed_generation=row.observed_generation, wanted_instance=row.total, phase_s=row.phase_s,
@@ -25,13 +26,30 @@ def service_view(row: ServiceRow, token: str, data_url: str) -> services_pb2.Ser
     )  # fmt: skip
     view.create_time.FromDatetime(row.created_at)
     view.update_time.FromDatetime(row.updated_at)
+    if row.rollout is not None:
+        view.rollout.CopyFrom(_rollout(row, row.rollout))
     return view
 
 
-def revision_view(row: RevisionRow) -> services_pb2.Revision:
+def _rollout(row: ServiceRow, rollout: RolloutRow) -> services_pb2.Rollout:
+    """The rollout that is on; while it rolls, the status says what it waits for."""
+    waits = row.status == "Updating" and rollout.state == "rolling"
+    view = services_pb2.Rollout(
+        from_revision=rollout.stable.number, to_revision=row.revision.number, share_percent=rollout.share_percent,
+        state=rollout.state, failed=len(rollout.failed),
+        reason=rollout.reason or (row.reason if waits else "RollingOut"),
+        message=rollout.message or (row.message if waits else ""),
+    )  # fmt: skip
+    view.began_time.FromDatetime(rollout.began_at)
+    if (at := reverts_at(rollout, row.rolling)) is not None:
+        view.revert_time.FromDatetime(at)
+    return view
+
+
+def revision_view(row: RevisionRow, *, current: bool) -> services_pb2.Revision:
     """A revision."""
     view = services_pb2.Revision(
-        number=row.number, state=row.state, service_config=row.config_shown,
+        number=row.number, state=row.state, service_config=row.config_shown, current=current,
         sources=[services_pb2.SourceDigest(source=s.source, digest=s.digest) for s in row.spec.sources],
     )  # fmt: skip
     view.create_time.FromDatetime(row.created_at)

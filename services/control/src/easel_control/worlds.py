@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from easel_contracts.facts import ReplicaState, RouteState, ScaleState
-from easel_control.decide.status import World
+from easel_control.decide.view import World
 from easel_control.store import Store
 from easel_kit.clock import Clock
 from easel_kit.projection import Projection

@@ -6,25 +6,17 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import cast, get_args
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from easel_contracts.errors import Conflict, InvalidInput
 from easel_contracts.spec import Autoscaling, RevisionSpec, RolloutPolicy
-from easel_contracts.states import SERVICE
 from easel_control.decide.keys import BY_PATH
-from easel_control.model import ServiceRow
-
-
-class Change(Struct, frozen=True, kw_only=True):
-    """A row to write and what to tell of it."""
-
-    row: ServiceRow
-    verb: str
-    reason: str
-    message: str
-    new_revision: bool = False
+from easel_control.decide.mutation import Change, moved, raised, refuse_deleting
+from easel_control.decide.releases import interrupting, released
+from easel_control.model import Lock, ServiceRow
 
 
 class Content(Struct, frozen=True, kw_only=True):
@@ -54,32 +46,39 @@ def created(content: Content, *, workspace: str, name: str, uid: str, past: tupl
         observed_generation=generation, instance=content.instance, instance_generation=generation,
         revision=replace(content.revision, number=1),
         revision_generation=generation, autoscaling=content.autoscaling,
-        autoscaling_generation=generation if content.autoscaling else 0, rolling=content.rolling, token_sealed=content.token_sealed,
+        autoscaling_generation=generation if content.autoscaling else 0, rolling=content.rolling,
+        token_sealed=content.token_sealed,
         config_sealed=content.config_sealed, config_shown=content.config_shown, labels=content.labels,
-        workspace_id=content.workspace_id, status="Creating", reason="Admitted",
-        message="admitted; replicas are being placed", total=content.instance, begun_at=now, created_at=now,
-        updated_at=now,
+        workspace_id=content.workspace_id, latest_revision=1, status="Creating", reason="Admitted",
+        message="admitted; replicas are being placed", total=content.instance, begun_at=now,
+        not_running_since=now, created_at=now, updated_at=now,
     )  # fmt: skip
     return Change(row=row, verb="created", reason="Created", message="revision 1 was admitted", new_revision=True)
 
 
-def updated(before: ServiceRow, content: Content, newest_revision: int, now: datetime) -> Change | None:
-    """The service with a new configuration: a scale, a new revision, both, or only settings."""
-    _refuse_deleting(before)
+def updated(
+    before: ServiceRow, content: Content, newest_revision: int, now: datetime, *, interrupt: bool = False
+) -> Change | None:
+    """The service with a new configuration: a scale, a new revision, both, or only settings.
+
+    `interrupt`: a rollout may make room by ending old replicas first; also one that is on already.
+    """
+    refuse_deleting(before)
     spec = replace(content.revision, number=before.revision.number, restart_nonce=before.revision.restart_nonce)
     new_revision = spec != before.revision or content.env_changed
     instance_changed = content.instance != before.instance
     scaling_changed = content.autoscaling != before.autoscaling
     token_changed = content.token_sealed is not None
     if not (new_revision or instance_changed or scaling_changed or token_changed or content.config_changed):
-        return None
+        return interrupting(before, now) if interrupt else None
     only_instance = instance_changed and not (new_revision or scaling_changed or token_changed)
     if only_instance and before.autoscaling is not None:
         _refuse_scale_under_autoscaler(before)
     row = replace(
-        _raised(before, now),
-        instance=content.instance, autoscaling=content.autoscaling, rolling=content.rolling, config_sealed=content.config_sealed,
-        config_shown=content.config_shown, labels=content.labels, workspace_id=content.workspace_id,
+        raised(before, now),
+        instance=content.instance, autoscaling=content.autoscaling, rolling=content.rolling,
+        config_sealed=content.config_sealed, config_shown=content.config_shown, labels=content.labels,
+        workspace_id=content.workspace_id,
     )  # fmt: skip
     if token_changed:
         row = replace(row, token_sealed=content.token_sealed, token_version=before.token_version + 1)
@@ -88,25 +87,22 @@ def updated(before: ServiceRow, content: Content, newest_revision: int, now: dat
     if scaling_changed:
         row = replace(row, autoscaling_generation=row.generation)
     if new_revision:
-        return _with_revision(row, content.revision, newest_revision + 1, now)
+        return _with_revision(row, content.revision, newest_revision + 1, now, interrupt=interrupt)
     if only_instance:
         return _scaled(row, before.instance)
     return Change(row=row, verb="updated", reason="Updated", message="settings were changed; the revision stays")
 
 
-def _with_revision(row: ServiceRow, spec: RevisionSpec, number: int, now: datetime) -> Change:
+def _with_revision(row: ServiceRow, spec: RevisionSpec, number: int, now: datetime, *, interrupt: bool) -> Change:
     message = f"revision {number} was admitted"
-    row = replace(
-        row, revision=replace(spec, number=number, restart_nonce=0), revision_generation=row.generation,
-        begun_at=now, phase_s={},
-    )  # fmt: skip
-    row = _moved(row, "Updating", "RevisionAdmitted", message)
+    row = released(row, replace(spec, number=number, restart_nonce=0), now, interrupt=interrupt)
+    row = moved(row, "Updating", "RevisionAdmitted", message)
     return Change(row=row, verb="updated", reason="RevisionAdmitted", message=message, new_revision=True)
 
 
 def scaled(before: ServiceRow, instance: int, now: datetime) -> Change | None:
     """The service with another number of replicas; no revision."""
-    _refuse_deleting(before)
+    refuse_deleting(before)
     if before.autoscaling is not None:
         _refuse_scale_under_autoscaler(before)
     highest = BY_PATH["metadata.instance"].maximum
@@ -119,14 +115,14 @@ def scaled(before: ServiceRow, instance: int, now: datetime) -> Change | None:
         )  # fmt: skip
     if instance == before.instance:
         return None
-    row = _raised(before, now)
+    row = raised(before, now)
     return _scaled(replace(row, instance=instance, instance_generation=row.generation), before.instance)
 
 
 def _scaled(row: ServiceRow, was: int) -> Change:
     message = f"{was} → {row.instance} replicas"
     if row.wanted == "running":
-        row = replace(_moved(row, "Scaling", "Scaled", message), total=row.instance)
+        row = replace(moved(row, "Scaling", "Scaled", message), total=row.instance)
     return Change(row=row, verb="scaled", reason="Scaled", message=message)
 
 
@@ -143,60 +139,38 @@ def _refuse_scale_under_autoscaler(row: ServiceRow) -> None:
 
 def stopped(before: ServiceRow, now: datetime) -> Change | None:
     """The service without replicas; its configuration stays."""
-    _refuse_deleting(before)
+    refuse_deleting(before)
     if before.wanted == "stopped":
         return None
-    row = _moved(replace(_raised(before, now), wanted="stopped", settled=0), "Stopping", "Stopped", "is being stopped")
+    row = moved(replace(raised(before, now), wanted="stopped", settled=0), "Stopping", "Stopped", "is being stopped")
     return Change(row=row, verb="stopped", reason="Stopped", message="stop was asked for")
 
 
 def started(before: ServiceRow, now: datetime) -> Change | None:
     """The service with its replicas again."""
-    _refuse_deleting(before)
+    refuse_deleting(before)
     if before.wanted == "running":
         return None
-    row = replace(_raised(before, now), wanted="running", begun_at=now, phase_s={})
-    row = _moved(row, "Starting", "Started", "is being started")
+    rollout = before.rollout and replace(before.rollout, progress_at=None, served_at=None, took_over=False)
+    row = replace(raised(before, now), wanted="running", rollout=rollout, begun_at=now, phase_s={})
+    row = moved(row, "Starting", "Started", "is being started")
     return Change(row=row, verb="started", reason="Started", message="start was asked for")
 
 
-def restarted(before: ServiceRow, now: datetime) -> Change:
-    """The same revision with all replicas replaced, new ones first."""
-    _refuse_deleting(before)
-    if before.wanted != "running":
-        raise Conflict("STOPPED", f"{before.name} is stopped", f"`easel start {before.name}` starts it")
-    row = _raised(before, now)
-    revision = replace(row.revision, restart_nonce=row.revision.restart_nonce + 1)
-    row = replace(row, revision=revision, revision_generation=row.generation, begun_at=now, phase_s={})
-    row = _moved(row, "Updating", "Restarted", "replicas are being replaced")
-    return Change(row=row, verb="restarted", reason="Restarted", message="restart was asked for")
-
-
-def deleted(before: ServiceRow, now: datetime) -> Change | None:
+def deleted(before: ServiceRow, now: datetime, why: str = "delete was asked for") -> Change | None:
     """The service on its way out; the row goes when replicas and route are gone."""
     if before.wanted == "deleted":
         return None
-    row = _moved(replace(_raised(before, now), wanted="deleted", settled=0), "Deleting", "Deleting", "is being deleted")
-    return Change(row=row, verb="status_changed", reason="Deleting", message="delete was asked for")
+    row = moved(replace(raised(before, now), wanted="deleted", settled=0), "Deleting", "Deleting", "is being deleted")
+    return Change(row=row, verb="status_changed", reason="Deleting", message=why)
 
 
-def _refuse_deleting(row: ServiceRow) -> None:
-    if row.wanted == "deleted":
-        raise Conflict("DELETING", f"{row.name} is being deleted", "wait until it is gone, then create it anew")
-
-
-def _raised(row: ServiceRow, now: datetime) -> ServiceRow:
-    """One generation on. Status is set in the same write, so it speaks of this generation already."""
-    generation = row.generation + 1
-    return replace(
-        row, row_version=row.row_version + 1, generation=generation, observed_generation=generation, updated_at=now
-    )
-
-
-def _moved(row: ServiceRow, status: str, reason: str, message: str) -> ServiceRow:
-    """The row in another status, where the table of states allows the step; else as it is."""
-    if status != row.status and status not in SERVICE[row.status]:
-        return row
-    if row.wanted == "stopped" and status not in ("Stopping", "Stopped"):
-        return row
-    return replace(row, status=status, reason=reason, message=message)
+def locked(before: ServiceRow, lock: str, now: datetime) -> Change | None:
+    """The service with another safety lock; raises InvalidInput."""
+    refuse_deleting(before)
+    if lock not in get_args(Lock):
+        raise InvalidInput(f"lock {lock!r} is not allowed; none, dangerous or all is")
+    if lock == before.lock:
+        return None
+    row = replace(raised(before, now), lock=cast("Lock", lock))
+    return Change(row=row, verb="updated", reason="Locked", message=f"the safety lock is {lock}, was {before.lock}")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from easel_contracts.facts import ReplicaState
+from easel_control.decide.expiry import expires_at
 from easel_control.decide.hints import hint_for
-from easel_control.decide.status import World, is_present, wanted_count
+from easel_control.decide.told import rolling_hint, rollout_told
+from easel_control.decide.view import World, is_of, is_present, view_of, wanted_count
 from easel_control.model import ServiceRow
 
 
@@ -37,10 +40,12 @@ def explain(row: ServiceRow, world: World) -> list[Why]:
     said = row.message.partition(" Hint: ")[0]  # the status's sentence ends with the hint, which stands beside it here
     lines = [Why(row.reason or row.status, f"{row.status}: {said}", hints.once(row.reason))]
     lines.append(Why("Wanted", _wanted(row, world)))
+    lines += _release(row, world)
     routed = set(world.route.replicas) if world.route is not None else set()
     for replica in world.replicas:
-        of = "present" if is_present(row, replica) else f"revision {replica.revision}, to be replaced"
         where = "in the gateway's route" if replica.id in routed else "not in the gateway's route"
+        of = _whose(row, replica)
+        where += f", taken out of traffic ({replica.out_of_traffic})" if replica.out_of_traffic else ""
         said = f": {replica.message}" if replica.message else ""
         lines.append(Why(replica.cause or "Replica", f"{replica.id} is {replica.state}, {of}, {where}{said}",
                          hints.once(replica.cause)))  # fmt: skip
@@ -52,6 +57,42 @@ def explain(row: ServiceRow, world: World) -> list[Why]:
     if mutable:
         lines.append(Why("MutableSource", f"{', '.join(mutable)} can change under revision {row.revision.number}",
                          "a restart picks changes up"))  # fmt: skip
+    return lines + _life(row, world)
+
+
+def _whose(row: ServiceRow, replica: ReplicaState) -> str:
+    if is_present(row, replica):
+        return "present"
+    if row.rollout is not None and is_of(row.rollout.stable, replica):
+        return f"revision {replica.revision}, stable until the rollout is over"
+    return f"revision {replica.revision}, to be replaced"
+
+
+def _release(row: ServiceRow, world: World) -> list[Why]:
+    """What is rolled out, or was taken back."""
+    if row.rollout is not None:
+        said = rollout_told(row, view_of(row, world))
+        paused = row.rollout.state == "paused"
+        room = "; old replicas may make room, one at a time" if row.rollout.interrupt else ""
+        hint = rolling_hint(row).removeprefix(" Hint: ") if paused else ""
+        return [Why("RolloutPaused" if paused else "RollingOut", said + room, hint)]
+    if row.reverted is not None:
+        at = f"{row.reverted.at:%Y-%m-%d %H:%M:%S} UTC"
+        return [Why("RolledBack", f"at {at} {row.reverted.message}", f"`easel revisions {row.name}` lists them")]
+    return []
+
+
+def _life(row: ServiceRow, world: World) -> list[Why]:
+    """The lock, and how long the service may stay unused."""
+    lines = []
+    if row.lock != "none":
+        refused = "stop and delete are refused" if row.lock == "dangerous" else "every change is refused"
+        lines.append(Why("Locked", f"locked ({row.lock}): {refused}", f"`easel lock {row.name} none` takes it off"))
+    at = expires_at(row)
+    if at is not None and row.not_running_since is not None and (world.now - row.not_running_since).days:
+        since = f"not Running since {row.not_running_since:%Y-%m-%d %H:%M:%S} UTC"
+        hint = f"`easel lock {row.name} dangerous` keeps it" if row.expiry_warned else ""
+        lines.append(Why("Expiry", f"{since}; deleted on {at:%Y-%m-%d} if it stays so (180 days)", hint))
     return lines
 
 

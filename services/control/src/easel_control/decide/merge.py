@@ -41,6 +41,45 @@ def redacted(config: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
+NOT_OF_REVISION = (
+    ("metadata", "instance"), ("metadata", "workspace_id"), ("metadata", "rolling_strategy"), ("autoscaler",),
+    ("labels",), ("rollout",),
+)  # fmt: skip
+"""Sections whose change makes no revision: a switch to another revision leaves them as they are."""
+
+
+def laid_over(revision: dict[str, Any], current: dict[str, Any]) -> dict[str, Any]:
+    """A revision's configuration, with what does not belong to a revision as it is in the current one."""
+    out = of_revision(revision)
+    for *parents, last in NOT_OF_REVISION:
+        there, here = current, out
+        for part in parents:
+            there, here = there.get(part, {}), here.setdefault(part, {})
+        if last in there:
+            here[last] = copy.deepcopy(there[last])
+    return out
+
+
+def of_revision(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that belongs to its revision."""
+    out: dict[str, Any] = copy.deepcopy(config)
+    for *parents, last in NOT_OF_REVISION:
+        at = out
+        for part in parents:
+            at = at.get(part, {})
+        at.pop(last, None)
+    return out
+
+
+def with_values(config: dict[str, Any], env: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A shown configuration with the values of its environment put back; `env`: name → its `value`, if it has one."""
+    out: dict[str, Any] = copy.deepcopy(config)
+    for container in out.get("containers", ()):
+        for entry in container.get("env", ()):
+            entry.update({k: v for k, v in env.get(entry["name"], {}).items() if k == "value"})
+    return out
+
+
 def with_kept_values(document: Document, stored: dict[str, Any]) -> Document:
     """The document with the stored values of environment entries that give neither `value` nor `secretRef`."""
     kept = {

@@ -18,18 +18,30 @@ def moves(
 
 
 def _target(row: ServiceRow, status: Status, revision: RevisionRow, *, started: bool) -> str:
+    if row.rollout is not None and revision.number == row.rollout.stable.number:
+        return revision.state  # it serves on, also where the rollout is a restart of it
     if revision.number != row.revision.number:
-        live_now = status.status == "Running"
+        live_now = status.status == "Running" and row.rollout is None
         return revision.state if revision.state == "live" and not live_now else "superseded"
-    if status.status == "Running" and status.settled:
+    if status.status == "Running" and status.settled and row.rollout is None:
         return "live"
     if status.status == "Failed" and revision.state != "live":
         return "failed"
-    return "rolling_out" if started and revision.state in ("admitted", "failed") else revision.state
+    return "rolling_out" if started and revision.state != "live" else revision.state
+
+
+def steps_to(before: str, target: str) -> list[str]:
+    """The legal steps from one state to another, in order; empty where there is no way or nothing to go."""
+    ways: list[list[str]] = [[before]]
+    for way in ways:
+        if way[-1] == target:
+            return way[1:]
+        ways += [[*way, after] for after in sorted(REVISION[way[-1]]) if after not in way]
+    return []
 
 
 def _step(before: str, target: str) -> str:
     """`target` where the table allows it, else the step on the way to it, else no step."""
     if target == before or target in REVISION[before]:
         return target
-    return "rolling_out" if "rolling_out" in REVISION[before] and target == "live" else before
+    return "rolling_out" if "rolling_out" in REVISION[before] and target in ("live", "failed") else before

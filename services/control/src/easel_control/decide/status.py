@@ -1,48 +1,37 @@
 """What a service's status is, from what is wanted and what replicas and gateway say.
 
 Running means: a request would succeed. In detail, with `serving` = replicas of the present revision (and restart) that
-are ready and that the router's last `route.applied` holds:
+are ready, not taken out of traffic, and that the router's last `route.applied` holds:
 
 - wanted deleted → Deleting, until no replica lives and the route is gone; then the row may go.
 - wanted stopped → Stopping, until no replica lives; then Stopped.
-- serving ≥ wanted and nothing older left → Running.
+- no replica wanted (the autoscaler's decision) → Scaling while some are left, then Running (ScaledToZero) once the
+  gateway holds requests for the service: the next one starts a replica and is answered by it. Where the service asks
+  that requests are not held (`interceptTraffic: false`), this is the one case of Running in which a request gets 503:
+  that is what was asked for, and the message says so.
+- a rollout is on and something answers → Updating, with what it does or waits for: RollingOut, RolloutPaused, or the
+  cause for which there is no room.
+- serving ≥ wanted and nothing older left → Running; with reason RolledBack where a rollout was taken back.
 - nothing serves: Failed when a replica of the present revision cannot run (with its cause), else Updating while older
-  replicas still answer, else Waiting (also for NoCapacity: room may come).
+  replicas still answer, else Running (WakingUp) when replicas come up from zero without trouble and the gateway holds
+  requests for them, else Waiting (also for NoCapacity: room may come).
 - some serve, not all: Updating while older replicas are being replaced; Scaling when the number wanted grew since the
   service was last complete; Running (reason PartlyServing) when it had been complete, or when what is missing is stuck;
   Waiting otherwise, so that a first start counts as Running only when it is whole.
+
+Replicas that were isolated by hand are alive and count for nothing here.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from msgspec import Struct
 
-from easel_contracts.facts import ReplicaState, RouteState, ScaleState
+from easel_contracts.facts import ReplicaState
 from easel_contracts.states import SERVICE
 from easel_control.decide.hints import hint_for
+from easel_control.decide.told import rolling_hint, rollout_told
+from easel_control.decide.view import View, World, intercepts, view_of
 from easel_control.model import ServiceRow
-
-DEFINITE = frozenset(
-    ("CrashLoop", "MountFailed", "RequirementsFailed", "CodeUnavailable", "CommandFailed", "WrongPort", "AgentError")
-)
-"""Causes that do not go away by themselves."""
-TOLERATED_RESTARTS = 3
-"""Restarts after which any other cause counts as definite."""
-NO_ROOM = frozenset(("NoCapacity", "NoNode", "TooLarge"))
-
-
-class World(Struct, frozen=True, kw_only=True):
-    """What others have told about a service."""
-
-    replicas: tuple[ReplicaState, ...]
-    """Living ones."""
-    failed: tuple[ReplicaState, ...] = ()
-    """Ended by failing, newest first."""
-    route: RouteState | None = None
-    scale: ScaleState | None = None
-    now: datetime
 
 
 class Status(Struct, frozen=True, kw_only=True):
@@ -55,110 +44,49 @@ class Status(Struct, frozen=True, kw_only=True):
     running: int
     settled: int
     phase_s: dict[str, float]
+    proven: bool
     gone: bool = False
     """Deleted, and nothing is left: the row may go."""
 
 
-class _View(Struct, frozen=True, kw_only=True):
-    """The world, sorted."""
-
-    total: int
-    serving: tuple[ReplicaState, ...]
-    coming: tuple[ReplicaState, ...]
-    """Of the present revision, not serving, not draining."""
-    older: tuple[ReplicaState, ...]
-    older_serving: int
-    rollout: str
-    """What comes up and what serves meanwhile; empty: nothing older serves."""
-    stuck: ReplicaState | None
-    """A replica of the present revision that cannot run."""
-    no_room: ReplicaState | None
-    surplus: int
-
-    @property
-    def running(self) -> int:
-        """Replicas that answer requests, those of an older revision too, up to the number wanted."""
-        return min(self.total, len(self.serving) + self.older_serving)
-
-
-def wanted_count(row: ServiceRow, scale: ScaleState | None) -> int:
-    """Replicas that should be there; the same rule as the scheduler's (DESIGN 4b.1)."""
-    if row.wanted != "running":
-        return 0
-    if scale is not None and scale.generation >= max(row.instance_generation, row.autoscaling_generation):
-        return scale.wanted
-    if row.autoscaling is not None:
-        return min(max(row.instance, row.autoscaling.min), row.autoscaling.max)
-    return row.instance
+Said = tuple[str, str, str]
+"""(status, reason, message)."""
 
 
 def status_of(row: ServiceRow, world: World) -> Status:
     """The status now; equal to what the row says when nothing changed. Every step it takes is in states.SERVICE."""
-    view = _view(row, world)
     if row.wanted == "deleted":
         return _deleting(row, world)
     if row.wanted == "stopped":
         return _stopping(row, world)
+    view = view_of(row, world)
     target, reason, message = _running(row, view)
     status = _reachable(row.status, target)
-    complete = status == "Running" and len(view.serving) >= view.total
+    complete = status == "Running" and 0 < view.total <= len(view.serving)
     return Status(
         status=status, reason=reason if status == target else status, message=message, total=view.total,
         running=view.running, settled=view.total if complete else row.settled,
         phase_s=_phases(row, view, world) if complete and not row.phase_s else row.phase_s,
+        proven=row.proven or (row.rollout is None and bool(view.serving)),
     )  # fmt: skip
 
 
-def _view(row: ServiceRow, world: World) -> _View:
-    routed = frozenset(world.route.replicas) if world.route is not None else frozenset[str]()
-    active = [r for r in world.replicas if r.state != "draining"]
-    present = [r for r in active if is_present(row, r)]
-    serving = tuple(r for r in present if r.state == "ready" and r.id in routed)
-    coming = tuple(r for r in present if r not in serving)
-    older = tuple(r for r in active if r not in present)
-    total = wanted_count(row, world.scale)
-    failed = next((r for r in world.failed if is_present(row, r)), None)
-    still = [r for r in older if r.id in routed]
-    return _View(
-        total=total, serving=serving, coming=coming, older=older, older_serving=len(still),
-        rollout=_rollout(row, len(serving), total, still),
-        stuck=next((r for r in coming if _is_stuck(r)), failed),
-        no_room=next((r for r in coming if r.cause in NO_ROOM), None),
-        surplus=max(0, len(present) - total),
-    )  # fmt: skip
-
-
-def _rollout(row: ServiceRow, serving: int, total: int, still: list[ReplicaState]) -> str:
-    if not still:
-        return ""
-    olds = sorted({r.revision for r in still})
-    if olds == [row.revision.number]:
-        return f"; new replicas come up ({serving} of {total} serve) while those from before the restart serve"
-    names = ", ".join(str(number) for number in olds)
-    return f"; revision {row.revision.number} comes up ({serving} of {total} serve) while revision {names} serves"
-
-
-def is_present(row: ServiceRow, replica: ReplicaState) -> bool:
-    """Whether a replica runs the present revision, started after the last restart."""
-    return replica.revision == row.revision.number and replica.generation >= row.revision_generation
-
-
-def _is_stuck(replica: ReplicaState) -> bool:
-    if not replica.cause or replica.cause in NO_ROOM or replica.state == "ready":
-        return False
-    return replica.cause in DEFINITE or replica.restarts >= TOLERATED_RESTARTS
-
-
-def _running(row: ServiceRow, view: _View) -> tuple[str, str, str]:
-    """(status, reason, message) of a service that should run."""
+def _running(row: ServiceRow, view: View) -> Said:
+    """What is said of a service that should run."""
     serving = len(view.serving)
-    if serving >= view.total and view.total > 0:
-        return _whole(view)
+    if not view.total:
+        return _at_zero(row, view)
+    if not serving and not view.older_serving:
+        return _none_answers(row, view)
+    if row.rollout is not None:
+        return _rolling_out(row, view)
+    if serving >= view.total:
+        return _whole(row, view)
     if not serving:
-        return _none_serves(row, view)
-    missing = _trouble(view) or _counts(view)
+        return _older_answer(row, view)
+    missing = _trouble(row, view) or _counts(view)
     if view.older:
-        return "Updating", "RollingOut", _counts(view) + view.rollout
+        return "Updating", _replacing(row, "RollingOut"), _counts(view) + _meanwhile(row, view)
     if row.settled:
         if view.total > row.settled:
             return "Scaling", view.no_room.cause if view.no_room else "ScalingOut", missing
@@ -168,41 +96,107 @@ def _running(row: ServiceRow, view: _View) -> tuple[str, str, str]:
     return "Waiting", "ReplicasNotReady", missing
 
 
-def _whole(view: _View) -> tuple[str, str, str]:
-    if view.older:
-        return "Updating", "ReplacingOld", f"{_counts(view)}; {len(view.older)} of an older revision are left"
-    if view.surplus:
-        return "Scaling", "ScalingIn", f"{_counts(view)}; {view.surplus} more are to end"
-    return "Running", "Running", "Service is running"
+def _at_zero(row: ServiceRow, view: View) -> Said:
+    left = len(view.serving) + len(view.coming) + len(view.older)
+    if left:
+        return "Scaling", "ScalingIn", f"{_counts(view)}; no replica is wanted, {left} more are to end"
+    if not view.holding:
+        said = "no replica is wanted; the gateway does not hold requests for it yet"
+        if row.status in ("Running", "Scaling", "Updating"):
+            return "Scaling", "ScalingIn", said
+        return "Waiting", "RouteNotReady", said
+    then = f"; it will be of revision {row.revision.number}, as the rollout's first" if row.rollout is not None else ""
+    if not intercepts(row):
+        said = "no replica runs: a request is answered 503 and starts one (interceptTraffic is false)"
+        return "Running", "ScaledToZero", said + then
+    return "Running", "ScaledToZero", "no replica runs: the next request starts one and waits for it" + then
 
 
-def _none_serves(row: ServiceRow, view: _View) -> tuple[str, str, str]:
-    trouble = _trouble(view)
-    kept = f"; {view.older_serving} replicas of an older revision go on serving" if view.older_serving else ""
+def _none_answers(row: ServiceRow, view: View) -> Said:
+    """Neither the present revision nor an older one answers."""
+    trouble = _trouble(row, view)
     if view.stuck:
-        return "Failed", view.stuck.cause or "ReplicaFailed", trouble + kept
-    if view.older:
-        reason = view.no_room.cause if view.no_room else "RollingOut"
-        return "Updating", reason, trouble + kept if trouble else _counts(view) + view.rollout
+        return "Failed", view.stuck.cause or "ReplicaFailed", trouble
     if view.no_room:
         return "Waiting", view.no_room.cause, trouble
+    worst = next((r for r in view.coming if r.cause), None)
+    if worst is None and _is_waking(row, view):
+        return "Running", "WakingUp", f"{_counts(view)}; a replica comes up, requests wait for it at the gateway"
+    if view.older or row.rollout is not None:
+        return "Updating", _replacing(row, "RollingOut"), trouble or _counts(view)
     if row.status == "Creating" and not view.coming:
         return "Creating", row.reason, row.message
-    worst = next((r for r in view.coming if r.cause), None)
     return "Waiting", worst.cause if worst else "ReplicasNotReady", trouble or _counts(view)
 
 
-def _trouble(view: _View) -> str:
-    """The replica that explains what is missing, in words; empty: none has a cause."""
+def _is_waking(row: ServiceRow, view: View) -> bool:
+    """From zero, without trouble, and with its requests held."""
+    may_be_at_zero = row.autoscaling is not None and row.autoscaling.min == 0
+    return may_be_at_zero and view.holding and intercepts(row) and row.status in ("Running", "Scaling")
+
+
+def _rolling_out(row: ServiceRow, view: View) -> Said:
+    rollout = row.rollout
+    assert rollout is not None
+    counts = _counts(view)
+    if rollout.state == "paused":
+        return "Updating", "RolloutPaused", f"{counts}; {rollout_told(row, view)}{rolling_hint(row)}"
+    if view.no_room:
+        hint = rolling_hint(row, view.no_room.cause)
+        return "Updating", view.no_room.cause, f"{counts}; {rollout_told(row, view)}; {_words(view.no_room)}{hint}"
+    return "Updating", "RollingOut", f"{counts}; {rollout_told(row, view)}"
+
+
+def _whole(row: ServiceRow, view: View) -> Said:
+    if view.older:
+        left = f"{_counts(view)}; {len(view.older)} of another revision are left"
+        return "Updating", _replacing(row, "ReplacingOld"), left
+    if view.surplus:
+        return "Scaling", "ScalingIn", f"{_counts(view)}; {view.surplus} more are to end"
+    if row.reverted is not None:
+        return "Running", "RolledBack", f"Service is running; {row.reverted.message}"
+    return "Running", "Running", "Service is running"
+
+
+def _older_answer(row: ServiceRow, view: View) -> Said:
+    """No rollout, and only replicas of another revision answer: those of one that was given up, or never proven."""
+    trouble = _trouble(row, view, f"; {len(view.older_serving)} replicas of another revision go on serving")
+    if view.stuck:
+        return "Failed", view.stuck.cause or "ReplicaFailed", trouble
+    reason = view.no_room.cause if view.no_room else _replacing(row, "RollingOut")
+    return "Updating", reason, trouble or _counts(view) + _meanwhile(row, view)
+
+
+def _replacing(row: ServiceRow, otherwise: str) -> str:
+    return "RollingBack" if row.reverted is not None else otherwise
+
+
+def _meanwhile(row: ServiceRow, view: View) -> str:
+    """What comes up and what serves meanwhile; empty: nothing older serves."""
+    if not view.older_serving:
+        return ""
+    comes = f"({len(view.serving)} of {view.total} serve)"
+    olds = sorted({r.revision for r in view.older_serving})
+    if olds == [row.revision.number]:
+        return f"; new replicas come up {comes} while those from before the restart serve"
+    names = ", ".join(str(number) for number in olds)
+    return f"; revision {row.revision.number} comes up {comes} while revision {names} serves"
+
+
+def _trouble(row: ServiceRow, view: View, also: str = "") -> str:
+    """The replica that explains what is missing, in words, and what to do; empty: none has a cause."""
     worst = view.stuck or view.no_room or next((r for r in view.coming if r.cause), None)
     if worst is None:
         return ""
-    said = worst.message or worst.cause
-    hint = hint_for(worst.cause)
-    return f"{_counts(view)}; replica {worst.id}: {said}" + (f" Hint: {hint}" if hint else "")
+    hint = hint_for(worst.cause, row.name)
+    return f"{_counts(view)}; {_words(worst)}{also}" + (f" Hint: {hint}" if hint else "")
 
 
-def _counts(view: _View) -> str:
+def _words(replica: ReplicaState) -> str:
+    return f"replica {replica.id}: {replica.message or replica.cause}"
+
+
+def _counts(view: View) -> str:
     return f"Total {view.total}, Pending {view.total - view.running}, Running {view.running}"
 
 
@@ -212,7 +206,7 @@ def _stopping(row: ServiceRow, world: World) -> Status:
     message = f"replicas that have still to end: {left}" if left else "Service is stopped"
     return Status(
         status=_reachable(row.status, status), reason="Stopping" if left else "Stopped", message=message, total=0,
-        running=0, settled=0, phase_s=row.phase_s,
+        running=0, settled=0, phase_s=row.phase_s, proven=row.proven,
     )  # fmt: skip
 
 
@@ -222,7 +216,7 @@ def _deleting(row: ServiceRow, world: World) -> Status:
     message = f"replicas that have still to end: {left}" if left else "its route is being removed"
     return Status(
         status="Deleting", reason="Deleting", message=message, total=0, running=0, settled=0, phase_s=row.phase_s,
-        gone=not left and not routed,
+        proven=row.proven, gone=not left and not routed,
     )  # fmt: skip
 
 
@@ -236,7 +230,7 @@ def _reachable(before: str, target: str) -> str:
     return before
 
 
-def _phases(row: ServiceRow, view: _View, world: World) -> dict[str, float]:
+def _phases(row: ServiceRow, view: View, world: World) -> dict[str, float]:
     """Seconds from asked for to serving, by phase, of the replica that was first in its phases."""
     first = min(view.serving, key=lambda r: sum(r.phase_s.values()), default=None)
     phases = dict(first.phase_s) if first else {}
