@@ -94,7 +94,7 @@ class Process(Generic[S]):
         self._handlers.update(handlers)
 
     def on_metrics(self, kind: str, handler: MetricsHandler) -> None:
-        """A handler (subject, payload) of one-second metrics of `service`, `replica` or `node`."""
+        """A handler (subject, payload) of one-second metrics of `service`, `replica`, `node` or `hold`."""
         self.bus.on_metrics(f"easel.metric.*.{kind}.>", handler)
 
     async def publish_metrics(self, kind: str, key: str, metrics: msgspec.Struct) -> None:
