@@ -14,7 +14,7 @@ import nats
 import pytest
 
 from easel_contracts import facts
-from easel_contracts.facts import EntityState, Fact, ReplicaState, RouteState
+from easel_contracts.facts import EntityState, Fact, ReplicaState, RouteState, ScaleState
 from easel_contracts.ids import fact_subject, uuid7
 from easel_control.app import build
 from easel_control.keys import ensure_access_key
@@ -29,6 +29,10 @@ from easel_kit.streams import FACTS
 from easel_kit.testing import fresh_database, fresh_streams, process_environment
 from easel_proto.internal.v1 import control_pb2_grpc
 from easel_proto.v1 import audit_pb2_grpc, services_pb2_grpc
+
+ENTITIES: dict[type[EntityState], facts.Entity] = {
+    ReplicaState: "replica", RouteState: "route", ScaleState: "scale",
+}  # fmt: skip
 
 
 class Control:
@@ -99,7 +103,12 @@ class Control:
     async def hear(self, verb: str, state: EntityState, service: str = "ocr") -> None:
         """Publishes a fact as its owner would."""
         self._versions += 1
-        entity: facts.Entity = "replica" if isinstance(state, ReplicaState) else "route"
+        kinds: dict[type[EntityState], facts.Entity] = {
+            ReplicaState: "replica",
+            RouteState: "route",
+            ScaleState: "scale",
+        }
+        entity = kinds[type(state)]
         version = self._versions
         if isinstance(state, ReplicaState):
             state = msgspec.structs.replace(state, row_version=version)
@@ -118,9 +127,10 @@ def replica(identity: str, state: str, **more: Any) -> ReplicaState:
     return ReplicaState(**{"id": identity, "service": "ocr", "revision": 1, "generation": 1, "state": state, **more})
 
 
-def route(*replicas: str, state: Any = "probed") -> RouteState:
+def route(*replicas: str, state: Any = "probed", holding: bool = False) -> RouteState:
     """A route as the router tells it."""
-    return RouteState(service="ocr", generation=1, state=state, version="v", replicas=replicas, apply_ms=12.0)
+    return RouteState(service="ocr", generation=1, state=state, version="v", replicas=replicas, apply_ms=12.0,
+                      holding=holding)  # fmt: skip
 
 
 @pytest.fixture

@@ -48,7 +48,9 @@ def shown(row: ServiceRow) -> dict[str, Any]:
         "wanted": row.wanted,
         "instance": row.instance,
         "revision": row.revision.number,
-        "restarts": row.revision.restart_nonce,
+        "restart_nonce": row.revision.restart_nonce,
+        "rollout": "" if row.rollout is None else f"{row.rollout.state} from revision {row.rollout.stable.number}",
+        "lock": row.lock,
         "token_version": row.token_version,
         "config": json.loads(row.config_shown),
     }
