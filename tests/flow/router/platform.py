@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
+import msgspec
 import nats
 from nats.aio.msg import Msg
 
 from easel_contracts import facts
 from easel_contracts.facts import Cause, Endpoint, Entity, EntityState, Fact, KeyState, ReplicaState, ServiceState
 from easel_contracts.ids import uuid7
-from easel_contracts.spec import Resources, RevisionSpec, Traffic
+from easel_contracts.metrics import HoldMetrics
+from easel_contracts.spec import Autoscaling, Resources, RevisionSpec, Traffic
 from easel_kit.keyring import sha256_hex
 from easel_kit.testing import eventually, fresh_database, fresh_streams, process_environment
 from easel_proto.internal.v1 import control_pb2, control_pb2_grpc
@@ -62,6 +64,8 @@ class Platform:
         self.secrets = _Secrets()
         self.told: list[Fact] = []
         """Every fact on the bus, in order."""
+        self.held: list[HoldMetrics] = []
+        """Every message about held requests."""
         self.envoys: list[Envoy] = []
         self._versions = 0
         self._generations: dict[str, int] = {}
@@ -73,6 +77,7 @@ class Platform:
     async def open(self) -> None:
         self._bus = await nats.connect(self._nats_url)
         await self._bus.subscribe("easel.fact.>", cb=self._on_fact)
+        await self._bus.subscribe("easel.metric.*.hold.>", cb=self._on_held)
         await self.start_control()
         await self.tell("key", "created", "test", KeyState(id="test", sha256=sha256_hex(KEY)))
 
@@ -145,7 +150,7 @@ class Platform:
 
     async def service(
         self, name: str, verb: str = "created", *, wanted: Any = "running", token: str = "tok", version: int = 1,
-        **traffic: Any,
+        status: str = "Running", reason: str = "", message: str = "", intercept: bool | None = None, **traffic: Any,
     ) -> None:  # fmt: skip
         self.secrets.tokens[name] = (token, version)
         self._generations[name] = self._generations.get(name, 0) + 1
@@ -154,15 +159,17 @@ class Platform:
             self._uids[name] = uuid7()
         state = ServiceState(
             uid=self._uids[name], name=name, generation=self._generations[name], wanted=wanted, instance=1,
-            revision=spec, token_version=version,
+            revision=spec, token_version=version, status=status, reason=reason, message=message,
+            autoscaling=None if intercept is None else Autoscaling(
+                min=0, max=3, targets=(("qps", 1.0),), intercept_traffic=intercept),
         )  # fmt: skip
         await self.tell("service", verb, name, state)
 
-    async def replica(self, service: str, port: int, state: str = "ready") -> str:
+    async def replica(self, service: str, port: int, state: str = "ready", **more: Any) -> str:
         replica = f"{service}-1-{port}"
         self._replicas[replica] = made = ReplicaState(
             id=replica, service=service, revision=1, generation=1, state=state, row_version=self._versions + 1,
-            endpoints=(Endpoint(network="host", ip="127.0.0.1", port=port),),
+            endpoints=(Endpoint(network="host", ip="127.0.0.1", port=port),), **more,
         )  # fmt: skip
         await self.tell("replica", state, service, made)
         return replica
@@ -172,12 +179,24 @@ class Platform:
     async def _on_fact(self, message: Msg) -> None:
         self.told.append(facts.decode(message.data))
 
+    async def _on_held(self, message: Msg) -> None:
+        self.held.append(msgspec.msgpack.decode(message.data, type=HoldMetrics))
+
     def routes(self, service: str, verb: str = "applied") -> list[facts.RouteState]:
         return [
             facts.state_of(f, facts.RouteState)
             for f in self.told
             if f.entity == "route" and f.verb == verb and f.key == service
         ]
+
+    async def holding(self, service: str) -> None:
+        """Waits until requests to it are held."""
+
+        def check() -> bool:
+            newest = self.routes(service)[-1:]
+            return bool(newest) and newest[0].holding and not newest[0].replicas
+
+        await eventually(check)
 
     def drained(self) -> list[str]:
         return [facts.state_of(f, facts.TrafficState).replica for f in self.told if f.entity == "traffic"]

@@ -42,10 +42,11 @@ async def get(url: str, path: str, headers: dict[str, str] | None = None) -> tup
 async def test_applied_means_that_a_request_succeeds(easel: Platform, servers: list[Backend]) -> None:
     """`route.applied` names the replica only once a request through Envoy reaches it."""
     envoy = easel.envoys[0]
-    await easel.service("ocr")
+    await easel.service("ocr", wanted="stopped")
     await easel.applied("ocr")
     assert (await get(envoy.url, "/api/predict/ocr"))[0] == 503
 
+    await easel.service("ocr", "started")
     replica = await easel.replica("ocr", servers[0].port)
     state = await easel.applied("ocr", replica)
 
@@ -136,8 +137,8 @@ async def test_killed_router_loses_nothing(easel: Platform, servers: list[Backen
     await easel.service("ocr")
     first = await easel.replica("ocr", servers[0].port)
     await easel.applied("ocr", first)
-    await eventually(lambda: (easel.path / "router" / "last-good.msgpack").exists())
-    assert (easel.path / "router" / "last-good.msgpack").stat().st_mode & 0o777 == 0o600
+    await eventually(lambda: (easel.path / "router" / "last-good.jsonl").exists())
+    assert (easel.path / "router" / "last-good.jsonl").stat().st_mode & 0o777 == 0o600
     await easel.kill_router()
     await easel.stop_control()
     second = await easel.replica("ocr", servers[1].port)

@@ -81,6 +81,7 @@ class Applier:
             self._holds.shut(service)
         if self._settled.get(service) == plan:
             return None if token_is_new else _TOKEN_AGAIN_S
+        self._holds.changed(service)
         again = await self._apply(plan)
         return again if token_is_new else _TOKEN_AGAIN_S
 

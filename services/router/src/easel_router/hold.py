@@ -68,6 +68,8 @@ class Line:
 
     def __init__(self) -> None:
         self.waiters: list[_Waiter] = []
+        self.woken_s = float("-inf")
+        """Monotonic time of the last message for a request that did not wait."""
         self.changed = asyncio.Event()
 
     def add(self, waiter: _Waiter) -> int:
@@ -169,8 +171,8 @@ class Holds:
         else:
             verdict = admit(plan, held=len(line.waiters), waited_s=self._waited_s(asked), limit=limit,
                             expected_s=self.expected_s(plan))  # fmt: skip
-            if not line.waiters and not (isinstance(verdict, Refuse) and plan.hold.hopeless):
-                self._to_wake.put_nowait(asked.service)
+            if not line.waiters and not plan.hold.hopeless:
+                self._wake(asked.service, line, refused=isinstance(verdict, Refuse))
         if isinstance(verdict, Refuse):
             return verdict
         waiter = _Waiter(asked.arrived_unix_s, next(self._numbers), asyncio.get_running_loop().create_future())
@@ -184,6 +186,15 @@ class Holds:
         finally:
             line.waiters.remove(waiter)
         return waited
+
+    def _wake(self, service: str, line: Line, *, refused: bool) -> None:
+        """At once; for requests that are refused, one after the other, as often as it would be repeated."""
+        now_s = self._clock.monotonic()
+        if refused and now_s - line.woken_s < REPEAT_S:
+            return
+        if refused:
+            line.woken_s = now_s
+        self._to_wake.put_nowait(service)
 
     def _limit_s(self, plan: ServicePlan, asked: Asked) -> float:
         return limit_s(plan, asked.timeout_header, asked.grpc_timeout)

@@ -713,6 +713,7 @@ class SubstitutionFormatString(_message.Message):
 
     TEXT_FORMAT_FIELD_NUMBER: _builtins.int
     JSON_FORMAT_FIELD_NUMBER: _builtins.int
+    TEXT_FORMAT_SOURCE_FIELD_NUMBER: _builtins.int
     OMIT_EMPTY_VALUES_FIELD_NUMBER: _builtins.int
     CONTENT_TYPE_FIELD_NUMBER: _builtins.int
     text_format: _builtins.str
@@ -720,19 +721,22 @@ class SubstitutionFormatString(_message.Message):
     content_type: _builtins.str
     @_builtins.property
     def json_format(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def text_format_source(self) -> Global___DataSource: ...
     def __init__(
         self,
         *,
         text_format: _builtins.str = ...,
         json_format: _struct_pb2.Struct | None = ...,
+        text_format_source: Global___DataSource | None = ...,
         omit_empty_values: _builtins.bool = ...,
         content_type: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "json_format", b"json_format", "text_format", b"text_format"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "json_format", b"json_format", "text_format", b"text_format", "text_format_source", b"text_format_source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "format", b"format", "json_format", b"json_format", "omit_empty_values", b"omit_empty_values", "text_format", b"text_format"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "format", b"format", "json_format", b"json_format", "omit_empty_values", b"omit_empty_values", "text_format", b"text_format", "text_format_source", b"text_format_source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_format: _TypeAlias = _typing.Literal["text_format", "json_format"]  # noqa: Y015
+    _WhichOneofReturnType_format: _TypeAlias = _typing.Literal["text_format", "json_format", "text_format_source"]  # noqa: Y015
     _WhichOneofArgType_format: _TypeAlias = _typing.Literal["format", b"format"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_format) -> _WhichOneofReturnType_format | None: ...
 

@@ -250,7 +250,8 @@ def _mapper(
 
 def _as_it_is(filter_: pb.AccessLogFilter) -> pb.ResponseMapper:
     """The router's own words about a request it held are JSON already."""
-    body = pb.SubstitutionFormatString(text_format="%LOCAL_REPLY_BODY%", content_type="application/json")
+    text = pb.DataSource(inline_string="%LOCAL_REPLY_BODY%")
+    body = pb.SubstitutionFormatString(text_format_source=text, content_type="application/json")
     return pb.ResponseMapper(filter=filter_, body_format_override=body)
 
 
