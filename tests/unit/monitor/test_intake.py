@@ -8,7 +8,7 @@ from google.protobuf.descriptor import Descriptor
 from easel_monitor import envoy_metrics_pb2 as pb
 from easel_monitor.decide import histogram
 from easel_monitor.intake import Reader, service_of
-from easel_router.bootstrap import HISTOGRAM_BUCKETS_MS
+from easel_router.statistics import HISTOGRAM_BUCKETS_MS
 from tests.unit.router.embedded import pool
 
 KEY = ("default", "ocr")

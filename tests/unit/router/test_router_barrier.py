@@ -8,11 +8,11 @@ import pytest
 
 from easel_kit.clock import SystemClock
 from easel_router.envoys import Envoys, NoEnvoy
+from easel_router.hold import Asked, Go
 from easel_router.testing import until
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.catalog import Catalog
 from easel_router.xds.load import Loads
-from easel_router.hold import Asked, Go
 from easel_router.xds.messages import LISTENER, ROUTE
 from easel_router.xds.server import XdsServer
 from easel_router.xds.stream import Stream

@@ -13,27 +13,11 @@ from msgspec import Struct
 
 from easel_router.control_page import PAGE
 from easel_router.holding_listeners import XDS, check_cluster, internal_listeners
+from easel_router.statistics import sink, stats
 
 Json = dict[str, Any]
 
 TYPE = "type.googleapis.com/envoy."
-HISTOGRAM_BUCKETS_MS = (
-    0.5, 1, 2, 3, 4, 5, 7, 10, 14, 20, 30, 40, 50, 70, 100, 140, 200, 300, 400, 500, 700,
-    1000, 1400, 2000, 3000, 4000, 5000, 7000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000, 1_800_000,
-)  # fmt: skip
-"""Upper bounds of the latency histograms (upstream_rq_time), milliseconds."""
-
-METRICS = (
-    r"^cluster\.[^.]+\.(upstream_rq_(active|time|pending_active|pending_overflow|timeout|per_try_timeout|retry"
-    r"|504|[1-5]xx)|membership_healthy)$"
-)
-"""Which statistics exist at all: what the monitor needs, and what costs little."""
-_OWN_METRICS = (
-    r"^(server\.(live|state)"
-    r"|http\.data\.(downstream_rq_([1-5]xx|active|idle_timeout)|downstream_cx_active)"
-    r"|easel\.local_reply\..*)$"
-)
-
 OWNERS: dict[str, tuple[str, ...]] = {
     "control": ("easel.v1.Services", "easel.v1.Audit"),
     "scheduler": ("easel.v1.Replicas", "easel.v1.Nodes"),
@@ -98,9 +82,9 @@ def bootstrap(config: BootstrapConfig) -> Json:
                 "typed_config": {"@type": TYPE + "extensions.bootstrap.internal_listener.v3.InternalListener"},
             }
         ],
-        "stats_sinks": [_sink(config)] if config.sink_addr else [],
+        "stats_sinks": [sink(SINK, config.process_token)] if config.sink_addr else [],
         "stats_flush_interval": f"{config.metrics_interval_s}s",
-        "stats_config": _stats(),
+        "stats_config": stats(),
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
         "layered_runtime": {"layers": [{"name": "static", "static_layer": {"re2.max_program_size.error_level": 1000}}]},
         "overload_manager": _overload(config.max_connections),
@@ -301,35 +285,7 @@ def _tls(cert: str, key: str) -> Json:
     }
 
 
-# --- metrics and limits
-
-
-def _sink(config: BootstrapConfig) -> Json:
-    service = {
-        "envoy_grpc": {"cluster_name": SINK},
-        "initial_metadata": [{"key": "easel-process-token", "value": config.process_token}],
-    }
-    return {
-        "name": "envoy.stat_sinks.metrics_service",
-        "typed_config": {
-            "@type": TYPE + "config.metrics.v3.MetricsServiceConfig",
-            "grpc_service": service,
-            "transport_api_version": "V3",
-            "report_counters_as_deltas": True,
-            "emit_tags_as_labels": True,
-            "histogram_emit_mode": "HISTOGRAM",
-        },
-    }
-
-
-def _stats() -> Json:
-    patterns = [{"safe_regex": {"regex": pattern}} for pattern in (METRICS, _OWN_METRICS)]
-    return {
-        "stats_matcher": {"inclusion_list": {"patterns": patterns}},
-        "histogram_bucket_settings": [
-            {"match": {"safe_regex": {"regex": ".*"}}, "buckets": [float(b) for b in HISTOGRAM_BUCKETS_MS]}
-        ],
-    }
+# --- limits
 
 
 def _overload(max_connections: int) -> Json:
