@@ -58,6 +58,8 @@ HANDLE_S = 60.0
 """Longest time for a handler; then the fact has failed, so that a handler that hangs does not hold its key for ever."""
 PROLONG_S = ACK_WAIT_S / 3
 """How often the server is told that the facts in hand are still wanted; else it would deliver them again."""
+FETCHED_S = 0.5
+"""Longest time at a graceful stop for a fetch that finds something; it takes milliseconds."""
 FINISH_S = 3.0
 """How long a graceful stop goes on handling what is in hand; the rest is given back."""
 
@@ -219,13 +221,26 @@ class Bus:
 
     async def _finish(self, subscriber: PullStreamSubscriber) -> None:
         """Settles what is in hand. What was not handled in time is given back: the next copy has it at once."""
-        self._lanes.close()
+        self._lanes.shut()
+        await self._fetch_over()
+        await self._lanes.finish(FINISH_S)
+        self._lanes.release()
         await subscriber.stop()
-        for message in await self._lanes.finish(FINISH_S):
+        for message in await self._lanes.finish(0.0):
             try:
                 await message.nak()
             except BusError as error:  # then it comes again after ACK_WAIT_S
                 log.warning("not given back", subject=message.subject, error=repr(error))
+
+    async def _fetch_over(self) -> None:
+        """Where there is something to fetch, waits until it is in hand: what comes later, the subscriber drops while it
+        stops, and the next copy has it only after ACK_WAIT_S."""
+        try:
+            info = await self.client.jetstream(timeout=FETCHED_S).consumer_info(FACTS, self.process)
+        except (BusError, TimeoutError):  # away: nothing comes
+            return
+        if info.num_pending or info.num_ack_pending:
+            await self._lanes.fed(FETCHED_S)
 
     async def _on_error(self, error: Exception) -> None:
         log.warning("nats", process=self.process, error=repr(error))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from heapq import heappop, heappush
 from typing import Generic, TypeVar
 
@@ -43,7 +44,9 @@ class Lanes(Generic[M]):
         self._moving: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._room.set()
-        self._closed = False
+        self._fed = asyncio.Event()
+        """Somebody waits for room, so that all of the last fetch is here."""
+        self._ending = False
 
     def put(self, key: str, sequence: int, message: M) -> None:
         """Takes a message. Its lane begins to move after everything that is put without a pause between."""
@@ -58,31 +61,46 @@ class Lanes(Generic[M]):
             task = asyncio.create_task(self._move(key))
             self._moving.add(task)
             task.add_done_callback(self._moving.discard)
-        if len(self._held) >= self._hold and not self._closed:
+        if len(self._held) >= self._hold and not self._ending:
             self._room.clear()
 
     async def room(self) -> None:
-        """Returns when fewer than `hold` messages are here, or none will be taken any more."""
-        await self._room.wait()
+        """Returns when fewer than `hold` messages are here; after `shut`, at `release`."""
+        if not self._room.is_set():
+            self._fed.set()
+            await self._room.wait()
+            self._fed.clear()
 
     def held(self) -> list[M]:
         """Everything that is here."""
         return [held.message for held in self._held.values()]
 
-    def close(self) -> None:
-        """There is `room` for everybody from now on: nobody waits for it who shall stop feeding."""
-        self._closed = True
-        self._room.set()
+    def shut(self) -> None:
+        """There is no room from now on, however little is here."""
+        self._ending = True
+        self._room.clear()
+
+    async def fed(self, longest_s: float) -> None:
+        """After `shut`: returns when somebody waits for room, or so much later."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(longest_s):
+                await self._fed.wait()
 
     async def finish(self, longest_s: float) -> list[M]:
-        """Goes on for so long, then stops in the middle; gives the messages that were not handled to their end."""
-        moving = set(self._moving)
-        if moving:
-            await asyncio.wait(moving, timeout=longest_s)
-        for task in moving:
+        """Handles what is here for so long, then stops in the middle; gives what was not handled to its end."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(longest_s):
+                while self._moving:
+                    await asyncio.wait(self._moving)
+        left = list(self._moving)
+        for task in left:
             task.cancel()
-        await asyncio.gather(*moving, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
         return self.held()
+
+    def release(self) -> None:
+        """Lets go who waits for room, to feed no more."""
+        self._room.set()
 
     async def _move(self, key: str) -> None:
         lane = self._lanes[key]
@@ -97,5 +115,5 @@ class Lanes(Generic[M]):
         except Exception as error:  # a lane that ends would hold its key's messages for ever
             log.error("not handled", sequence=sequence, error=repr(error))
         del self._held[sequence]
-        if len(self._held) < self._hold:
+        if len(self._held) < self._hold and not self._ending:
             self._room.set()
