@@ -6,8 +6,11 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
+from msgspec.structs import replace
+
 from easel_contracts.errors import AlreadyExists, Conflict, InvalidInput, NotFound
 from easel_contracts.facts import ScaleState
+from easel_control.decide.rollout import begun
 from easel_control.expiry import Expiry
 from easel_control.store import Store
 from easel_kit.testing import ManualClock, eventually
@@ -105,6 +108,29 @@ async def test_revisions_are_compared_without_showing_values(control: Control) -
     assert "hush" not in str(found)
     bad = services_pb2.DiffRevisionsRequest(name="ocr", base=1, other=3)
     assert (await refused(control.services().DiffRevisions(bad, metadata=control.auth))).code == "NO_SUCH_REVISION"
+
+
+async def test_old_revisions_are_forgotten_but_not_what_runs(control: Control) -> None:
+    """Beyond 100 the oldest go; the present one and the stable one of a rollout stay, however old."""
+    await create(control)
+    store = Store(control.process.db, control.process.clock)
+    row = await store.get("default", "ocr")
+    first = await store.revision("default", "ocr", 1)
+    assert row is not None
+    assert first is not None
+    rollout = begun(replace(row.revision, number=3), row.rolling, control.process.clock.now(), interrupt=False)
+    async with control.process.db.transaction() as connection:
+        for number in range(2, 106):
+            await store.add_revision(connection, replace(first, number=number, state="superseded"))
+        await store.update(connection, replace(row, row_version=row.row_version + 1, rollout=rollout))
+
+    await store.prune(24.0)
+
+    assert [r.number for r in await store.revisions("default", "ocr")] == [1, 3, *range(6, 106)]
+    missing = services_pb2.SwitchRevisionRequest(name="ocr", revision=2)
+    error = await refused(control.services().SwitchRevision(missing, metadata=control.auth))
+    assert error.code == "NO_SUCH_REVISION"
+    assert "and 82 older ones" in error.message
 
 
 async def test_a_service_at_zero_is_running_and_never_expires(control: Control) -> None:

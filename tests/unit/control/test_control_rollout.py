@@ -194,6 +194,7 @@ def test_what_counts_as_failing() -> None:
         replica("room", "pending", cause="NoCapacity", **new),
         replica("soft", "starting", cause="Exited", restarts=1, phase_s={"probe": 1.0}, out_of_traffic="restarting",
                 **new),
+        replica("busy", "unready", cause="ProbeFailed", restarts=1, phase_s={"probe": 1.0}, **new),
         replica("old", "starting", cause="CrashLoop"),
     )  # fmt: skip
     there = world(*living, failed=(BAD, replica("older", "failed", cause="CrashLoop")), routed=("old",))

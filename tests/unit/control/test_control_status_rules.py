@@ -166,6 +166,14 @@ def test_a_restart_counts_only_replicas_started_after_it() -> None:
     assert seen(again, world(replica("b", restart_nonce=1), routed=("b",)))[0] == "Running"
 
 
+def test_replicas_of_an_earlier_service_of_this_name_do_not_count() -> None:
+    anew = row(generation=5, first_generation=5, instance=1)
+    gone = replica("a", "failed", cause="CrashLoop", generation=3)
+
+    assert seen(anew, world(failed=(gone,)))[0] == "Creating"
+    assert seen(anew, world(failed=(replace(gone, generation=5),)))[0] == "Failed"
+
+
 def test_stopping_and_stopped() -> None:
     stop = row(status="Stopping", wanted="stopped")
 

@@ -103,7 +103,7 @@ class Handlers:
             return _Step(row=row, again_s=look_again_s(row.rollout, row.rolling, scene))
         if move.kind == "revert":
             stable = await self._store.revision(row.workspace, row.name, row.rollout.stable.number)
-            assert stable is not None, "the stable revision of a rollout is not pruned: it is live"
+            assert stable is not None, "the stable revision of a rollout is never pruned"
             laid = self._admission.laid(row, stable)
             change = taken_back(row, laid, move.reason, move.message, world.now)
             return _Step(row=change.row, cause=_by_control(change.reason, change.message), given_up=change.given_up)

@@ -66,6 +66,8 @@ class ServiceRow(Struct, frozen=True, kw_only=True):
     instance: int
     instance_generation: int
     revision: RevisionSpec
+    first_generation: int = 0
+    """Generation of its creation: replicas of an earlier service of this name are older. 0: not known."""
     revision_generation: int
     """Generation in which the present revision, or its last restart, was asked for."""
     rollout: RolloutRow | None = None

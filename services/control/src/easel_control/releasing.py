@@ -94,7 +94,7 @@ class Releases:
             if row.rollout is None:
                 raise releases.no_rollout(row)
             stable = await self._store.revision(row.workspace, row.name, row.rollout.stable.number, connection)
-            assert stable is not None, "the stable revision of a rollout is not pruned: it is live"
+            assert stable is not None, "the stable revision of a rollout is never pruned"
             laid = self._admission.laid(row, stable)
             return releases.taken_back(row, laid, "RevertAsked", f"{actor} reverted the rollout", now)
 

@@ -25,7 +25,7 @@ _replica = msgspec.msgpack.Decoder(ReplicaState)
 
 
 KEEP_REVISIONS = 100
-"""Revisions of a service that are remembered, newest first."""
+"""Revisions of a service that are remembered, newest first; what runs, or may come back, always is."""
 
 
 class Store:
@@ -230,10 +230,15 @@ class Store:
             await connection.execute(
                 "DELETE FROM idempotency WHERE at < now() - make_interval(secs => $1)", idempotency_keep_h * 3600
             )
+            rows = [_service.decode(row["data"]) for row in await connection.fetch("SELECT data FROM services")]
+            in_use = [(row, row.revision.number) for row in rows]
+            in_use += [(row, row.rollout.stable.number) for row in rows if row.rollout is not None]
             await connection.execute(
                 "DELETE FROM revisions r USING (SELECT workspace, name, max(number) AS newest FROM revisions"
                 " GROUP BY workspace, name) n WHERE r.workspace = n.workspace AND r.name = n.name"
-                " AND r.number <= n.newest - $1 AND r.state IN ('superseded', 'failed', 'reverted')",
-                KEEP_REVISIONS,
-            )
+                " AND r.number <= n.newest - $1 AND r.state IN ('superseded', 'failed', 'reverted') AND"
+                " (r.workspace, r.name, r.number) NOT IN (SELECT * FROM unnest($2::text[], $3::text[], $4::int[]))",
+                KEEP_REVISIONS, [row.workspace for row, _ in in_use], [row.name for row, _ in in_use],
+                [number for _, number in in_use],
+            )  # fmt: skip
             await connection.execute("DELETE FROM past_names WHERE deleted_at < now() - interval '30 days'")

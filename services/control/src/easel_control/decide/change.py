@@ -44,7 +44,7 @@ def created(content: Content, *, workspace: str, name: str, uid: str, past: tupl
     row = ServiceRow(
         workspace=workspace, name=name, uid=uid, row_version=past[1] + 1, generation=generation,
         observed_generation=generation, instance=content.instance, instance_generation=generation,
-        revision=replace(content.revision, number=1),
+        revision=replace(content.revision, number=1), first_generation=generation,
         revision_generation=generation, autoscaling=content.autoscaling,
         autoscaling_generation=generation if content.autoscaling else 0, rolling=content.rolling,
         token_sealed=content.token_sealed,

@@ -1,7 +1,7 @@
 """What others have told about a service, sorted by what control asks of it: which replicas serve, come up, are left
 over, or cannot run. Status, rollouts and explanations all read the same view.
 
-Replicas are told apart by (revision, restart nonce), never by generation: a revert goes back to older ones.
+Replicas are told apart by (revision, restart nonce), not by generation: a revert goes back to older ones.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ DEFINITE = frozenset(
 """Causes that do not go away by themselves."""
 TOLERATED_RESTARTS = 3
 """Restarts after which any other cause counts as definite."""
+FALLS = frozenset(("Exited", "OutOfMemory", "CrashLoop", "ProbeFailed"))
+"""Causes by which a process that was up ends."""
 NO_ROOM = frozenset(("NoCapacity", "NoNode", "TooLarge"))
 
 
@@ -108,8 +110,8 @@ def is_of(spec: RevisionSpec, replica: ReplicaState) -> bool:
 
 
 def is_present(row: ServiceRow, replica: ReplicaState) -> bool:
-    """Whether a replica runs the present revision, started after the last restart."""
-    return is_of(row.revision, replica)
+    """Whether a replica runs the present revision, started after the last restart; not an earlier service's."""
+    return is_of(row.revision, replica) and replica.generation >= row.first_generation
 
 
 def intercepts(row: ServiceRow) -> bool:
@@ -125,10 +127,9 @@ def is_stuck(replica: ReplicaState) -> bool:
 
 
 def has_fallen(replica: ReplicaState) -> bool:
-    """Whether a living replica had come up, and its process ended: it is being started again."""
-    if not replica.cause or replica.cause in NO_ROOM or replica.state in ("ready", "draining"):
-        return False
-    return "probe" in replica.phase_s and replica.restarts > 0 and not replica.out_of_traffic
+    """Whether a living replica had come up, and its process ended by itself: it is being started again."""
+    again = replica.state in ("starting", "fetching") and replica.restarts > 0 and not replica.out_of_traffic
+    return again and replica.cause in FALLS and "probe" in replica.phase_s
 
 
 def _holding(row: ServiceRow, route: RouteState | None) -> bool:
