@@ -37,7 +37,7 @@ class Load:
     async def call_for_ever(self, session: aiohttp.ClientSession) -> None:
         """One caller."""
         while True:
-            mark = f"r{next(self._numbers)}"
+            mark = f"{self._method}{next(self._numbers)}"
             url = f"{self._url}?id={mark}&{self._query}"
             try:
                 async with session.request(

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,14 +98,42 @@ def running_platform(home: Path, prefix: tuple[str, ...] = ()) -> Iterator[Platf
         shutil.rmtree(home, ignore_errors=True)
 
 
-def spec(name: str, *, instance: int = 1, command: str | None = None, **changes: Any) -> dict[str, Any]:
+def spec(name: str, *, instance: int = 1, command: str | None = None, env: dict[str, str] | None = None,
+         **changes: Any) -> dict[str, Any]:  # fmt: skip
     """A service.json around model_server.py; `changes` are further top-level keys."""
+    container: dict[str, Any] = {"port": 8000, "command": command or "python model_server.py"}
+    if env:
+        container["env"] = [{"name": key, "value": value} for key, value in env.items()]
     return {
         "metadata": {"name": name, "instance": instance, "cpu": 0.1, "memory": 256},
-        "containers": [{"port": 8000, "command": command or "python model_server.py"}],
+        "containers": [container],
         "storage": [{"mount_path": "/code", "local": {"path": str(HERE / "served")}}],
         **changes,
     }
+
+
+class Executions:
+    """A file outside the replicas in which every execution leaves a line."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.chmod(0o777)  # replicas have a uid of their own
+
+    def of(self, document: dict[str, Any]) -> dict[str, Any]:
+        """The service.json with the file mounted and named."""
+        mount = {"mount_path": "/executions", "local": {"path": str(self._directory), "readOnly": False}}
+        container = document["containers"][0]
+        env = [*container.get("env", []), {"name": "EXECUTIONS", "value": "/executions/log"}]
+        return document | {"storage": [*document["storage"], mount], "containers": [container | {"env": env}]}
+
+    def forget(self) -> None:
+        """Begins anew."""
+        (self._directory / "log").unlink(missing_ok=True)
+
+    def counts(self) -> Counter[str]:
+        """How often each request was executed, whoever did it."""
+        file = self._directory / "log"
+        return Counter(file.read_text().split()) if file.exists() else Counter()
 
 
 async def deploy(client: Client, document: dict[str, Any]) -> Any:

@@ -1,10 +1,16 @@
-"""A small model server for end-to-end tests: standard library only, keeps connections alive, counts executions."""
+"""A small model server for end-to-end tests: standard library only, keeps connections alive, counts executions.
+
+EXECUTIONS names a file to which each request's id is appended, whichever replica runs it. START_S: how long it takes to
+start. BROKEN: it exits at once. `/mode?m=reset|503|ok` makes this replica misbehave from then on.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import socket
+import struct
 import sys
 import threading
 import time
@@ -14,6 +20,8 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 COUNTS: dict[str, int] = {}
+MODE = {"now": "ok"}
+EXECUTIONS = os.environ.get("EXECUTIONS", "")
 LOCK = threading.Lock()
 
 
@@ -31,7 +39,22 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        if url.path == "/mode":
+            MODE["now"] = query["m"]
+            self.send(200, {"mode": query["m"]})
+            return
+        if url.path == "/events":
+            self.events(int(query["n"]), float(query["s"]))
+            return
+        if MODE["now"] == "503":
+            self.send(503, {"code": "OutOfOrder"})
+            return
         mark = query.get("id", "")
+        executed(mark)
+        if MODE["now"] == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+            return
         with LOCK:
             COUNTS[mark] = COUNTS.get(mark, 0) + 1
         if url.path == "/die":
@@ -51,6 +74,17 @@ class Handler(BaseHTTPRequestHandler):
             found["read"] = attempt(Path(query["file"]).read_text)
         self.send(status, found)
 
+    def events(self, count: int, gap_s: float) -> None:
+        """A stream of events, `gap_s` apart."""
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        for n in range(count):
+            self.wfile.write(f"data: {n} {os.environ.get('POD_NAME', '')}\n\n".encode())
+            time.sleep(gap_s)
+        self.close_connection = True
+
     def send(self, status: int, found: dict[str, object]) -> None:
         payload = json.dumps(found).encode()
         self.send_response(status)
@@ -63,6 +97,14 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def executed(mark: str) -> None:
+    """One line per execution; O_APPEND keeps lines of several replicas whole."""
+    if EXECUTIONS and mark:
+        descriptor = os.open(EXECUTIONS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        os.write(descriptor, f"{mark}\n".encode())
+        os.close(descriptor)
+
+
 def attempt(read: Callable[[], str]) -> str:
     try:
         return read()
@@ -71,10 +113,13 @@ def attempt(read: Callable[[], str]) -> str:
 
 
 class Server(ThreadingHTTPServer):
-    request_queue_size = 256
+    request_queue_size = 4096
     daemon_threads = True
 
 
 if __name__ == "__main__":
     print("model server starts", os.environ.get("POD_NAME"), file=sys.stderr, flush=True)
+    if os.environ.get("BROKEN"):
+        sys.exit("this revision is broken")
+    time.sleep(float(os.environ.get("START_S", "0")))
     Server(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
