@@ -6,7 +6,7 @@ import pytest
 
 from easel_agent.decide import exits, listening, mounts
 from easel_agent.decide.environment import Surroundings, command_line, environment, expand
-from easel_agent.decide.indexes import uv_environment
+from easel_agent.decide.indexes import arguments, uv_environment
 from easel_agent.decide.ports import candidates
 from easel_agent.decide.probing import (
     FAST_PERIOD_S,
@@ -295,6 +295,13 @@ class TestIndexes:
         assert found["UV_INSECURE_HOST"] == "h"
         assert "UV_PROJECT" not in found
 
+    def test_a_machine_without_an_index(self) -> None:
+        """uv has an option for that, and no variable; PIP_NO_INDEX wins over the file."""
+        assert arguments({}, {"no-index": "true"}) == ("--no-index",)
+        assert arguments({"PIP_NO_INDEX": "1"}, {}) == ("--no-index",)
+        assert arguments({"PIP_NO_INDEX": "0"}, {"no-index": "1"}) == ()
+
     def test_nothing_configured(self) -> None:
         """uv's default index."""
+        assert arguments({}, {}) == ()
         assert "UV_DEFAULT_INDEX" not in uv_environment({"HOME": "/x"}, {})

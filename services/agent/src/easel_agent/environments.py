@@ -21,7 +21,7 @@ from uv import find_uv_bin
 
 from easel_agent.cache import DirectoryCache
 from easel_agent.decide.environment import SYSTEM_PATH
-from easel_agent.decide.indexes import local_paths, uv_environment
+from easel_agent.decide.indexes import arguments, local_paths, uv_environment
 from easel_agent.decide.layout import Target
 from easel_agent.processes import Children, Launched, StartFailed
 from easel_agent.sandbox import Sandbox, python_targets
@@ -96,6 +96,7 @@ class Environments:
             await self._run(work, cache, [uv, "venv", "--quiet", "--no-project", "--allow-existing",
                             "--python", self.python, str(directory)])  # fmt: skip
             await self._run(work, cache, [uv, "pip", "install", "--quiet", "--python", python,
+                            *arguments(self._env, pip_config(self._env)),
                             "-r", str(work / "home" / "requirements.txt")])  # fmt: skip
             if self._uid is not None:  # from here on nobody but root changes it
                 await asyncio.to_thread(_give_to_root, directory)
