@@ -93,7 +93,7 @@ async def test_everything_waits_and_nothing_is_lost(easel: Platform, servers: li
     await easel.service("ocr", reason="ScaledToZero")
     await easel.holding("ocr")
     waiting = [
-        calls.begin(),
+        calls.begin("/api/predict/ocr?a=b"),
         calls.begin(method="POST", data=b"x" * 1000, headers={"x-id": "small"}),
         calls.begin(method="POST", data=b"x" * 3_000_000, headers={"x-id": "large"}),
         calls.begin("/api/predict/ocr/sse?gap=0.01", headers={"accept": "text/event-stream"}),

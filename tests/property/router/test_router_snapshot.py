@@ -88,7 +88,7 @@ def test_requests_are_held_exactly_where_a_running_service_has_nobody(table: Tab
     for name, made in build(table).plans.items():
         running = table.services[name].wanted == "running"
         assert (made.hold is not None) == (running and not made.serving)
-        holding = b"ext_authz" in render(made, "s").by_type[ROUTE][name]
+        holding = b"easel-check" in render(made, "s").by_type[ROUTE][name]
         assert holding == (made.hold is not None)
 
 

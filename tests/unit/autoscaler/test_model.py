@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from easel_autoscaler.decide.decision import STEP_S, Decision, Held
 from easel_autoscaler.model import Entry, Fleet
 from easel_autoscaler.windows import Windows
@@ -133,3 +135,18 @@ def test_the_time_of_a_start_is_learned_per_revision() -> None:
 
     second_revision = RevisionSpec(number=2, resources=Resources(cpu=1, memory_mib=100), port=8000)
     assert fleet.see(service(state.autoscaling, revision=second_revision), entry.current).start_s is None
+
+
+def test_nobody_waits_for_a_service_by_the_name_of_another() -> None:
+    """Deleted and made again at once: what was heard of the first says nothing about the second."""
+    fleet = Fleet(Windows())
+    watched(fleet, STATE, 1, until_s=3)
+    fleet.windows.add_waiting(hold(5), 3.0)
+    assert fleet.windows.load(STATE.name, 3.0)
+
+    fleet.see(replace(STATE, uid="another"), None)
+
+    assert fleet.windows.load(STATE.name, 3.0) is None
+    fleet.windows.add_waiting(hold(5), 4.0)
+    fleet.forget(STATE.name)
+    assert fleet.windows.awaited(4.0) == []

@@ -46,6 +46,8 @@ class Fleet:
         if entry is None:
             entry = self._entries[state.name] = Entry(state, current)
             return entry
+        if entry.state.uid != state.uid:
+            self.windows.forget(state.name)
         entry.track = after_change(entry.track, entry.state, state)
         if not entry.track.spans:
             entry.asked = None
@@ -55,8 +57,9 @@ class Fleet:
         return entry
 
     def forget(self, name: str) -> None:
-        """A service that is gone."""
+        """A service that is gone, with what was heard of it: the next one of its name is another."""
         self._entries.pop(name, None)
+        self.windows.forget(name)
 
     def get(self, name: str) -> Entry | None:
         """What is known of a service."""

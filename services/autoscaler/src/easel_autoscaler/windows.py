@@ -48,6 +48,11 @@ class Windows:
         """The load now; None: not known."""
         return measure(self._samples.get(service, ()), self._waits.get(service, ()), now_s)
 
+    def forget(self, service: str) -> None:
+        """Drops what was heard of a name."""
+        self._samples.pop(service, None)
+        self._waits.pop(service, None)
+
     def forget_silent(self, now_s: float) -> None:
         """Drops services that were not heard of for a while, so that memory does not grow with names ever used."""
         oldest_s = now_s - FORGET_S

@@ -2380,9 +2380,7 @@ class HttpFilter(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     TYPED_CONFIG_FIELD_NUMBER: _builtins.int
-    DISABLED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    disabled: _builtins.bool
     @_builtins.property
     def typed_config(self) -> _any_pb2.Any: ...
     def __init__(
@@ -2390,11 +2388,10 @@ class HttpFilter(_message.Message):
         *,
         name: _builtins.str = ...,
         typed_config: _any_pb2.Any | None = ...,
-        disabled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["typed_config", b"typed_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "name", b"name", "typed_config", b"typed_config"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "typed_config", b"typed_config"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

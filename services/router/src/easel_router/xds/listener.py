@@ -131,7 +131,9 @@ LONGEST_HOLD_S = 86_400.0
 def _hold_filter() -> pb.HttpFilter:
     """Asks the router whether a request may go on, and waits for the answer; a route without replicas switches it on.
 
-    No body is read meanwhile. 504 is what an answer that never comes is called, to be told from the router's own.
+    It is in every chain, off by its route: a chain is made before the Lua filter may have chosen another route, and a
+    filter that was left out then could not hold. No body is read meanwhile. 504 is what an answer that never comes is
+    called, to be told from the router's own.
     """
     authz = pb.ExtAuthz(
         grpc_service=check_service(LONGEST_HOLD_S),
@@ -142,7 +144,6 @@ def _hold_filter() -> pb.HttpFilter:
     return pb.HttpFilter(
         name=HOLD_FILTER,
         typed_config=any_of(_PREFIX + "extensions.filters.http.ext_authz.v3.ExtAuthz", authz),
-        disabled=True,
     )
 
 

@@ -78,7 +78,7 @@ def _scope(plan: ServicePlan, probe_secret: str, digest: str) -> pb.ScopedRouteC
         name=plan.service,
         domains=["*"],
         routes=[*_routes(plan), _probe(plan.service, probe_secret, digest)],
-        typed_per_filter_config={AUTH_FILTER: any_of(_LUA_PER_ROUTE, context)},
+        typed_per_filter_config={AUTH_FILTER: any_of(_LUA_PER_ROUTE, context), HOLD_FILTER: _not_held()},
         metadata=secret,
         include_request_attempt_count=True,
         request_body_buffer_limit=UInt64Value(value=plan.traffic.retry_body_mib << 20),
@@ -153,6 +153,11 @@ def _named(service: str) -> pb.HeaderValueOption:
         header=pb.HeaderValue(key=SERVICE_HEADER, value=service),
         append_action=pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
     )
+
+
+@cache
+def _not_held() -> Any:
+    return any_of(_EXT_AUTHZ_PER_ROUTE, pb.ExtAuthzPerRoute(disabled=True))
 
 
 def _held(plan: ServicePlan, retry: str) -> Any:
