@@ -22,7 +22,7 @@ import pytest
 
 from easel_contracts.metrics import NodeMetrics, ReplicaMetrics
 from easel_contracts.runtime import ReplicaReport
-from easel_contracts.spec import Resources, RevisionSpec, RunSpec
+from easel_contracts.spec import Mount, Resources, RevisionSpec, RunSpec
 from easel_kit.grpc import channel
 from easel_kit.testing import eventually, process_environment
 from easel_proto.internal.v1 import agent_pb2, agent_pb2_grpc
@@ -275,3 +275,31 @@ async def test_an_ordinary_user_gets_the_same_and_is_told_the_truth(short_path: 
     assert node.isolation.startswith("not isolated: ")
     assert report.isolation == node.isolation
     assert node.can_mount or node.can_mount_why_not
+
+
+NO_USER_NAMESPACES = """
+import ctypes, os, sys
+open("/proc/sys/user/max_user_namespaces", "w").write("0")
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+ctypes.CDLL(None).prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""Forbids further user namespaces below the one it runs in, gives up its rights, and becomes what follows."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="makes an ordinary user of root")
+async def test_an_ordinary_user_where_user_namespaces_are_forbidden(short_path: Path, env: dict[str, str]) -> None:
+    """Nothing can be separated or mounted: told so with what would change it; what needs no mount runs."""
+    forbid = (sys.executable, "-c", NO_USER_NAMESPACES)
+    prefix = ("unshare", "-U", "--map-user=65534", "--map-group=65534", "--keep-caps", *forbid)
+    async with agent(short_path, env, prefix):
+        scheduler = Scheduler(short_path)
+        await scheduler.start("svc-1-aaaaa", command=SERVER)
+        await scheduler.start("svc-1-bbbbb", command=SERVER, mounts=(Mount(mount_path="/mnt/x", host_path="/usr"),))
+        await scheduler.until("svc-1-aaaaa", ready=True)
+        refused = await scheduler.until("svc-1-bbbbb", phase="failed")
+        node = await scheduler.stub.Describe(agent_pb2.DescribeRequest())
+
+    assert node.isolation.startswith("not isolated: replicas run as the same user as Easel (unshare: No space left")
+    assert (node.can_mount, "user.max_user_namespaces" in node.can_mount_why_not) == (False, True)
+    assert (refused.cause, "user.max_user_namespaces" in refused.message) == ("mount", True)

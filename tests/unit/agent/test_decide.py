@@ -159,6 +159,17 @@ class TestExits:
         assert exits.explain_start("mount", 2, "x", ("p",)).cause == "mount"
         assert exits.explain_start("separate", 1, "x", ("p",)).cause == "internal"
 
+    def test_isolation_that_does_not_work(self) -> None:
+        """What an ordinary user can do about it; the kernel's words where there is nothing to add."""
+        spent = exits.explain_trial("separate", 28, "unshare: No space left on device", user_ns=True)
+        forbidden = exits.explain_trial("mount", 13, "mount none at /: Permission denied", user_ns=True)
+
+        assert spent.startswith("unshare: No space left on device: ")
+        assert "user.max_user_namespaces" in spent
+        assert "kernel.unprivileged_userns_clone" in forbidden
+        assert exits.explain_trial("separate", 1, "unshare: no", user_ns=False) == "separate: unshare: no"
+        assert exits.explain_trial("command", 1, "no", user_ns=True) == "command: no"
+
 
 class TestListening:
     """Whose port, and which."""

@@ -8,6 +8,19 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 MIB = 1024 * 1024
+WITHOUT = {
+    "cpu": "no share of CPU is kept for a replica",
+    "pids": "a replica's processes are not counted",
+}
+"""What it means that a controller cannot be used here."""
+
+
+def sentence(version: str, have: Collection[str]) -> str:
+    """As Limits says it: the version, and what is not limited for want of a controller."""
+    missing = [
+        f"{WITHOUT[controller]} ({controller} is not delegated)" for controller in WITHOUT if controller not in have
+    ]
+    return f"{version}; {'; '.join(missing)}" if missing else version
 
 
 def table(path: Path) -> dict[str, int]:

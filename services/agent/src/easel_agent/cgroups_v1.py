@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from easel_agent.cgroup_files import MIB, remove, remove_children, table
+from easel_agent.cgroup_files import MIB, remove, remove_children, sentence, table
 from easel_agent.limits import Group
 from easel_agent.model import Usage
 
 
 class LimitsV1:
     """One hierarchy per controller; memory is required, the others are used where writable."""
-
-    sentence = "cgroup v1"
 
     def __init__(self, root: Path, own: dict[str, str], name: str) -> None:
         """Raises OSError when the memory controller cannot be used."""
@@ -27,6 +25,7 @@ class LimitsV1:
                     raise
                 continue
             self._parents[controller] = parent
+        self.sentence = sentence("cgroup v1", self._parents)
         trial = self._parents["memory"] / "trial"
         trial.mkdir(exist_ok=True)
         (trial / "memory.limit_in_bytes").write_text(str(64 * MIB))

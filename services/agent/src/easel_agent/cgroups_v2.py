@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from easel_agent.cgroup_files import MIB, remove, remove_children, table
+from easel_agent.cgroup_files import MIB, remove, remove_children, sentence, table
 from easel_agent.limits import Group
 from easel_agent.model import Usage
 
@@ -13,10 +13,10 @@ from easel_agent.model import Usage
 class LimitsV2:
     """The unified hierarchy."""
 
-    sentence = "cgroup v2"
-
     def __init__(self, parent: Path) -> None:
+        """`parent` gives the groups in it their controllers already."""
         self._parent = parent
+        self.sentence = sentence("cgroup v2", (parent / "cgroup.subtree_control").read_text().split())
 
     def group(self, name: str, *, memory_mib: int, cpu: float, processes: int) -> Group:
         """See Limits."""

@@ -119,7 +119,10 @@ class Environments:
             env["TMPDIR"] = str(work / "tmp")
         plan = self._sandbox.plan(argv=argv, env=env, cwd=str(work / "home"), root=work / "root", uid=self._uid,
                                   tmp=work / "tmp", targets=targets, memory_mib=1024)  # fmt: skip
-        code, output = await run_to_end(plan, self._children, self._timeout_s)
+        try:
+            code, output = await run_to_end(plan, self._children, self._timeout_s)
+        except StartFailed as error:
+            raise BuildFailed(f"the installer could not be started ({error})") from error
         if code is None:
             raise BuildFailed(f"the installation took longer than {self._timeout_s:g} s")
         if code != 0:
@@ -128,7 +131,7 @@ class Environments:
 
 
 async def run_to_end(plan: object, children: Children, timeout_s: float) -> tuple[int | None, str]:
-    """Run a plan's program to its end; its exit code (None: it took too long) and its output."""
+    """Run a plan's program to its end; its exit code (None: it took too long) and its output. Raises StartFailed."""
     read, write = os.pipe2(os.O_CLOEXEC)
     output = bytearray()
     loop = asyncio.get_running_loop()
@@ -151,8 +154,6 @@ async def run_to_end(plan: object, children: Children, timeout_s: float) -> tupl
             code: int | None = await launched.exited
     except TimeoutError:
         code = None
-    except StartFailed as error:
-        return 127, f"{error.stage}: {error.text}"
     finally:
         launched.kill()
         await asyncio.shield(launched.gone)

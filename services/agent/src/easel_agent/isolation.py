@@ -9,10 +9,11 @@ from pathlib import Path
 
 import msgspec
 
+from easel_agent.decide.exits import explain_trial
 from easel_agent.decide.layout import Target
 from easel_agent.environments import base_python, run_to_end
 from easel_agent.model import Isolation
-from easel_agent.processes import Children
+from easel_agent.processes import Children, StartFailed
 from easel_agent.sandbox import FIRST_UID, Sandbox, kinds, python_targets
 
 TRIAL_UID = FIRST_UID + 20_000
@@ -52,6 +53,8 @@ async def _try(kind: Isolation, home: Path, hidden: Sequence[Path], children: Ch
     )  # fmt: skip
     try:
         code, output = await run_to_end(plan, children, TRIAL_S)
+    except StartFailed as error:
+        return explain_trial(error.stage, error.errno, error.text, user_ns=kind.user_ns)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     if code == 0:

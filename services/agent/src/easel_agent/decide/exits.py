@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from errno import EACCES, ENOSPC, EPERM
 
 from msgspec import Struct
 
@@ -89,3 +90,16 @@ def explain_start(stage: str, errno: int, text: str, argv: tuple[str, ...]) -> R
     if stage == "cwd":
         return Refusal(cause="command", message=f"The working directory cannot be entered: {text}.")
     return Refusal(cause="internal", message=f"The replica could not be started ({stage}): {text}.")
+
+
+def explain_trial(stage: str, errno: int, text: str, *, user_ns: bool) -> str:
+    """Why a kind of isolation does not work on this machine, in words where the kernel's own say too little."""
+    if user_ns and stage in ("separate", "mount"):
+        if errno == ENOSPC:
+            return f"{text}: no user namespace can be made, see the sysctl user.max_user_namespaces"
+        if errno in (EPERM, EACCES):
+            return (
+                f"{text}: user namespaces are kept from ordinary users, by the sysctl "
+                "kernel.unprivileged_userns_clone, by AppArmor or by a container's seccomp filter"
+            )
+    return f"{stage}: {text}"
