@@ -10,7 +10,6 @@ from hypothesis import settings
 
 from easel_kit.testing import real_nats, real_postgres, short_directory
 
-
 # A busy machine must not fail an example by taking long.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

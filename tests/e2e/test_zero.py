@@ -67,8 +67,8 @@ async def alive(easel: Client) -> list[Any]:
 async def test_zero_to_one_to_zero(easel: Client, service: Any, executions: Executions) -> None:
     """The first request is held, wakes the service and is answered; idle again, the replica goes."""
     assert await alive(easel) == []
-    ((status, _, position),) = await ask_many(service, 1)
-    assert (status, position) == (200, "1")
+    ((status, body, position),) = await ask_many(service, 1)
+    assert (status, position) == (200, "1"), body
     assert executions.counts() == {"m0": 1}
     history = await easel.scaling.history(NAME)
     assert history[0].reason == "Activated"
@@ -135,8 +135,11 @@ async def test_the_last_replicas_crash(easel: Client, service: Any, executions: 
             (only,) = [r for r in await alive(easel) if r.ready]
             os.kill(only.pid, signal.SIGKILL)
             await load.answered_more(60, 60)
-        allowed = 0 if method == "GET" else clients
+        # A caller whose POST broke sends the next at once: it may still connect to the listener of a process that is
+        # being torn down, and is in flight on what dies, too. Nobody is told anything else.
+        allowed = 0 if method == "GET" else 2 * clients
         assert len(load.failures) <= allowed, load.failed()
+        assert all("ReplicaGone" in what for what in load.failed())
         if method == "POST":
             assert {m: n for m, n in executions.counts().items() if n > 1} == {}
         executions.forget()

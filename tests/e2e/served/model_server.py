@@ -53,7 +53,8 @@ class Handler(BaseHTTPRequestHandler):
         executed(mark)
         if MODE["now"] == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
+            self.close_connection = True
+            os.close(self.connection.detach())  # close() would wait for the files over it
             return
         with LOCK:
             COUNTS[mark] = COUNTS.get(mark, 0) + 1
