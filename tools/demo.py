@@ -1,8 +1,9 @@
 """The main job, start to end, on this machine: deploy a real model, call it, watch it scale and heal.
 
 Starts a platform in a scratch directory, deploys examples/ocr, reads its sample images through the gateway, drives load
-so that replicas go 1 → 3 → 1, kills a replica and then Envoy with SIGKILL under load, and prints a summary. Exits
-non-zero when something was not as promised. --keep leaves the platform up.
+so that replicas go 1 → 3 → 1, kills a replica and then Envoy with SIGKILL under load; then examples/filetype is updated
+under load, updated badly, sent to zero and woken (demo_releases.py). Prints a summary. Exits non-zero when something
+was not as promised. --keep leaves the platform up.
 """
 
 from __future__ import annotations
@@ -19,91 +20,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
-from easel_kit.testing import free_port
+from demo_parts import EASEL, Failed, Load, Platform, until
+from demo_releases import releases
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "ocr"
-EASEL = Path(sys.executable).parent / "easel"
 SCRATCH = ROOT / ".demo"
 CLIENTS = 6
 """Concurrent callers while replicas should go up."""
-
-
-class Platform:
-    """The scratch platform, spoken to by the command line as a user would."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.port, self.control_port = free_port(), free_port()
-
-    def easel(self, *arguments: str) -> str:
-        """Output of `easel ...`; ends the demo where it fails."""
-        done = subprocess.run([EASEL, "--home", self.home, *arguments], text=True, capture_output=True, check=False)
-        if done.returncode:
-            raise Failed(f"easel {' '.join(arguments)} exited with {done.returncode}\n{done.stdout}{done.stderr}")
-        return done.stdout
-
-    def show(self, *arguments: str) -> None:
-        """Runs `easel ...` with its output on the screen, as it comes."""
-        print(f"\n$ easel {' '.join(arguments)}", flush=True)
-        code = subprocess.run([EASEL, "--home", self.home, *arguments], check=False).returncode
-        if code:
-            raise Failed(f"easel {' '.join(arguments)} exited with {code}")
-
-    def read(self, *arguments: str) -> Any:
-        """The JSON that a command prints."""
-        return json.loads(self.easel(*arguments, "-o", "json"))
-
-
-class Failed(Exception):
-    """Something was not as promised."""
-
-
-class Load:
-    """Callers that post images one after the other, each counting what came back."""
-
-    def __init__(self, url: str, token: str, images: list[bytes]) -> None:
-        self._url, self._token, self._images = url, token, images
-        self.answered, self.failures = 0, []  # type: int, list[tuple[float, str]]
-        self._tasks: list[asyncio.Task[None]] = []
-        self._session: aiohttp.ClientSession | None = None
-
-    def start(self, clients: int) -> None:
-        """Begins calling."""
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=60), headers={"Authorization": self._token}
-        )
-        self._tasks = [asyncio.create_task(self._call(n)) for n in range(clients)]
-
-    async def stop(self) -> None:
-        """Ends calling."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._session:
-            await self._session.close()
-
-    def failed_since(self, moment: float) -> list[str]:
-        """What failed after a moment of time.monotonic()."""
-        return [what for at, what in self.failures if at >= moment]
-
-    async def _call(self, number: int) -> None:
-        assert self._session
-        while True:
-            image = self._images[number % len(self._images)]
-            number += 1
-            try:
-                async with self._session.post(self._url, data=image) as response:
-                    body = await response.read()
-                    if response.status == 200:
-                        self.answered += 1
-                    else:
-                        self.failures.append((time.monotonic(), f"{response.status} {body[:120]!r}"))
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                self.failures.append((time.monotonic(), type(error).__name__))
-                await asyncio.sleep(0.05)  # a dead gateway would be asked thousands of times a second
 
 
 def read_samples(platform: Platform, service: dict[str, Any]) -> list[bytes]:
@@ -125,16 +49,6 @@ def read_samples(platform: Platform, service: dict[str, Any]) -> list[bytes]:
     if wrong:
         raise Failed(f"text not found as known in: {', '.join(wrong)}")
     return images
-
-
-async def until(what: str, check: Any, deadline_s: float) -> float:
-    """Seconds until check() is true; a Failed after the deadline."""
-    started = time.monotonic()
-    while time.monotonic() - started < deadline_s:
-        if await asyncio.to_thread(check):
-            return time.monotonic() - started
-        await asyncio.sleep(0.25)
-    raise Failed(f"{what}: not within {deadline_s:.0f} s")
 
 
 async def scale_and_heal(platform: Platform, service: dict[str, Any], images: list[bytes]) -> dict[str, str]:
@@ -200,6 +114,7 @@ def main() -> int:
         service = platform.read("desc", "ocr")
         images = read_samples(platform, service)
         seen |= asyncio.run(scale_and_heal(platform, service, images))
+        seen |= asyncio.run(releases(platform))
         tell(platform, service, seen)
     except Failed as error:
         print(f"\nNOT AS PROMISED: {error}", file=sys.stderr)
