@@ -95,7 +95,7 @@ async def zero(platform: Platform, service: dict[str, Any]) -> dict[str, str]:
     await asyncio.to_thread(platform.show, "explain", NAME)
     return {
         "to zero": f"{took_s:.1f} s after the last request",
-        "held requests": f"{WAITING} of {WAITING} answered {woken_s:.1f} s after they came; places in line: 1 to {last}",
+        "held requests": f"{WAITING} of {WAITING} answered {woken_s:.1f} s after they came; places 1 to {last}",
     }
 
 

@@ -35,6 +35,11 @@ class _Services(services_pb2_grpc.ServicesServicer):
     Stop: Any = None
     Restart: Any = None
     Scale: Any = None
+    SwitchRevision: Any = None
+    ChangeRollout: Any = None
+    Clone: Any = None
+    Lock: Any = None
+    DiffRevisions: Any = None
     ListRevisions: Any = None
     GetSchema: Any = None
     UploadCode: Any = None
