@@ -361,14 +361,19 @@ class TestFailures:
 
         assert (await runtime.until(run, lambda seen: seen.phase == "failed")).cause == "mount"
 
-    async def test_requirements_that_do_not_exist(self, runtime: ProcessRuntime) -> None:
+    async def test_requirements_that_do_not_exist(
+        self, short_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """The installer's words are in the sentence and the log."""
-        run = await runtime.run(SERVER, python_requirements=("no-such-package-of-easel==1.0",))
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+        async with process_runtime(short_path / "agent") as runtime:
+            run = await runtime.run(SERVER, python_requirements=("no-such-package-of-easel==1.0",))
 
-        report = await runtime.until(run, lambda seen: seen.phase == "failed")
+            report = await runtime.until(run, lambda seen: seen.phase == "failed")
 
-        assert report.cause == "requirements"
-        assert "no-such-package-of-easel" in "".join(text for _, text in await runtime.logs(run))
+            assert report.cause == "requirements"
+            assert "no-such-package-of-easel" in "".join(text for _, text in await runtime.logs(run))
 
     async def test_archive_with_another_content(self, runtime: ProcessRuntime) -> None:
         """Never run what was not admitted."""
