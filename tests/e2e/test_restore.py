@@ -59,8 +59,12 @@ async def test_a_restored_platform_goes_on_from_its_backup(tmp_path: Path) -> No
         platform.easel("up", "--restored", "--detach")
 
         async with platform.client() as client:
-            service: Any = await client.wait("kept", timeout_s=60)
-            assert (service.generation, service.running_instance) == (kept.generation, 2)
+
+            async def whole() -> bool:
+                service = await client.services.get("kept")
+                return (service.generation, service.running_instance) == (kept.generation, 2)
+
+            await eventually(whole, 60)
             assert [s.service_name for s in await client.services.list()] == ["kept"]
             await eventually(lambda: _answers_with(platform, kept, 200), 60)
             assert await _answers(platform, "later", later.token) == 404

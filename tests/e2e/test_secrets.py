@@ -19,7 +19,7 @@ GIVEN_TOKEN = "token-given-by-the-user-5f0c"
 
 OWN_FILES = ("keys/",)
 """Where secrets lie by design, each readable by its owner only."""
-WITH_TOKENS = ("router/last-good.msgpack",)
+WITH_TOKENS = ("router/last-good.jsonl",)
 """What Envoy must be told, tokens among it, so that the first second after a restart has it: 0600."""
 
 
