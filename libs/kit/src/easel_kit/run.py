@@ -23,11 +23,11 @@ import uvloop
 from easel_contracts import facts
 from easel_contracts.facts import Entity, Fact, KeyState
 from easel_contracts.ids import metric_subject, uuid7
-from easel_kit import projection as projections
-from easel_kit.bus import Bus, ConsumerDrift, FactHandler, MetricsHandler
+from easel_kit.bus import Bus, FactHandler, MetricsHandler
 from easel_kit.clock import Clock, SystemClock
 from easel_kit.db import UNREACHABLE, Database
-from easel_kit.facts_api import OWNERS, FactsApi, ListFacts, fetch
+from easel_kit.facts_api import FactsApi, ListFacts
+from easel_kit.following import Following
 from easel_kit.grpc import Server, channel
 from easel_kit.health import Check, Health
 from easel_kit.keyring import Keyring
@@ -43,12 +43,8 @@ S = TypeVar("S", bound=ProcessSettings)
 Background = Callable[[], Awaitable[None]]
 
 LOCK_FILE = ".copy.lock"
-CHECK_CONSUMER_S = 15.0
-PRUNE_S = 600.0
 STEP_S = 5.0
 """How long one step of a graceful stop may take."""
-REBUILD_FIRST_S, REBUILD_LONGEST_S = 0.05, 1.0
-"""Between questions to owners that do not answer yet: everything starts at once, in any order."""
 
 
 class Process(Generic[S]):
@@ -72,7 +68,6 @@ class Process(Generic[S]):
         self._background: list[Background] = []
         self._on_stop: list[Background] = []
         self._channels: dict[str, grpc.aio.Channel] = {}
-        self._fact_lag = 0
         self._home_lock = -1
 
     @property
@@ -88,7 +83,8 @@ class Process(Generic[S]):
         return self._leases
 
     def subscribe(self, handlers: Mapping[Entity, FactHandler]) -> None:
-        """Handlers of facts, by entity; each must be among the process's LISTENS."""
+        """Handlers of facts, by entity; each must be among the process's LISTENS. Handlers of facts of different keys
+        run at the same time."""
         if unknown := set(handlers) - set(self.listens):
             raise ValueError(f"{self.name} does not listen to {sorted(unknown)}; see its subscriptions.py")
         self._handlers.update(handlers)
@@ -168,8 +164,9 @@ class Process(Generic[S]):
     async def start(self) -> None:
         """Starts everything that `build` registered; serving comes last."""
         if self._db:
-            await self._leased_and_relayed(self._db)
-            self.bus.on_facts({**self._handlers, "key": self._on_key})
+            handlers: dict[Entity, FactHandler] = {**self._handlers, "key": self._on_key}
+            await self._leased_and_relayed(self._db, handlers)
+            self.bus.on_facts(handlers)
         await self.bus.start()
         await self._server.start()
         if self.settings.health_addr:
@@ -207,12 +204,14 @@ class Process(Generic[S]):
         elif error := step.exception():
             self.log.warning("did not end cleanly", what=what, error=repr(error))
 
-    async def _leased_and_relayed(self, database: Database) -> None:
+    async def _leased_and_relayed(self, database: Database, handlers: Mapping[Entity, FactHandler]) -> None:
         if self._has_home_alone() and (shards := await self.leases.succeed(self.holder)):
             self.log.info("took over from the copy before", shards=shards)
         await self.leases.renew()
         relay = Relay(database, self.bus, self.clock)
-        for task in (self.leases.run, relay.run, self._rebuild, self._watch_consumer, self._prune):
+        following = Following(self.name, self.bus, database, self.clock, listens=self.listens, handlers=handlers,
+                              channel=self.channel)  # fmt: skip
+        for task in (self.leases.run, relay.run, following.rebuild, following.watch_consumer, following.prune):
             self.background(task)
         self._server.add(
             facts_pb2_grpc.add_FactsServicer_to_server, FactsApi(database, self._owned), "easel.internal.v1.Facts"
@@ -220,7 +219,7 @@ class Process(Generic[S]):
         self.ready_when("access keys", lambda: self.keyring.usable() > 0)
         self.gauge("outbox_rows", "Facts waiting to be published, at the last look", lambda: relay.lag)
         self.gauge("outbox_oldest_seconds", "Age of the oldest of them", lambda: relay.oldest_s)
-        self.gauge("consumer_lag", "Facts not yet handled", lambda: self._fact_lag)
+        self.gauge("consumer_lag", "Facts not yet handled", lambda: following.lag)
         self.gauge("dead_letters", "Facts given up since start", lambda: self.bus.dead)
         self.gauge("facts_handled", "Facts handled since start", lambda: self.bus.delivered)
         self.gauge("leases_held", "Hash shards this copy may act on", lambda: self.leases.held())
@@ -244,43 +243,6 @@ class Process(Generic[S]):
             self.keyring.learn(facts.state_of(fact, KeyState))
         if handler := self._handlers.get("key"):
             await handler(fact)
-
-    async def _rebuild(self) -> None:
-        """Asks each owner once for its newest facts; the durable consumer brings the rest."""
-        handlers = {**self._handlers, "key": self._on_key}
-        todo = [entity for entity in handlers if OWNERS[entity] != self.name or entity == "key"]
-        pause_s = REBUILD_FIRST_S
-        while todo:
-            for entity in list(todo):
-                try:
-                    found = await fetch(self.channel(OWNERS[entity]), entity)
-                except grpc.aio.AioRpcError as error:
-                    self.log.debug("owner does not answer yet", entity=entity, error=error.details())
-                    continue
-                for fact in found:
-                    await handlers[entity](fact)
-                todo.remove(entity)
-            await self.clock.sleep(pause_s if todo else 0)
-            pause_s = min(2 * pause_s, REBUILD_LONGEST_S)
-        await asyncio.Event().wait()
-
-    async def _watch_consumer(self) -> None:
-        while True:
-            try:
-                self._fact_lag = await self.bus.check_consumer(self.listens)
-            except ConsumerDrift:
-                raise
-            except Exception as error:  # NATS is away for a while; the connection comes back by itself
-                self.log.warning("consumer not checked", error=repr(error))
-            await self.clock.sleep(CHECK_CONSUMER_S)
-
-    async def _prune(self) -> None:
-        while True:
-            await self.clock.sleep(PRUNE_S)
-            try:
-                await projections.prune(self.db)
-            except (*UNREACHABLE, asyncpg.PostgresError) as error:
-                self.log.warning("not pruned", error=repr(error))
 
     async def _forever(self, task: Background) -> None:
         await task()
