@@ -1,4 +1,5 @@
-"""A small world in which plans are carried out, agents and routers act at random, and promises are checked."""
+"""A small world in which plans are carried out, agents, routers, control and users act at random, and promises are
+checked."""
 
 from __future__ import annotations
 
@@ -7,47 +8,59 @@ from itertools import count
 
 from msgspec.structs import replace
 
-from easel_contracts.facts import RouteState, ScaleState, ServiceState
+from easel_contracts.errors import Conflict
+from easel_contracts.facts import Rollout, RouteState, ScaleState, ServiceState
+from easel_contracts.spec import RolloutPolicy
 from easel_contracts.states import REPLICA, step
-from easel_scheduler.decide.plan import plan, surge
-from easel_scheduler.decide.wanted import wanted
+from easel_scheduler.decide import asked
+from easel_scheduler.decide.plan import plan
 from easel_scheduler.decide.world import Identity, Node, Plan, Replica, Snapshot
+from tests.property.scheduler.promises import check_promises
 from tests.unit.scheduler.build import T0, revision, service
 
 
 class World:
     """One service on some nodes."""
 
-    def __init__(self, nodes: tuple[Node, ...], instance: int) -> None:
+    def __init__(self, nodes: tuple[Node, ...], instance: int, rolling: RolloutPolicy | None = None) -> None:
         self.now = T0
         self.nodes = nodes
-        self.service: ServiceState = service(instance)
+        self.service: ServiceState = service(instance, rolling=rolling or RolloutPolicy())
+        self.newest = 1
+        """Highest number of a revision."""
         self.scale: ScaleState | None = None
         self.route: RouteState | None = None
         self.replicas: dict[str, Replica] = {}
+        self.neighbour_cpu = 0.0
+        """What another service holds of the first node."""
         self._ids = count()
 
     def live(self) -> list[Replica]:
         return [r for r in self.replicas.values() if r.live]
 
     def active(self) -> list[Replica]:
-        return [r for r in self.live() if r.state != "draining"]
+        return [r for r in self.live() if r.state != "draining" and r.out_of_traffic != "isolated"]
+
+    def available(self) -> list[Replica]:
+        routed = set(self.route.replicas) if self.route else set()
+        return [r for r in self.active() if r.in_traffic and r.id in routed]
 
     def identity(self) -> Identity:
         return Identity(self.service.uid, self.service.revision.number, self.service.revision.restart_nonce)
 
     def snapshot(self) -> Snapshot:
+        known = {r.id: int(r.id[1:]) % 3 for r in self.active()}
         return Snapshot(now=self.now, service=self.service, scale=self.scale, route=self.route,
-                        replicas=tuple(self.replicas.values()), nodes=self.loaded_nodes())  # fmt: skip
+                        replicas=tuple(self.replicas.values()), nodes=self.loaded_nodes(), in_flight=known)  # fmt: skip
 
     def loaded_nodes(self) -> tuple[Node, ...]:
         loaded = []
-        for node in self.nodes:
+        for number, node in enumerate(self.nodes):
             here = [r for r in self.live() if r.node == node.id]
             loaded.append(
                 replace(
                     node,
-                    cpu_reserved=sum(r.spec.resources.cpu for r in here),
+                    cpu_reserved=sum(r.spec.resources.cpu for r in here) + (0 if number else self.neighbour_cpu),
                     memory_reserved_mib=sum(r.spec.resources.memory_mib for r in here),
                     of_service=len(here),
                 )
@@ -71,7 +84,7 @@ class World:
         found = plan(before)
         check_promises(before, found)
         self.apply(found)
-        check_world(self)
+        self.check()
         return found
 
     def apply(self, found: Plan) -> None:
@@ -79,15 +92,25 @@ class World:
             name = f"r{next(self._ids)}"
             self.replicas[name] = Replica(
                 id=name, workspace="default", service="ocr", service_uid=self.service.uid,
-                generation=self.service.generation, spec=self.service.revision,
+                generation=self.service.generation, spec=new.spec,
                 state="placed" if new.node else "pending", node=new.node, created_at=self.now, state_at=self.now,
             )  # fmt: skip
         for place in found.place:
             self.move(place.replica, "placed", node=place.node)
         for drain in found.drain:
-            self.move(drain.replica, "draining", draining_at=self.now)
+            self.replicas[drain.replica] = asked.taken_out(self.replicas[drain.replica], "", self.now)
+            self.move(drain.replica, "draining", draining_at=self.now, cause=drain.why.code)
         for stop in found.stop:
             self.move(stop.replica, "stopped")
+        for out in found.take_out:
+            self.replicas[out.replica] = asked.taken_out(self.replicas[out.replica], "restarting", self.now)
+
+    def check(self) -> None:
+        """What must hold of the rows after every plan."""
+        for node in self.loaded_nodes():
+            assert node.cpu_reserved <= node.cpu + 1e-6, "placed beyond a node's cores"
+            assert node.memory_reserved_mib <= node.memory_mib, "placed beyond a node's memory"
+        assert sum(r.out_of_traffic == "restarting" for r in self.active()) <= 1, "two soft restarts at once"
 
     # What others do.
 
@@ -97,75 +120,90 @@ class World:
         if able:
             self.move(able[-1 - number % len(able)].id, state)
 
+    def neighbour_takes(self, cpu: float) -> None:
+        """Another service is placed, as far as there is room, or ends."""
+        self.neighbour_cpu = 0.0
+        if self.nodes:
+            first = self.loaded_nodes()[0]
+            self.neighbour_cpu = min(cpu, max(first.cpu - first.cpu_reserved, 0.0))
+
+    def agent_stops(self) -> None:
+        """What drains has ended."""
+        for r in self.live():
+            if r.state == "draining":
+                self.move(r.id, "stopped")
+
+    def agent_restarts(self) -> None:
+        """What was taken out of traffic for it gets its new process."""
+        for r in self.active():
+            if r.out_of_traffic == "restarting" and r.state in ("ready", "unready", "starting"):
+                self.replicas[r.id] = replace(r, restart_done=r.restart_asked, out_of_traffic="", state="ready")
+
     def router_applies(self) -> None:
-        ready = tuple(r.id for r in self.live() if r.state == "ready")
+        ready = tuple(r.id for r in self.live() if r.in_traffic)
         draining = tuple(r.id for r in self.live() if r.state == "draining")
         self.route = RouteState(service="ocr", generation=1, state="probed", version="", replicas=ready,
                                 draining=draining)  # fmt: skip
 
-    def release(self, cpu: float, memory_mib: int = 100) -> None:
-        self.service = replace(
-            self.service,
-            generation=self.service.generation + 1,
-            revision=revision(self.service.revision.number + 1, cpu=cpu, memory_mib=memory_mib),
-        )
+    def user_asks(self, number: int, what: str) -> None:
+        """Something of one of the live replicas; what does not go is refused and changes nothing."""
+        live = self.live()
+        if not live:
+            return
+        r = live[number % len(live)]
+        try:
+            after = {
+                "soft": lambda: asked.restarted(r),
+                "dw": lambda: asked.replaced(r, now=False),
+                "now": lambda: asked.replaced(r, now=True),
+                "isolate": lambda: asked.isolated(r, isolated=True, now=self.now),
+                "let back": lambda: asked.isolated(r, isolated=False, now=self.now),
+            }[what]()
+        except Conflict:
+            return
+        if after is not None:
+            self.replicas[r.id] = after
+
+    def release(self, cpu: float, memory_mib: int = 100, share_percent: int = 100, *, interrupt: bool = False) -> None:
+        """A new revision, beside the one before; released in mid-rollout, the stable one stays."""
+        self.newest += 1
+        before = self.service.rollout.stable if self.service.rollout else self.service.revision
+        rollout = Rollout(stable=before, share_percent=share_percent, interrupt=interrupt)
+        self.control(revision=revision(self.newest, cpu=cpu, memory_mib=memory_mib), rollout=rollout)
+
+    def rollout(self, **changes: object) -> None:
+        """Control goes on with the rollout, or pauses it."""
+        if self.service.rollout is not None:
+            self.control(rollout=replace(self.service.rollout, **changes))
+
+    def finish(self) -> None:
+        self.control(rollout=None)
+
+    def revert(self) -> None:
+        if self.service.rollout is not None:
+            self.control(revision=self.service.rollout.stable, rollout=None)
+
+    def control(self, **changes: object) -> None:
+        self.service = replace(self.service, generation=self.service.generation + 1, **changes)
 
     def pass_time(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
+
+    def everyone_works(self) -> None:
+        """Agents and the router do what is theirs, and it succeeds."""
+        self.agent_stops()
+        for r in self.live():
+            if r.node and r.state != "ready":
+                self.move(r.id, "ready")
+        self.agent_restarts()
+        self.router_applies()
 
     def settle(self) -> bool:
         """Everyone does his work, everything succeeds; whether the world came to rest."""
         for _ in range(300):
             found = self.plan_once()
-            for r in self.live():
-                if r.state == "draining":
-                    self.move(r.id, "stopped")
-                elif r.node and r.state != "ready":
-                    self.move(r.id, "ready")
-            self.router_applies()
+            self.everyone_works()
             self.pass_time(1 if not found.wake_after_s else found.wake_after_s + 0.001)
             if not plan(self.snapshot()).changes and not found.changes and not found.wait:
                 return True
         return False
-
-
-def check_promises(s: Snapshot, found: Plan) -> None:
-    """What no plan may do."""
-    assert s.service is not None
-    want = wanted(s.service, s.scale).count
-    drained = {d.replica for d in found.drain} | {x.replica for x in found.stop}
-    active = [r for r in s.replicas if r.live and r.state != "draining"]
-    _check_count(s, found, want, active, drained)
-    _check_health(s, want, active, drained)
-    touched = [*drained, *(p.replica for p in found.place)]
-    assert len(touched) == len(set(touched)), "a replica is told two things at once"
-    whys = [x.why for x in found.create] + [x.why for x in found.place] + [x.why for x in found.drain]
-    for why in whys + [x.why for x in found.stop] + [x.why for x in found.wait]:
-        assert why.code
-        assert why.message
-
-
-def _check_count(s: Snapshot, found: Plan, want: int, active: list[Replica], drained: set[str]) -> None:
-    after = len(active) - len(drained) + len(found.create)
-    if found.create:
-        assert after <= want + surge(want), "more live replicas than wanted + surge"
-    assert not (want == 0 and found.create)
-
-
-def _check_health(s: Snapshot, want: int, active: list[Replica], drained: set[str]) -> None:
-    """A healthy old replica goes only when enough new ones are ready and routed, or when fewer are wanted."""
-    assert s.service is not None
-    identity = Identity(s.service.uid, s.service.revision.number, s.service.revision.restart_nonce)
-    routed = set(s.route.replicas) if s.route else set()
-    old_left = [r for r in active if r.identity != identity and r.id not in drained]
-    healthy_gone = [r for r in active if r.identity != identity and r.state == "ready" and r.id in drained]
-    serving = [r for r in active if r.identity == identity and r.state == "ready" and r.id in routed]
-    if healthy_gone:
-        assert len([r for r in old_left if r.ready_at]) + len(serving) >= want, "a healthy old replica was spent"
-
-
-def check_world(world: World) -> None:
-    """What must hold of the rows after every plan."""
-    for node in world.loaded_nodes():
-        assert node.cpu_reserved <= node.cpu + 1e-6, "placed beyond a node's cores"
-        assert node.memory_reserved_mib <= node.memory_mib, "placed beyond a node's memory"

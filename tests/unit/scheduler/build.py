@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from easel_contracts.facts import RouteState, ScaleState, ServiceState
-from easel_contracts.spec import Resources, RevisionSpec
+from easel_contracts.facts import Rollout, RouteState, ScaleState, ServiceState
+from easel_contracts.spec import Resources, RevisionSpec, RolloutPolicy
 from easel_scheduler.decide.world import Node, Replica, Snapshot
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
@@ -27,6 +27,17 @@ def service(instance: int = 1, rev: RevisionSpec | None = None, **more: Any) -> 
     """A running service."""
     given = {"uid": "u1", "name": "ocr", "generation": 1, "wanted": "running", **more}
     return ServiceState(instance=instance, revision=rev or revision(), **given)
+
+
+def rolling(
+    instance: int, *, share: int = 100, new: RevisionSpec | None = None, old: RevisionSpec | None = None,
+    paused: bool = False, interrupt: bool = False, surge: int | str = "2%", unavailable: int | str = 0,
+) -> ServiceState:  # fmt: skip
+    """A service whose revision 2 takes the place of its revision 1."""
+    rollout = Rollout(stable=old or revision(1), share_percent=share, state="paused" if paused else "rolling",
+                      interrupt=interrupt)  # fmt: skip
+    policy = RolloutPolicy(max_surge=surge, max_unavailable=unavailable)
+    return service(instance, new or revision(2), rollout=rollout, rolling=policy, generation=2)
 
 
 def replica(name: str = "a", state: str = "ready", rev: RevisionSpec | None = None, **more: Any) -> Replica:

@@ -8,7 +8,7 @@ from easel_scheduler.decide.backoff import Hold, hold
 from easel_scheduler.decide.explain import explain
 from easel_scheduler.decide.plan import plan
 from easel_scheduler.decide.shown import shown
-from tests.unit.scheduler.build import T0, at, node, replica, revision, route, service, snapshot
+from tests.unit.scheduler.build import T0, at, node, replica, revision, rolling, route, scale, service, snapshot
 
 # When failed ones are replaced.
 
@@ -45,6 +45,13 @@ def test_back_off_counts_rounds_and_forgives() -> None:
     assert held(three, identity, 3, at(1.5)).slots == 3
     assert hold(three, replica(rev=revision(2)).identity, 3, at(1.5)) is None
     assert hold((served,), identity, 1, at(1.1)) is None
+
+
+def test_a_replica_made_for_another_reason_ends_no_back_off() -> None:
+    """In the moment of the failure another one was lost, and only that one is replaced."""
+    broken = failed("a", 0, 1)
+    assert held((broken, replica("c", "placed", created_at=at(1))), broken.identity, 2, at(1.1)).slots == 1
+    assert hold((broken, replica("c", "placed", created_at=at(2))), broken.identity, 2, at(2.1)) is None
 
 
 def test_a_lost_replica_is_replaced_at_once() -> None:
@@ -84,7 +91,7 @@ def test_a_release_without_room_spends_nothing_healthy() -> None:
 def test_a_broken_old_one_makes_room_for_its_successor() -> None:
     """Not ready for half a minute, and the new one finds no room."""
     old = replica("a", "unready", rev=revision(cpu=6))
-    state = service(1, revision(2, cpu=6))
+    state = rolling(1, new=revision(2, cpu=6), old=old.spec)
     nodes = (node(cpu_reserved=6.0),)
 
     assert plan(snapshot(old, service=state, nodes=nodes, now=10)).drain == ()
@@ -121,6 +128,18 @@ def test_a_service_that_was_never_told_is_kept() -> None:
 
     assert not found.changes
     assert found.wait[0].why.code == "AwaitsService"
+
+
+def test_zero_drains_all_and_says_so_and_one_is_made_at_once() -> None:
+    """Wanted 0 by a decision: each finishes its requests; what is isolated stays. 0 → n waits for nothing."""
+    isolated = replica("b", out_of_traffic="isolated", out_at=T0)
+    down = plan(snapshot(replica("a"), isolated, scale=scale(0), route=route("a")))
+
+    assert [(d.replica, d.why.code) for d in down.drain] == [("a", "ScaleToZero")]
+    assert "decision 1: as asked" in down.drain[0].why.message
+    assert len(plan(snapshot(replica("a", "draining"), scale=scale(3))).create) == 3
+    stopped = plan(snapshot(replica("a"), isolated, service=service(1, wanted="stopped")))
+    assert {(d.replica, d.why.code) for d in stopped.drain} == {("a", "ServiceStopped"), ("b", "ServiceStopped")}
 
 
 def test_a_restart_replaces_every_replica() -> None:

@@ -11,7 +11,7 @@ from easel_contracts.spec import Lifecycle
 from easel_contracts.states import IllegalTransition
 from easel_scheduler.decide.beat import verdict
 from easel_scheduler.decide.fold import CAUSES, fold
-from easel_scheduler.decide.life import Around, End, Halt, Rest, Start, next_step
+from easel_scheduler.decide.life import Again, Around, End, Halt, Rest, Start, next_step
 from tests.unit.scheduler.build import T0, at, replica, revision, route
 
 # What one replica needs.
@@ -82,7 +82,65 @@ def test_sigterm_goes_out_when_traffic_is_off() -> None:
     assert (off.sigterm, off.idle, off.grace_s) == (True, False, 28.0)
 
 
+# Its process is started anew in its place.
+
+
+def restarting(sigterm: bool = False, **more: Any) -> Any:
+    life = Lifecycle(termination_grace_s=30, enable_sigterm=sigterm)
+    given = {"out_of_traffic": "restarting", "out_at": T0, "restart_asked": 2, "restart_done": 1, **more}
+    return replica("a", given.pop("state", "ready"), revision(lifecycle=life), **given)
+
+
+def test_a_process_is_started_anew_when_no_request_is_left_or_grace_is_over() -> None:
+    """Like the end of a drain; sent again until the agent has done it."""
+    assert isinstance(next_step(restarting(), around(now=at(10))), Rest)
+    idle = next_step(restarting(), around(now=at(10), drained=True))
+    assert isinstance(idle, Again)
+    assert (idle.number, idle.grace_s, idle.sigterm, idle.why.code) == (2, 0.0, False, "Drained")
+    over = next_step(restarting(), around(now=at(31)))
+    assert isinstance(over, Again)
+    assert (over.grace_s, over.why.code) == (0.0, "GraceOver")
+    assert isinstance(next_step(restarting(), around(now=at(31), sent_s=1.0)), Rest)
+    assert isinstance(next_step(restarting(ready_at=None), around()), Again)
+    assert isinstance(next_step(restarting(out_of_traffic=""), around(drained=True)), Rest)
+    assert isinstance(next_step(restarting(restart_done=2), around(drained=True)), Rest)
+
+
+def test_a_program_that_wants_sigterm_gets_it_before_the_restart_too() -> None:
+    """With what is left of the grace period, as soon as the route has taken the replica out."""
+    off = next_step(restarting(True), around(now=at(2), route=route(draining=("a",))))
+
+    assert isinstance(off, Again)
+    assert (off.sigterm, off.grace_s, off.why.code) == (True, 28.0, "OutOfRoute")
+
+
+def test_it_is_back_in_traffic_when_the_new_process_is_ready() -> None:
+    """Not by a report of the old one, nor of one that is not ready; an isolated one stays out."""
+    early = fold(restarting(), report("running", ready=True, restart_number=1, pid=7), at(1))
+    assert early is not None
+    assert early.out_of_traffic == "restarting"
+    unready = fold(restarting(), report("running", restart_number=2), at(1))
+    assert unready is not None
+    assert (unready.restart_done, unready.out_of_traffic) == (2, "restarting")
+    back = fold(unready, report("running", 2, ready=True, restart_number=2), at(2))
+    assert back is not None
+    assert (back.state, back.out_of_traffic, back.out_at) == ("ready", "", None)
+    isolated = fold(restarting(out_of_traffic="isolated"), report("running", ready=True, restart_number=2), at(1))
+    assert isolated is not None
+    assert (isolated.out_of_traffic, isolated.restart_done) == ("isolated", 2)
+
+
 # Reports.
+
+
+def test_a_short_keep_alive_is_remembered_and_forgotten() -> None:
+    """As the agent measured it last."""
+    short = fold(replica(), report("running", ready=True, keep_alive_s=0.5), at(1))
+    assert short is not None
+    assert short.keep_alive_s == 0.5
+    mended = fold(short, report("running", 2, ready=True), at(1))
+    assert mended is not None
+    assert mended.keep_alive_s is None
 
 
 def report(phase: Any, sequence: int = 1, **more: Any) -> ReplicaReport:

@@ -16,6 +16,7 @@ from easel_kit.reconcile import Reconciler
 from easel_kit.run import Process
 from easel_kit.streams import DEAD, FACTS
 from easel_kit.telemetry import get_logger
+from easel_kit.trail import TrailApi
 from easel_monitor import subscriptions
 from easel_monitor.events_api import Channel, EventsApi
 from easel_monitor.factlog import FactLog, Head
@@ -28,7 +29,6 @@ from easel_monitor.rollups import Keeper
 from easel_monitor.settings import MonitorSettings
 from easel_monitor.sink import Sink, serve
 from easel_monitor.store import Rollups, Webhooks
-from easel_monitor.trail import TrailApi
 from easel_monitor.vault import open_vault
 from easel_monitor.webhooks import Deliverer
 from easel_proto.internal.v1.audit_pb2_grpc import add_AuditTrailServicer_to_server
@@ -107,7 +107,7 @@ async def _events(process: Process[MonitorSettings]) -> None:
     process.on_stop(deliverer.close)
     api = EventsApi(facts, dead, store, vault, settings, process.clock, loop.wake)
     process.serve(add_EventsServicer_to_server, api, "easel.v1.Events")
-    process.serve(add_AuditTrailServicer_to_server, TrailApi(process.db), "easel.internal.v1.AuditTrail")
+    process.serve(add_AuditTrailServicer_to_server, TrailApi(process.db, "monitor"), "easel.internal.v1.AuditTrail")
     process.watch_loop(loop)
     process.gauge("webhooks_failing", "Webhooks whose last try failed", lambda: float(len(deliverer.failing)))
     process.gauge("webhooks_delivered", "Facts accepted by receivers since start", lambda: deliverer.delivered)

@@ -8,16 +8,21 @@ from easel_contracts.facts import Fact, RouteState, ScaleState, ServiceState, Tr
 from easel_kit.projection import Projection
 from easel_kit.reconcile import Reconciler
 from easel_kit.run import Process
+from easel_kit.trail import TrailApi
+from easel_proto.internal.v1 import audit_pb2_grpc, scheduler_pb2_grpc
 from easel_proto.v1 import nodes_pb2_grpc, replicas_pb2_grpc
 from easel_scheduler.changes import Changes
+from easel_scheduler.commands import Commands
 from easel_scheduler.decide.world import Replica
 from easel_scheduler.handlers import Handlers
+from easel_scheduler.in_flight import InFlight
 from easel_scheduler.links import AgentLink, LinkEvents, Links
 from easel_scheduler.lives import Lives
 from easel_scheduler.logs import Logs
 from easel_scheduler.model import NodeRow
 from easel_scheduler.nodes import Nodes
 from easel_scheduler.nodes_api import NodesApi
+from easel_scheduler.placement_api import PlacementApi
 from easel_scheduler.planner import Planner
 from easel_scheduler.pruning import prune_for_ever
 from easel_scheduler.replicas_api import ReplicasApi
@@ -44,8 +49,10 @@ class Scheduler:
         self.traffic = Projection(db, "traffic", TrafficState)
         self.nodes = Nodes(self.store, self.links, leases, clock, settings)
         self.nodes.on_changed = self._node_changed
+        in_flight = InFlight(process.channel("router"), settings.workspace)
         self.planner = Planner(self.store, self.nodes, leases, clock, settings, self.services, self.scales, self.routes,
-                               self._replica_changed)  # fmt: skip
+                               in_flight, self._replica_changed)  # fmt: skip
+        self.commands = Commands(self.store, clock, self._asked)
         lives = Lives(self.store, self.links, self.nodes, leases, clock, self.routes, self.traffic,
                       self._replica_changed)  # fmt: skip
         self.wakes = Wakes(db, leases, clock)
@@ -95,6 +102,11 @@ class Scheduler:
         if not r.live and r.node is not None:
             self.wake("room", "room")
 
+    def _asked(self, r: Replica) -> None:
+        """A user's word is for the plan, whatever the replica does."""
+        self._replica_changed(r)
+        self.wake("plans", r.service)
+
     async def _room_changed(self, _: str) -> None:
         """Something was freed: whoever waits for room is looked at again."""
         for service in await self.store.services(pending=True):
@@ -134,11 +146,7 @@ async def build(process: Process[SchedulerSettings]) -> None:
     )
     process.owns("replica", scheduler.replica_facts)
     process.owns("node", scheduler.node_facts)
-    logs = Logs(scheduler.store, scheduler.links, scheduler.changes, process.clock)
-    replicas = ReplicasApi(scheduler.store, scheduler.planner, logs, process.settings)
-    process.serve(replicas_pb2_grpc.add_ReplicasServicer_to_server, replicas, "easel.v1.Replicas")
-    nodes = NodesApi(scheduler.store, scheduler.links, process.clock, scheduler.nodes, process.settings)
-    process.serve(nodes_pb2_grpc.add_NodesServicer_to_server, nodes, "easel.v1.Nodes")
+    _serve(process, scheduler)
     for loop in scheduler.loops:
         process.background(loop.run)
         process.watch_loop(loop)
@@ -152,6 +160,19 @@ async def build(process: Process[SchedulerSettings]) -> None:
     process.background(lambda: prune_for_ever(scheduler.store, process.clock, process.settings, scheduler.wake))
     process.gauge("agents_connected", "Agents that are connected",
                   lambda: sum(link.run_id is not None for link in scheduler.links.all()))  # fmt: skip
+
+
+def _serve(process: Process[SchedulerSettings], scheduler: Scheduler) -> None:
+    """The APIs."""
+    logs = Logs(scheduler.store, scheduler.links, scheduler.changes, process.clock)
+    replicas = ReplicasApi(scheduler.store, scheduler.planner, scheduler.commands, logs, process.settings)
+    process.serve(replicas_pb2_grpc.add_ReplicasServicer_to_server, replicas, "easel.v1.Replicas")
+    nodes = NodesApi(scheduler.store, scheduler.links, process.clock, scheduler.nodes, process.settings)
+    process.serve(nodes_pb2_grpc.add_NodesServicer_to_server, nodes, "easel.v1.Nodes")
+    placement = PlacementApi(scheduler.planner)
+    process.serve(scheduler_pb2_grpc.add_PlacementServicer_to_server, placement, "easel.internal.v1.Placement")
+    trail = TrailApi(process.db, "scheduler")
+    process.serve(audit_pb2_grpc.add_AuditTrailServicer_to_server, trail, "easel.internal.v1.AuditTrail")
 
 
 async def _nothing() -> list[str]:

@@ -43,6 +43,6 @@ class Handlers:
             self._wake("lives", replica)
 
     async def on_traffic(self, fact: Fact) -> None:
-        """A replica has no request left."""
+        """A replica has no request left since it was taken out of traffic."""
         await self._traffic.apply(fact)
         self._wake("lives", facts.state_of(fact, TrafficState).replica)

@@ -90,6 +90,15 @@ class AgentLink:
         self.sent[replica_id, "stop"] = self._clock.monotonic()
         return answer.known
 
+    async def restart(self, replica_id: str, token: int, *, number: int, grace_s: float, sigterm: bool) -> bool:
+        """Sends Restart; says whether the agent knew the replica. Raises AioRpcError."""
+        request = agent_pb2.RestartRequest(
+            fencing_token=token, replica_id=replica_id, number=number, grace_s=grace_s, sigterm=sigterm
+        )
+        answer = await self.stub.Restart(request, timeout=DESCRIBE_S)
+        self.sent[replica_id, "restart"] = self._clock.monotonic()
+        return answer.known
+
     def sent_s(self, replica_id: str, command: str) -> float | None:
         """Seconds since a command was sent in this connection."""
         at = self.sent.get((replica_id, command))
@@ -98,8 +107,8 @@ class AgentLink:
     def forget(self, replica_id: str) -> None:
         """Drops what is remembered of a replica that has ended."""
         self.reports.pop(replica_id, None)
-        self.sent.pop((replica_id, "start"), None)
-        self.sent.pop((replica_id, "stop"), None)
+        for command in ("start", "restart", "stop"):
+            self.sent.pop((replica_id, command), None)
 
     async def answers(self, within_s: float) -> bool:
         """Asks the agent now. Silence may be ours: this process was paused, or the database was away."""

@@ -21,7 +21,7 @@ from easel_kit.leases import Leases
 from easel_kit.projection import Projection
 from easel_kit.telemetry import current_traceparent, get_logger, span_from
 from easel_scheduler.decide.fold import fold
-from easel_scheduler.decide.life import RESEND_S, Around, End, Halt, Rest, Start, next_step
+from easel_scheduler.decide.life import RESEND_S, Again, Around, End, Halt, Rest, Start, next_step
 from easel_scheduler.decide.world import Reason, Replica
 from easel_scheduler.links import AgentLink, Links
 from easel_scheduler.nodes import Nodes
@@ -88,18 +88,7 @@ class Lives:
         return max((self._clock.now() - r.placed_at).total_seconds() - sent_s, 0.0)
 
     async def _act(self, r: Replica, link: AgentLink | None, token: int) -> float | None:
-        assert r.node is not None
-        draining = r.state == "draining"
-        around = Around(
-            now=self._clock.now(),
-            node_state=await self._nodes.state(r.node),
-            run=link.run_id if link else None,
-            known=link is not None and r.id in link.reports,
-            drained=draining and await self._traffic.get(r.id, r.workspace) is not None,
-            route=await self._routes.get(r.service, r.workspace) if draining else None,
-            sent_s=link.sent_s(r.id, "stop" if draining else "start") if link else None,
-        )
-        match next_step(r, around):
+        match next_step(r, await self._around(r, link)):
             case Rest(after_s):
                 return after_s
             case End(state, why):
@@ -108,9 +97,27 @@ class Lives:
             case Start():
                 assert link is not None
                 return await self._start(r, link, token)
-            case Halt(grace_s, sigterm, idle, why):
+            case Halt() as halt:
                 assert link is not None
-                return await self._halt(r, link, token, Halt(grace_s, sigterm, idle, why))
+                return await self._halt(r, link, token, halt)
+            case Again() as again:
+                assert link is not None
+                return await self._start_again(r, link, token, again)
+
+    async def _around(self, r: Replica, link: AgentLink | None) -> Around:
+        assert r.node is not None
+        leaving = r.state == "draining" or r.restarts_in_place
+        command = "stop" if r.state == "draining" else "restart" if r.restarts_in_place else "start"
+        told = await self._traffic.get(r.id, r.workspace) if leaving else None
+        return Around(
+            now=self._clock.now(),
+            node_state=await self._nodes.state(r.node),
+            run=link.run_id if link else None,
+            known=link is not None and r.id in link.reports,
+            drained=told is not None and told.drain_number == r.drain_number,
+            route=await self._routes.get(r.service, r.workspace) if leaving else None,
+            sent_s=link.sent_s(r.id, command) if link else None,
+        )
 
     async def _start(self, r: Replica, link: AgentLink, token: int) -> float:
         with span_from(r.traceparent, "start replica", replica=r.id, node=r.node or ""):
@@ -124,7 +131,30 @@ class Lives:
         log.info("started", replica=r.id, node=r.node)
         return RESEND_S
 
+    async def _start_again(self, r: Replica, link: AgentLink, token: int, again: Again) -> float:
+        if again.why.code == "GraceOver":
+            r = await self._say(r, again.why, token)
+        try:
+            known = await link.restart(r.id, token, number=again.number, grace_s=again.grace_s, sigterm=again.sigterm)
+        except grpc.aio.AioRpcError as error:
+            log.warning("restart not taken", replica=r.id, node=r.node, code=error.code().name, error=error.details())
+            return REFUSED_AGAIN_S
+        log.info("restarting", replica=r.id, node=r.node, number=again.number, reason=again.why.code, known=known)
+        if known:
+            return RESEND_S
+        await self._end(r, "lost", Reason("UnknownToAgent", f"the agent of {r.node} has it no longer"), token)
+        return 0.0
+
+    async def _say(self, r: Replica, why: Reason, token: int) -> Replica:
+        """Writes down what happens to it, once; why it was to happen stays."""
+        if why.message in r.message:
+            return r
+        message = f"{r.message}; {why.message}" if r.message else why.message
+        return await self._write(r, replace(r, message=message), why, token)
+
     async def _halt(self, r: Replica, link: AgentLink, token: int, halt: Halt) -> float:
+        if halt.why.code == "GraceOver":
+            r = await self._say(r, halt.why, token)
         try:
             known = await link.stop(r.id, token, grace_s=halt.grace_s, sigterm=halt.sigterm, idle=halt.idle)
         except grpc.aio.AioRpcError as error:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from easel_contracts.facts import NodeState, ReplicaState
 from easel_proto.internal.v1 import agent_pb2
 from easel_proto.v1 import nodes_pb2, replicas_pb2
+from easel_scheduler.decide.shown import said
 from easel_scheduler.decide.world import Holder, Node, Replica
 
 
@@ -59,19 +60,23 @@ def replica_state(r: Replica) -> ReplicaState:
     return ReplicaState(
         id=r.id, service=r.service, revision=r.spec.number, generation=r.generation, state=r.state, node=r.node,
         endpoints=r.endpoints, pid=r.pid, restarts=r.restarts, cause=r.cause, message=r.message,
-        exit_code=r.exit_code, phase_s=r.phase_s, row_version=r.row_version,
+        exit_code=r.exit_code, phase_s=r.phase_s, restart_nonce=r.spec.restart_nonce,
+        out_of_traffic=r.out_of_traffic, drain_number=r.drain_number, keep_alive_s=r.keep_alive_s,
+        row_version=r.row_version,
     )  # fmt: skip
 
 
 def replica_message(r: Replica) -> replicas_pb2.Replica:
     """A replica as the API shows it."""
     endpoint = r.endpoints[0] if r.endpoints else None
+    why = said(r)
     return replicas_pb2.Replica(
         name=r.id, id=r.id, service=r.service, revision=r.spec.number, status=r.state, ready=r.state == "ready",
         node=r.node or "", address=f"{endpoint.ip}:{endpoint.port}" if endpoint else "", pid=r.pid or 0,
-        restarts=r.restarts, reason=r.cause, message=r.message, create_time=timestamp(r.created_at),
+        restarts=r.restarts, reason=why.code, message=why.message, create_time=timestamp(r.created_at),
         ready_time=timestamp(r.ready_at), phase_s=r.phase_s, last_exit_code=r.exit_code or 0,
         last_log_lines=r.log_tail, isolation=r.isolation, limits=r.limits,
+        isolated=r.out_of_traffic == "isolated", restart_nonce=r.spec.restart_nonce,
     )  # fmt: skip
 
 

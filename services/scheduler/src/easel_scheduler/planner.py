@@ -15,8 +15,10 @@ from easel_kit.db import Connection
 from easel_kit.leases import Leases
 from easel_kit.projection import Projection
 from easel_kit.telemetry import get_logger, span_from
+from easel_scheduler.decide.asked import taken_out
 from easel_scheduler.decide.plan import counts, with_places
 from easel_scheduler.decide.world import Create, Node, Place, Plan, Reason, Refusal, Replica, Snapshot, Wait
+from easel_scheduler.in_flight import InFlight
 from easel_scheduler.model import node_view
 from easel_scheduler.nodes import Nodes
 from easel_scheduler.settings import SchedulerSettings
@@ -33,10 +35,12 @@ class Planner:
 
     def __init__(self, store: Store, nodes: Nodes, leases: Leases, clock: Clock, settings: SchedulerSettings,
                  services: Projection[ServiceState], scales: Projection[ScaleState],
-                 routes: Projection[RouteState], on_changed: Callable[[Replica], None]) -> None:  # fmt: skip
+                 routes: Projection[RouteState], in_flight: InFlight,
+                 on_changed: Callable[[Replica], None]) -> None:  # fmt: skip
         self._store, self._nodes, self._leases, self._clock = store, nodes, leases, clock
         self._settings = settings
         self._services, self._scales, self._routes = services, scales, routes
+        self._in_flight = in_flight
         self._on_changed = on_changed
         self._placing = asyncio.Lock()
         self.traces: dict[str, str] = {}
@@ -55,18 +59,28 @@ class Planner:
         snapshot = await self.load(name)
         if snapshot.service is None:
             return None
-        found = counts(snapshot, snapshot.service)
         with span_from(self.traces.get(name), "plan service", service=name):
-            if not (found.pending or found.create):
-                plan = with_places(snapshot, found)
-                await self._apply(snapshot, plan, token, None)
-                return plan.wake_after_s
-            async with self._placing:
-                version = await self._store.placement_version()
-                nodes = await self.nodes_for(name)
-                plan = with_places(replace(snapshot, nodes=nodes), found)
-                await self._apply(snapshot, plan, token, version)
-                return plan.wake_after_s
+            plan = await self._plan(snapshot, token)
+            if plan.asks_in_flight:
+                found = await self._in_flight.of(name)
+                plan = await self._plan(replace(snapshot, in_flight=found), token)
+        return plan.wake_after_s
+
+    async def _plan(self, s: Snapshot, token: int) -> Plan:
+        """Decides and writes; a plan that asks for the requests in flight is not written."""
+        assert s.service is not None
+        found = counts(s, s.service)
+        if not found.places:
+            plan = with_places(s, found)
+            if not plan.asks_in_flight:
+                await self._apply(s, plan, token, None)
+            return plan
+        async with self._placing:
+            version = await self._store.placement_version()
+            plan = with_places(replace(s, nodes=await self.nodes_for(s.service.name)), found)
+            if not plan.asks_in_flight:
+                await self._apply(s, plan, token, version)
+            return plan
 
     async def load(self, name: str) -> Snapshot:
         """What is known of the service, without the nodes."""
@@ -99,6 +113,7 @@ class Planner:
         changed = [(self._placed(rows[p.replica], p), p.why) for p in plan.place]
         changed += [(self._moved(rows[d.replica], "draining", d.why), d.why) for d in plan.drain]
         changed += [(self._moved(rows[x.replica], "stopped", x.why), x.why) for x in plan.stop]
+        changed += [(taken_out(rows[x.replica], "restarting", self._clock.now()), x.why) for x in plan.take_out]
         changed += [(_waiting(rows[w.replica or ""], w.why, w.refusals), w.why) for w in waits]
         async with self._store.database.transaction() as connection:
             if version is not None and (plan.place or any(new.node for new in plan.create)):
@@ -118,8 +133,8 @@ class Planner:
     def _new(self, service: ServiceState, new: Create) -> Replica:
         now = self._clock.now()
         made = Replica(
-            id=ids.replica_id(service.name, service.revision.number), workspace=self._settings.workspace,
-            service=service.name, service_uid=service.uid, generation=service.generation, spec=service.revision,
+            id=ids.replica_id(service.name, new.spec.number), workspace=self._settings.workspace,
+            service=service.name, service_uid=service.uid, generation=service.generation, spec=new.spec,
             state="pending", created_at=now, state_at=now, traceparent=self.traces.get(service.name),
         )  # fmt: skip
         if new.node is None:
@@ -135,9 +150,11 @@ class Planner:
 
     def _moved(self, r: Replica, state: str, why: Reason) -> Replica:
         now = self._clock.now()
+        if state == "draining":
+            r = replace(taken_out(r, "", now), draining_at=now)
         return replace(
             r, state=step("replica", REPLICA, r.state, state), state_at=now, cause=why.code, message=why.message,
-            draining_at=now if state == "draining" else r.draining_at, ended_at=now if state == "stopped" else None,
+            ended_at=now if state == "stopped" else None,
         )  # fmt: skip
 
 

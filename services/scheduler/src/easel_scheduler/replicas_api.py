@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 from msgspec.structs import replace
 
 from easel_contracts.errors import InvalidInput
+from easel_kit.grpc import caller
 from easel_proto.v1 import common_pb2, replicas_pb2, replicas_pb2_grpc
+from easel_scheduler.answers import ticket
+from easel_scheduler.commands import Call, Commands
 from easel_scheduler.decide.explain import explain
 from easel_scheduler.decide.shown import shown
+from easel_scheduler.decide.world import Reason
 from easel_scheduler.logs import Logs
 from easel_scheduler.model import replica_message, timestamp
 from easel_scheduler.planner import Planner
@@ -20,8 +25,11 @@ from easel_scheduler.store import Store
 class ReplicasApi(replicas_pb2_grpc.ReplicasServicer):
     """What runs, what it wrote, and why it is so."""
 
-    def __init__(self, store: Store, planner: Planner, logs: Logs, settings: SchedulerSettings) -> None:
-        self._store, self._planner, self._logs, self._settings = store, planner, logs, settings
+    def __init__(
+        self, store: Store, planner: Planner, commands: Commands, logs: Logs, settings: SchedulerSettings
+    ) -> None:  # fmt: skip
+        self._store, self._planner, self._commands = store, planner, commands
+        self._logs, self._settings = logs, settings
 
     async def List(
         self, request: replicas_pb2.ListReplicasRequest, context: object
@@ -31,6 +39,31 @@ class ReplicasApi(replicas_pb2_grpc.ReplicasServicer):
         rows = await self._store.of_service(request.service, self._settings.keep_ended)
         found = shown(rows, everything=request.all)
         return replicas_pb2.ListReplicasResponse(replicas=[replica_message(r) for r in found])
+
+    async def Restart(
+        self, request: replicas_pb2.RestartReplicasRequest, context: object
+    ) -> replicas_pb2.RestartReplicasResponse:
+        """Replaces the named replicas, or (soft) starts their processes anew. Success means: it will happen."""
+        if not request.replicas:
+            raise InvalidInput("`replicas` is missing: the names of those to restart", code="MISSING",
+                               hint="`easel w NAME` lists them")  # fmt: skip
+        if request.soft and request.now:
+            raise InvalidInput("`soft` and `now` exclude each other: a soft restart replaces nothing, and waits until "
+                               "no request is left")  # fmt: skip
+        what = "its process is started anew" if request.soft else "it is replaced"
+        when = "at once" if request.now else "in turn" if request.soft else "once its successor serves"
+        call = self._call(request, "Restart", Reason("RestartAsked", f"{what}, {when}, as {caller().actor} asked"))
+        return await self._commands.restart(call, request.replicas, soft=request.soft, now=request.now)
+
+    async def Isolate(
+        self, request: replicas_pb2.IsolateReplicaRequest, context: object
+    ) -> replicas_pb2.Replica:  # fmt: skip
+        """Takes a replica out of traffic without ending it, or lets it back."""
+        if not request.replica:
+            raise InvalidInput("`replica` is missing: its name", code="MISSING", hint="`easel w NAME` lists them")
+        code, what = ("Isolated", "taken out of traffic") if request.isolated else ("LetBack", "let back into traffic")
+        call = self._call(request, "Isolate", Reason(code, f"{what} by {caller().actor}"))
+        return await self._commands.isolate(call, request.replica, isolated=request.isolated)
 
     async def Logs(
         self, request: replicas_pb2.ReplicaLogsRequest, context: object
@@ -47,6 +80,13 @@ class ReplicasApi(replicas_pb2_grpc.ReplicasServicer):
         snapshot = replace(snapshot, nodes=await self._planner.nodes_for(request.name))
         lines = [common_pb2.Why(code=x.code, message=x.message, hint=x.hint) for x in explain(snapshot)]
         return common_pb2.Explanation(part="scheduler", lines=lines, at=timestamp(snapshot.now))
+
+    def _call(self, request: Any, method: str, why: Reason) -> Call:
+        self._check(request.workspace, request.service, "service")
+        who, action = caller(), f"Replicas.{method}"
+        content = request.SerializeToString(deterministic=True)
+        asked = ticket(self._settings.workspace, who.actor, request.idempotency_key, action, content)
+        return Call(caller=who, action=action, ticket=asked, service=request.service, why=why)
 
     def _check(self, workspace: str, name: str, field: str) -> None:
         if not name:

@@ -23,6 +23,9 @@ from easel_scheduler.model import NodeRow, node_state, replica_state
 KEEP_DRAINED_DAYS = 8
 """What the router told of drained replicas is forgotten after the stream has forgotten it."""
 
+KEEP_ANSWERS_H = 24
+"""How long the answer to an idempotency key is remembered."""
+
 _replica = as_json(Replica)
 _node = as_json(NodeRow)
 
@@ -33,12 +36,14 @@ class Store:
     def __init__(self, database: Database, workspace: str) -> None:
         self.database, self.workspace = database, workspace
 
-    async def replica(self, replica_id: str) -> Replica | None:
+    async def replica(self, replica_id: str, connection: Connection | None = None) -> Replica | None:
         """One replica, also when it has ended; None: there is no such row."""
-        async with self.database.connection() as connection:
-            data = await connection.fetchval(
-                "SELECT data FROM replica WHERE workspace = $1 AND id = $2", self.workspace, replica_id
-            )
+        if connection is None:
+            async with self.database.connection() as opened:
+                return await self.replica(replica_id, opened)
+        data = await connection.fetchval(
+            "SELECT data FROM replica WHERE workspace = $1 AND id = $2", self.workspace, replica_id
+        )
         return None if data is None else _replica.decode(data)
 
     async def of_service(self, service: str, ended: int = 20) -> tuple[Replica, ...]:
@@ -140,8 +145,9 @@ class Store:
         await self._tell(connection, r, why)
 
     async def update(
-        self, connection: Connection, r: Replica, why: Reason, *, plan_token: int = 0, life_token: int = 0
-    ) -> Replica:
+        self, connection: Connection, r: Replica, why: Reason, *, plan_token: int = 0, life_token: int = 0,
+        actor: str = "scheduler",
+    ) -> Replica:  # fmt: skip
         """Writes `r` over the row it was read as, with its fact; raises Stale when somebody was first."""
         after = replace(r, row_version=r.row_version + 1)
         before = await connection.fetchrow(
@@ -159,7 +165,7 @@ class Store:
             await connection.execute(
                 "UPDATE replica SET data = $3 WHERE workspace = $1 AND id = $2", r.workspace, r.id, kept
             )
-        await self._tell(connection, after, why)
+        await self._tell(connection, after, why, actor)
         return after
 
     async def write_node(self, connection: Connection, row: NodeRow, why: Reason, token: int) -> None:
@@ -207,13 +213,16 @@ class Store:
                 "DELETE FROM projection WHERE entity = 'traffic' AND seen_at < now() - make_interval(days => $1)",
                 KEEP_DRAINED_DAYS,
             )
+            await connection.execute(
+                "DELETE FROM idempotency WHERE at < now() - make_interval(hours => $1)", KEEP_ANSWERS_H
+            )
         return [row["id"] for row in rows]
 
-    async def _tell(self, connection: Connection, r: Replica, why: Reason) -> None:
+    async def _tell(self, connection: Connection, r: Replica, why: Reason, actor: str = "scheduler") -> None:
         await tell(
             connection, self.database, entity="replica", verb=r.state, key=r.service, generation=r.generation,
             row_version=r.row_version, state=replica_state(r), workspace=r.workspace,
-            cause=Cause(actor="scheduler", reason=why.code, message=why.message, traceparent=r.traceparent),
+            cause=Cause(actor=actor, reason=why.code, message=why.message, traceparent=r.traceparent),
         )  # fmt: skip
 
 

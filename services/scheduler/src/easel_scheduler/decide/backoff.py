@@ -34,7 +34,8 @@ def hold(replicas: tuple[Replica, ...], identity: Identity, wanted: int, now: da
     if not streak:
         return None
     newest_start = max(r.created_at for r in mine)
-    unreplaced = [r for r in streak if _ended(r) >= newest_start]
+    # One that was made sooner than the shortest delay stands in for something else.
+    unreplaced = [r for r in streak if newest_start < _ended(r) + timedelta(seconds=FIRST_DELAY_S)]
     if not unreplaced:
         return None
     rounds = math.ceil(len(streak) / max(1, wanted))

@@ -41,6 +41,8 @@ def fold(r: Replica, report: ReplicaReport, now: datetime) -> Replica | None:
     state, cause = _next(r, report)
     step("replica", REPLICA, r.state, state)
     entered = now if state != r.state else r.state_at
+    restart_done = max(r.restart_done, min(report.restart_number, r.restart_asked))
+    back = r.out_of_traffic == "restarting" and state == "ready" and restart_done >= r.restart_asked
     endpoint = Endpoint(network=report.network, ip=report.ip, port=report.port)
     folded = replace(
         r,
@@ -60,6 +62,10 @@ def fold(r: Replica, report: ReplicaReport, now: datetime) -> Replica | None:
         log_tail=report.log_tail or r.log_tail,
         isolation=report.isolation or r.isolation,
         limits=report.limits or r.limits,
+        keep_alive_s=report.keep_alive_s,
+        restart_done=restart_done,
+        out_of_traffic="" if back else r.out_of_traffic,
+        out_at=None if back else r.out_at,
     )
     return None if replace(folded, sequence=r.sequence) == r else folded
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from easel_scheduler.decide.filters import refusal
 from easel_scheduler.decide.filters.cpu import ROUNDING
 from easel_scheduler.decide.score import allocated, score
-from easel_scheduler.decide.world import Need, Node, Reason, Refusal
+from easel_scheduler.decide.world import Need, Node, Reason, Refusal, Replica
 
 
 class Choice(Struct, frozen=True):
@@ -35,6 +35,17 @@ def choose(need: Need, nodes: tuple[Node, ...]) -> tuple[Choice, tuple[Node, ...
     best = min(fitting, key=lambda node: score(node, need))
     after = tuple(_reserve(node, need) if node.id == best.id else node for node in nodes)
     return Choice(best.id, _chosen(best, need, len(fitting)), tuple(refusals)), after
+
+
+def makes_room(r: Replica, need: Need, nodes: tuple[Node, ...]) -> bool:
+    """Whether its node would take the need when it is gone."""
+    had = r.spec.resources
+    freed = (
+        replace(node, cpu_reserved=node.cpu_reserved - had.cpu, gpu_reserved=node.gpu_reserved - had.gpu,
+                memory_reserved_mib=node.memory_reserved_mib - had.memory_mib)
+        for node in nodes if node.id == r.node
+    )  # fmt: skip
+    return any(refusal(node, need) is None for node in freed)
 
 
 def _reserve(node: Node, need: Need) -> Node:

@@ -7,19 +7,25 @@ that is not serving, or read missing data as an empty world.
 
 from __future__ import annotations
 
-import math
 from datetime import datetime, timedelta
 
 from msgspec import Struct
 
 from easel_contracts.facts import ServiceState
-from easel_scheduler.decide.backoff import Hold, hold
+from easel_contracts.spec import RevisionSpec
+from easel_scheduler.decide.backoff import Hold
+from easel_scheduler.decide.bounds import made_room
+from easel_scheduler.decide.endings import Ending, as_replaced, at_once, nothing_wanted
+from easel_scheduler.decide.makings import Makings, makings
+from easel_scheduler.decide.parts import Limits, Parts, identity_of, limits, parts
 from easel_scheduler.decide.placing import choose
+from easel_scheduler.decide.room import UNREADY_FOR_S, make_room
+from easel_scheduler.decide.soft import soft_restarts
+from easel_scheduler.decide.victims import ranking
 from easel_scheduler.decide.wanted import Wanted, wanted
 from easel_scheduler.decide.world import (
     Create,
     Drain,
-    Identity,
     Need,
     Place,
     Plan,
@@ -27,34 +33,36 @@ from easel_scheduler.decide.world import (
     Replica,
     Snapshot,
     Stop,
+    TakeOut,
     Wait,
 )
-
-SURGE = 0.25
-"""Replicas above the wanted number during a release, as a share of it; at least one."""
-
-UNREADY_FOR_S = 30.0
-"""An outdated replica that has not been ready for this long may make room for its successor."""
 
 
 class Counts(Struct, frozen=True, kw_only=True):
     """The plan without places: made without knowing the nodes."""
 
     wanted: Wanted
-    create: int
-    drain: tuple[Drain, ...]
-    stop: tuple[Stop, ...]
-    pending: tuple[Replica, ...]
-    """To be placed, oldest first."""
-    spare: tuple[Replica, ...]
-    """Outdated and long not ready: drained when their successor finds no room."""
-    hold: Hold | None
-    route_wait: Wait | None
+    limits: Limits
+    left: Parts
+    """What is not ended."""
+    make: Makings = Makings()
+    drain: tuple[Drain, ...] = ()
+    stop: tuple[Stop, ...] = ()
+    take_out: tuple[TakeOut, ...] = ()
+    wait: tuple[Wait, ...] = ()
+    asks: bool = False
+    """See Plan.asks_in_flight."""
 
+    @property
+    def pending(self) -> tuple[Replica, ...]:
+        """To be placed: those of the stable revision first, then the oldest."""
+        waiting = [r for r in self.left.active if r.state == "pending"]
+        return tuple(sorted(waiting, key=lambda r: (r not in self.left.stable, r.created_at, r.id)))
 
-def surge(count: int) -> int:
-    """How many replicas above `count` a release may run."""
-    return max(1, math.ceil(count * SURGE))
+    @property
+    def places(self) -> bool:
+        """Whether the nodes have to be known."""
+        return bool(self.pending or self.make.stable or self.make.target)
 
 
 def plan(s: Snapshot) -> Plan:
@@ -67,134 +75,122 @@ def plan(s: Snapshot) -> Plan:
 
 def counts(s: Snapshot, service: ServiceState) -> Counts:
     """How many to create, and which to drain or stop."""
-    active = [r for r in s.replicas if r.live and r.state != "draining"]
     want = wanted(service, s.scale)
-    identity = Identity(service.uid, service.revision.number, service.revision.restart_nonce)
-    routed = frozenset(s.route.replicas) if s.route is not None else frozenset[str]()
-
-    current = [r for r in active if r.identity == identity]
-    outdated = [r for r in active if r.identity != identity]
-    serving = [r for r in current if r.state == "ready" and r.id in routed]
-
-    unborn = [r for r in outdated if r.ready_at is None]
-    outlived = [r for r in outdated if r.ready_at is not None]
-    excess_old = len(outlived) - max(0, want.count - len(serving))
-    old_victims = _victims(outlived, excess_old, routed)
-    victims = _victims(current, len(current) - want.count, routed)
-
-    kept_old = [r for r in outlived if r not in old_victims]
-    kept = [r for r in current if r not in victims]
-    deficit = min(want.count - len(kept), want.count + surge(want.count) - len(kept) - len(kept_old))
-    held = hold(s.replicas, identity, want.count, s.now)
-    create = max(0, deficit - (held.slots if held else 0)) if want.count else 0
-
-    superseded = Reason("Superseded", f"revision {service.revision.number} is wanted and it never served")
-    ended = [(r, superseded) for r in unborn]
-    ended += [(r, _old_reason(want, service, len(serving))) for r in old_victims]
-    ended += [(r, Reason("ScaleIn", f"{len(current)} replicas, {want.count} wanted: {want.message}")) for r in victims]
-    return Counts(
-        wanted=want,
-        create=create,
-        drain=tuple(Drain(r.id, why) for r, why in ended if r.state != "pending"),
-        stop=tuple(Stop(r.id, why) for r, why in ended if r.state == "pending"),
-        pending=tuple(sorted((r for r in kept if r.state == "pending"), key=lambda r: (r.created_at, r.id))),
-        spare=tuple(r for r in kept_old if _long_unready(r, s.now)),
-        hold=held if deficit > 0 else None,
-        route_wait=_awaits_route(kept_old, kept, routed, service),
-    )
+    m = limits(service, want.count)
+    p = parts(s, service, m)
+    if not want.count:
+        found = nothing_wanted(p, want, service.uid, running=service.wanted == "running")
+        drain, stop, left = _ended(p, found.ended)
+        return Counts(wanted=want, limits=m, left=left, drain=drain, stop=stop)
+    ranks = ranking(p, s.in_flight)
+    first = at_once(p, m, ranks, want, service.uid)
+    rest = _ended(p, first.ended)[2]
+    then = as_replaced(s, rest, m, ranks, want)
+    drain, stop, left = _ended(p, first.ended + then.ended)
+    make = makings(s, left, m, service.uid)
+    soft = soft_restarts(left, m)
+    waits = soft.wait + _awaits_route(left, m) + _awaits_successor(left) + _held(make.held, s.now)
+    return Counts(wanted=want, limits=m, left=left, make=make, drain=drain, stop=stop, take_out=soft.take_out,
+                  wait=waits, asks=then.asks)  # fmt: skip
 
 
 def with_places(s: Snapshot, c: Counts) -> Plan:
-    """The whole plan: places for what is pending or new, room made where nothing fits."""
-    assert s.service is not None
-    need_new = Need.of(s.service.revision)
+    """The whole plan: places for what is pending or new, room made where nothing of the new revision fits."""
     nodes, create, place, wait = s.nodes, list[Create](), list[Place](), list[Wait]()
-    for r in c.pending:
-        choice, nodes = choose(Need.of(r.spec), nodes)
-        if choice.node is None:
-            wait.append(Wait(r.id, choice.why, choice.refusals))
+    squeezed, beside = False, _beside_older(s, c)
+    for what in _to_place(s, c):
+        if squeezed and beside and not isinstance(what, Replica):
+            break  # one of the new revision waits for room beside the old: more would only wait with it
+        spec = what.spec if isinstance(what, Replica) else what
+        choice, nodes = choose(Need.of(spec), nodes)
+        squeezed = squeezed or (choice.node is None and spec == c.limits.spec)
+        if not isinstance(what, Replica):
+            create.append(Create(spec, choice.node, choice.why, choice.refusals))
+        elif choice.node is None:
+            wait.append(Wait(what.id, choice.why, choice.refusals))
         else:
-            place.append(Place(r.id, choice.node, choice.why, choice.refusals))
-    for _ in range(c.create):
-        choice, nodes = choose(need_new, nodes)
-        create.append(Create(choice.node, choice.why, choice.refusals))
-    squeezed = bool(wait) or any(new.node is None for new in create)
-    drain = c.drain + (_make_room(s, c) if squeezed else ())
-    if c.hold is not None:
-        wait.append(Wait(None, _hold_reason(c.hold, s.now)))
-    if c.route_wait is not None:
-        wait.append(c.route_wait)
+            place.append(Place(what.id, choice.node, choice.why, choice.refusals))
+    drain, asks = c.drain, c.asks
+    if squeezed and not drain:
+        placed = sum(r.node is not None for r in (*c.left.active, *create)) + len(place) + made_room(s, c.left)
+        room = make_room(s, c.left, c.limits, ranking(c.left, s.in_flight), placed)
+        drain, asks = drain + room.drain, asks or room.asks
+        wait += room.wait
     return Plan(
-        create=tuple(create),
-        place=tuple(place),
-        drain=drain,
-        stop=c.stop,
-        wait=tuple(wait),
-        wake_after_s=_wake_after_s(s, c),
-    )
+        create=tuple(create), place=tuple(place), drain=drain, stop=c.stop, take_out=c.take_out,
+        wait=(*wait, *c.wait), asks_in_flight=asks and s.in_flight is None, wake_after_s=_wake_after_s(s, c),
+    )  # fmt: skip
 
 
-def _victims(candidates: list[Replica], count: int, routed: frozenset[str]) -> list[Replica]:
-    """Not ready first, then without traffic, then the older revision, then the newest."""
-    if count <= 0:
-        return []
-
-    def order(r: Replica) -> tuple[bool, bool, int, float, str]:
-        return (r.state == "ready", r.id in routed, r.generation, -r.created_at.timestamp(), r.id)
-
-    return sorted(candidates, key=order)[:count]
+def _beside_older(s: Snapshot, c: Counts) -> bool:
+    """Whether others than those of the target revision are there still, also such as drain."""
+    assert s.service is not None
+    target, stopped = identity_of(s.service.uid, c.limits.spec), {x.replica for x in c.stop}
+    others = (r for r in s.replicas if r.live and r.identity != target and r.id not in stopped)
+    return any(r.out_of_traffic != "isolated" for r in others)
 
 
-def _old_reason(want: Wanted, service: ServiceState, serving: int) -> Reason:
-    if not want.count:
-        return Reason(want.code, want.message)
-    return Reason(
-        "Replaced", f"{serving} replicas of revision {service.revision.number} are ready and routed in its stead"
-    )
+def _to_place(s: Snapshot, c: Counts) -> list[Replica | RevisionSpec]:
+    """In the order in which room is given: those for whom it was made, then what has proved itself, then the others."""
+    stable = [r for r in c.pending if r in c.left.stable]
+    others = [r for r in c.pending if r not in c.left.stable]
+    come_up = sum(r.node is not None and r.ready_at is None for r in c.left.target)
+    theirs = max(0, made_room(s, c.left) - come_up)
+    more = [c.limits.stable] * c.make.stable if c.limits.stable is not None else []
+    return [*others[:theirs], *stable, *more, *others[theirs:], *[c.limits.spec] * c.make.target]
 
 
-def _awaits_route(
-    kept_old: list[Replica], kept: list[Replica], routed: frozenset[str], service: ServiceState
-) -> Wait | None:
-    waiting = [r for r in kept if not (r.state == "ready" and r.id in routed)]
-    if not kept_old or not waiting:
-        return None
-    number = service.revision.number
-    ready = sum(r.state == "ready" for r in waiting)
+def _ended(p: Parts, ended: tuple[Ending, ...]) -> tuple[tuple[Drain, ...], tuple[Stop, ...], Parts]:
+    drain = tuple(Drain(r.id, why) for r, why in ended if r.state != "pending")
+    stop = tuple(Stop(r.id, why) for r, why in ended if r.state == "pending")
+    return drain, stop, p.without({r.id for r, _ in ended})
+
+
+def _awaits_route(p: Parts, m: Limits) -> tuple[Wait, ...]:
+    """What keeps older replicas serving."""
+    waiting = [r for r in p.target if not p.available(r)]
+    old = len(p.leftover) + max(0, len(p.stable) - m.beside)
+    if not old or not waiting:
+        return ()
+    ready = sum(r.in_traffic for r in waiting)
     message = (
-        f"{len(kept_old)} replicas of an older revision keep serving: of revision {number}, "
+        f"{old} replicas of an older revision keep serving: of revision {m.spec.number}, "
         f"{len(waiting) - ready} are not ready and {ready} are ready but not routed yet"
     )
-    return Wait(None, Reason("AwaitsRoute", message))
+    return (Wait(None, Reason("AwaitsRoute", message)),)
 
 
-def _make_room(s: Snapshot, c: Counts) -> tuple[Drain, ...]:
-    """One long unready outdated replica at a time; never a healthy one."""
-    leaving = any(r.state == "draining" for r in s.replicas) or bool(c.drain)
-    if leaving or not c.spare:
+def _awaits_successor(p: Parts) -> tuple[Wait, ...]:
+    """What keeps replicas whose replacement was asked for."""
+    if not p.marked:
         return ()
-    oldest = min(c.spare, key=lambda r: (r.state_at, r.id))
-    why = f"its successor finds no room and it has been {oldest.state} since {oldest.state_at:%H:%M:%S} UTC"
-    return (Drain(oldest.id, Reason("MakesRoom", why)),)
+    others = [r for r in (*p.target, *p.stable) if not p.available(r)]
+    no_room = [r for r in others if r.state == "pending"]
+    names = ", ".join(sorted(r.id for r in p.marked))
+    message = f"{names} {'is' if len(p.marked) == 1 else 'are'} replaced when enough others serve"
+    if no_room:
+        message += f"; {len(no_room)} of those find no room: {no_room[0].message or 'not placed yet'}"
+    elif others:
+        message += f"; {len(others)} of those do not yet"
+    return (Wait(None, Reason("AwaitsSuccessor", message)),)
 
 
-def _long_unready(r: Replica, now: datetime) -> bool:
-    return r.state != "ready" and now - r.state_at >= timedelta(seconds=UNREADY_FOR_S)
-
-
-def _hold_reason(h: Hold, now: datetime) -> Reason:
-    wait_s = (h.until - now).total_seconds()
-    last = f"{h.last.id}: {h.last.message or h.last.cause}"
-    return Reason("BackOff", f"{h.failures} replicas failed in a row; the next try is in {wait_s:.0f} s. Last: {last}")
+def _held(held: Hold | None, now: datetime) -> tuple[Wait, ...]:
+    if held is None:
+        return ()
+    wait_s = (held.until - now).total_seconds()
+    last = f"{held.last.id}: {held.last.message or held.last.cause}"
+    message = f"{held.failures} replicas failed in a row; the next try is in {wait_s:.0f} s. Last: {last}"
+    return (Wait(None, Reason("BackOff", message)),)
 
 
 def _wake_after_s(s: Snapshot, c: Counts) -> float | None:
-    times = [c.hold.until] if c.hold is not None else []
-    if c.pending or c.create:
+    times = [c.make.held.until] if c.make.held is not None else []
+    if c.places:
         times += [
             r.state_at + timedelta(seconds=UNREADY_FOR_S)
-            for r in s.replicas
-            if r.live and r.ready_at is not None and r.state in ("starting", "unready", "fetching")
+            for r in c.left.stable
+            if r.ready_at is not None and r.state in ("starting", "unready", "fetching")
         ]
     future = [(t - s.now).total_seconds() for t in times if t > s.now]
     return min(future, default=None)

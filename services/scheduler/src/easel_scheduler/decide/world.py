@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
@@ -79,6 +80,30 @@ class Replica(Struct, frozen=True, kw_only=True):
     """When it was ready for the first time; None: it never took traffic."""
     draining_at: datetime | None = None
     ended_at: datetime | None = None
+    out_of_traffic: Literal["", "isolated", "restarting"] = ""
+    """Alive, and no new request may reach it; see ReplicaState.out_of_traffic."""
+    out_at: datetime | None = None
+    """When `out_of_traffic` was entered."""
+    drain_number: int = 0
+    """Raised each time it is taken out of traffic; what the router tells of it names the number."""
+    replacing: Literal["", "surge", "now"] = ""
+    """Somebody asked for its replacement: after its successor serves, or at once."""
+    restart_asked: int = 0
+    """Number of the newest restart of its process in place that somebody asked for."""
+    restart_done: int = 0
+    """Number of the newest one that its agent carried out."""
+    keep_alive_s: float | None = None
+    """How long its server keeps an idle connection, where that is too short for the gateway."""
+
+    @property
+    def restarts_in_place(self) -> bool:
+        """Its process is to be started anew, or is being started."""
+        return self.restart_asked > self.restart_done
+
+    @property
+    def in_traffic(self) -> bool:
+        """Requests may reach it as soon as the route names it."""
+        return self.state == "ready" and not self.out_of_traffic
 
     @property
     def identity(self) -> Identity:
@@ -156,11 +181,14 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     replicas: tuple[Replica, ...] = ()
     """The service's own: all that live, and the newest that ended."""
     nodes: tuple[Node, ...] = ()
+    in_flight: Mapping[str, int] | None = None
+    """Replica → requests in flight at it; None: nobody was asked. One that is missing is not known."""
 
 
 class Create(Struct, frozen=True):
-    """Make a replica; `node` None: it stays pending."""
+    """Make a replica of `spec`; `node` None: it stays pending."""
 
+    spec: RevisionSpec
     node: str | None
     why: Reason
     refusals: tuple[Refusal, ...] = ()
@@ -177,6 +205,13 @@ class Place(Struct, frozen=True):
 
 class Drain(Struct, frozen=True):
     """Take a replica out of traffic, then stop it."""
+
+    replica: str
+    why: Reason
+
+
+class TakeOut(Struct, frozen=True):
+    """Take a replica out of traffic so that its process can be started anew."""
 
     replica: str
     why: Reason
@@ -204,11 +239,14 @@ class Plan(Struct, frozen=True, kw_only=True):
     place: tuple[Place, ...] = ()
     drain: tuple[Drain, ...] = ()
     stop: tuple[Stop, ...] = ()
+    take_out: tuple[TakeOut, ...] = ()
     wait: tuple[Wait, ...] = ()
+    asks_in_flight: bool = False
+    """Which of several equal replicas goes was decided without knowing how many requests each has in flight."""
     wake_after_s: float | None = None
     """When the plan would differ without anything else happening."""
 
     @property
     def changes(self) -> bool:
         """Whether anything is to be done."""
-        return bool(self.create or self.place or self.drain or self.stop)
+        return bool(self.create or self.place or self.drain or self.stop or self.take_out)

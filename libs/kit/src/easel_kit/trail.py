@@ -1,4 +1,4 @@
-"""easel.internal.v1.AuditTrail: the monitor's audit records, for control, which shows all of them together."""
+"""easel.internal.v1.AuditTrail: a process's own audit records, for control, which shows all of them together."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ LIST_MOST = 1001
 class TrailApi(audit_pb2_grpc.AuditTrailServicer):
     """Reads only."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, owner: str) -> None:
+        self._database, self._owner = database, owner
 
     async def List(self, request: audit_pb2.ListTrailRequest, context: object) -> audit_pb2.ListTrailResponse:
         """Newest first."""
         _only_control()
         size = min(max(request.size, 1), LIST_MOST)
         found = await audit.records(
-            self._database, "monitor", request.workspace, request.target, request.before_id, size
+            self._database, self._owner, request.workspace, request.target, request.before_id, size
         )
         return audit_pb2.ListTrailResponse(records=found)
 
