@@ -103,9 +103,13 @@ class Platform:
                            draining=draining)  # fmt: skip
         await self.tell("route", "applied", "ocr", state)
 
-    async def drained(self, replica: str) -> None:
-        """As the router: nothing is in flight there."""
-        await self.tell("traffic", "drained", "ocr", TrafficState(service="ocr", replica=replica))
+    async def drained(self, replica: str, drain_number: int | None = None) -> None:
+        """As the router: nothing is in flight there since it was last taken out of traffic (or since that number)."""
+        row = await self.store.replica(replica)
+        assert row is not None
+        number = row.drain_number if drain_number is None else drain_number
+        await self.tell("traffic", "drained", row.service, TrafficState(service=row.service, replica=replica,
+                                                                        drain_number=number))  # fmt: skip
 
     async def replicas(self, *states: str) -> list[Replica]:
         """Rows of the service in these states (all, when none is named), oldest first."""
