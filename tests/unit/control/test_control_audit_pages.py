@@ -1,4 +1,4 @@
-"""Two logs as one: every record once, each log in its own order, whatever the page size."""
+"""Several logs as one: every record once, each log in its own order, whatever the page size."""
 
 from __future__ import annotations
 
@@ -32,28 +32,37 @@ def page(log: list[AuditRecord], before: int, size: int) -> list[AuditRecord]:
 
 @given(
     own=st.lists(st.integers(0, 9), max_size=12).map(sorted),
-    others=st.lists(st.integers(0, 9), max_size=12).map(sorted),
+    monitors=st.lists(st.integers(0, 9), max_size=12).map(sorted),
+    schedulers=st.lists(st.integers(0, 9), max_size=12).map(sorted),
     size=st.integers(1, 5),
 )
-def test_pages_joined_are_both_logs_by_time(own: list[int], others: list[int], size: int) -> None:
-    logs = log_of("control", own), log_of("monitor", others)
+def test_pages_joined_are_all_logs_by_time(
+    own: list[int], monitors: list[int], schedulers: list[int], size: int
+) -> None:
+    given = {"control": own, "monitor": monitors, "scheduler": schedulers}
+    logs = {owner: log_of(owner, seconds) for owner, seconds in given.items()}
     found: list[AuditRecord] = []
     position = Position()
     while True:
-        left, right = page(logs[0], position.control, size + 1), page(logs[1], position.monitor, size + 1)
-        got, position = merged(left, right, size, position)
+        pages = {owner: page(log, getattr(position, owner), size + 1) for owner, log in logs.items()}
+        got, position = merged(pages, size, position)
         found += got
-        if len(left) + len(right) <= size:
+        if sum(map(len, pages.values())) <= size:
             break
         position = Position.of(position.token())
 
-    assert [r for r in found if r.owner == "control"] == logs[0]
-    assert [r for r in found if r.owner == "monitor"] == logs[1]
+    for owner, log in logs.items():
+        assert [r for r in found if r.owner == owner] == log
     times = [r.at.ToDatetime() for r in found]
     assert times == sorted(times, reverse=True)
 
 
-@pytest.mark.parametrize("token", ["x", "1", "1.", "1.2.3", "-1.2", "9" * 30 + ".1"])
+@pytest.mark.parametrize("token", ["x", "1", "1.", "1.2.3.4", "1.2.", "-1.2", "9" * 30 + ".1"])
 def test_a_made_up_token_is_refused(token: str) -> None:
     with pytest.raises(InvalidInput):
         Position.of(token)
+
+
+def test_a_token_of_two_logs_is_understood() -> None:
+    """As a version wrote it that knew of no third."""
+    assert Position.of("4.2") == Position(4, 2, 0)

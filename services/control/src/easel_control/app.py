@@ -8,7 +8,7 @@ from easel_contracts.facts import KeyState, state_of
 from easel_control.admission import Admission
 from easel_control.answers import Answers
 from easel_control.api import ServicesApi
-from easel_control.audit import AuditApi
+from easel_control.audit import OTHERS, AuditApi
 from easel_control.commands import Commands
 from easel_control.environment import Environments
 from easel_control.expiry import Expiry
@@ -77,7 +77,7 @@ async def build(process: Process[Settings]) -> None:
     releases = Releases(store, admission, commands, placement, worlds, clock)
     services = ServicesApi(settings, store, admission, commands, releases, answers, code, worlds, clock)
     process.serve(services_pb2_grpc.add_ServicesServicer_to_server, services, "easel.v1.Services")
-    audit = AuditApi(process.db, workspace, process.channel("monitor"), clock)
+    audit = AuditApi(process.db, workspace, {owner: process.channel(owner) for owner in OTHERS}, clock)
     process.serve(audit_pb2_grpc.add_AuditServicer_to_server, audit, "easel.v1.Audit")
     process.describes(PUBLIC_APIS)
     secrets = SecretsApi(workspace, store, environments, code, admission.token_of)
