@@ -25,11 +25,13 @@ class FakeAgent(agent_pb2_grpc.AgentServicer):
         self.specs: dict[str, RunSpec] = {}
         self.starts: list[str] = []
         self.stops: list[agent_pb2.StopRequest] = []
+        self.restarts: list[agent_pb2.RestartRequest] = []
         self.tokens: list[int] = []
         self.highest = 0
         self.outcome: Callable[[RunSpec], dict[str, Any] | None] = lambda _: {"phase": "running", "ready": True}
         """What a started replica reports; None: nothing."""
         self.stops_at_once = True
+        self.restarts_at_once = True
         self.silent = False
         """Beats no more and answers nothing."""
         self.logs: dict[str, list[bytes]] = {}
@@ -100,6 +102,21 @@ class FakeAgent(agent_pb2_grpc.AgentServicer):
             self.report(request.replica_id, phase="stopped")
             del self.reports[request.replica_id]
         return agent_pb2.StopResponse(known=True)
+
+    async def Restart(self, request: agent_pb2.RestartRequest, context: Any) -> agent_pb2.RestartResponse:
+        await self._fence(request.fencing_token, context)
+        self.restarts.append(request)
+        if request.replica_id not in self.reports:
+            return agent_pb2.RestartResponse(known=False)
+        if self.restarts_at_once and self.reports[request.replica_id].restart_number < request.number:
+            self.restarted(request.replica_id, request.number)
+        return agent_pb2.RestartResponse(known=True)
+
+    def restarted(self, replica: str, number: int) -> None:
+        """Its process was started anew and is ready."""
+        restarts = self.reports[replica].restarts + 1
+        self.report(replica, phase="starting", restart_number=number, restarts=restarts)
+        self.report(replica, phase="running", ready=True)
 
     async def Watch(self, request: agent_pb2.WatchRequest, context: Any) -> AsyncIterator[agent_pb2.WatchEvent]:
         if self._watch is not None:

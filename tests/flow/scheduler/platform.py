@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
 import nats
 from nats.aio.msg import Msg
 
@@ -21,6 +22,7 @@ from easel_kit.keyring import sha256_hex
 from easel_kit.run import Process
 from easel_kit.settings import load
 from easel_kit.testing import eventually, fresh_database, fresh_streams, process_environment
+from easel_proto.internal.v1 import router_pb2, router_pb2_grpc
 from easel_proto.v1 import nodes_pb2_grpc, replicas_pb2, replicas_pb2_grpc
 from easel_scheduler.app import build
 from easel_scheduler.decide.world import Replica
@@ -143,8 +145,38 @@ class Platform:
         yield replicas_pb2_grpc.ReplicasStub(opened), nodes_pb2_grpc.NodesStub(opened)
         await opened.close(None)
 
+    def internal(self, process: str) -> grpc.aio.Channel:
+        """The scheduler's internal APIs, as another process calls them."""
+        assert self.process is not None
+        token = Path(self.environment_of(process)["EASEL_PROCESS_TOKEN_FILE"]).read_text()
+        return channel(self.process.settings.scheduler_addr, token)
+
+    @asynccontextmanager
+    async def router(self, in_flight: dict[str, int]) -> AsyncIterator[list[str]]:
+        """A router that counts these requests; yields the services it was asked about."""
+        assert self.process is not None
+        served, asked = grpc.aio.server(), list[str]()
+        router_pb2_grpc.add_TrafficServicer_to_server(_Traffic(in_flight, asked), served)
+        served.add_insecure_port(self.process.settings.router_addr)
+        await served.start()
+        known = self.process.channel("router")
+        await eventually(lambda: known.get_state(try_to_connect=True) == grpc.ChannelConnectivity.READY)
+        try:
+            yield asked
+        finally:
+            await served.stop(0)
+
     async def _on_fact(self, message: Msg) -> None:
         self.told.append(facts.decode(message.data))
+
+
+class _Traffic(router_pb2_grpc.TrafficServicer):
+    def __init__(self, in_flight: dict[str, int], asked: list[str]) -> None:
+        self._in_flight, self._asked = in_flight, asked
+
+    async def InFlight(self, request: router_pb2.InFlightRequest, context: object) -> router_pb2.InFlightResponse:
+        self._asked.append(request.service)
+        return router_pb2.InFlightResponse(in_flight=self._in_flight)
 
 
 AUTH = (("authorization", f"Bearer {KEY}"),)

@@ -15,6 +15,7 @@ import psutil
 
 from easel_contracts.spec import Lifecycle, Resources, RevisionSpec
 from easel_kit.testing import eventually
+from easel_proto.v1 import replicas_pb2
 from tests.flow.scheduler.platform import AUTH, Platform, logs_request, platform
 from tests.unit.scheduler.build import service
 
@@ -72,6 +73,28 @@ async def test_a_real_program_lives_and_ends(short_path: Path, nats_url: str, po
         assert not psutil.pid_exists(adopted.pid or 0)
 
 
+async def test_a_real_program_is_started_anew_in_its_place(short_path: Path, nats_url: str, postgres_dsn: str) -> None:
+    """Not while a request is left; then another process at the same replica, on the same port, back in traffic."""
+    address = f"unix:{short_path}/agent.sock"
+    async with (
+        platform(short_path, nats_url, postgres_dsn, [address], wait_for_nodes=False) as world,
+        running_agent(world, short_path),
+    ):
+        await world.tell("service", "created", "ocr", service(1, web_server()))
+        (before,) = await world.until(1, "ready")
+        await world.route(before.id)
+        async with world.api() as (replicas, _):
+            asked = replicas_pb2.RestartReplicasRequest(service="ocr", replicas=[before.id], soft=True)
+            await replicas.Restart(asked, metadata=AUTH)
+        await eventually(lambda: _out_of_traffic(world, before.id))
+        assert psutil.pid_exists(before.pid or 0)
+        await world.drained(before.id)
+        after = await eventually(lambda: _started_anew(world, before.pid or 0))
+        assert (after.id, after.out_of_traffic, after.restart_done) == (before.id, "", 1)
+        assert await answers(after.endpoints[0].port)
+        assert not psutil.pid_exists(before.pid or 0)
+
+
 async def test_a_command_that_does_not_exist_fails_with_the_reason(
     short_path: Path, nats_url: str, postgres_dsn: str
 ) -> None:
@@ -92,6 +115,15 @@ async def test_a_command_that_does_not_exist_fails_with_the_reason(
 
 async def _restarted(world: Platform, restarts: int):  # type: ignore[no-untyped-def]
     return next((r for r in await world.replicas("ready") if r.restarts == restarts), None)
+
+
+async def _out_of_traffic(world: Platform, name: str) -> bool:
+    found = await world.store.replica(name)
+    return found is not None and found.out_of_traffic == "restarting"
+
+
+async def _started_anew(world: Platform, pid: int):  # type: ignore[no-untyped-def]
+    return next((r for r in await world.replicas("ready") if r.pid != pid), None)
 
 
 async def _first_failed(world: Platform):  # type: ignore[no-untyped-def]

@@ -24,7 +24,8 @@ class InFlight:
         """Replica → requests in flight; one that is missing is not known. Empty where the router does not answer."""
         request = router_pb2.InFlightRequest(workspace=self._workspace, service=service)
         try:
-            answer = await self._stub.InFlight(request, timeout=ASK_S)
+            # A router that was just started again is waited for, within the limit.
+            answer = await self._stub.InFlight(request, timeout=ASK_S, wait_for_ready=True)
         except grpc.aio.AioRpcError as error:
             log.warning("requests in flight not known", service=service, code=error.code().name, error=error.details())
             return {}
