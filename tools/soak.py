@@ -24,20 +24,26 @@ TESTS = (
     "tests/flow/kit/test_relay_killed.py",
     "tests/flow/kit/test_leases_after_death.py",
     "tests/flow/standalone/test_disk_full.py",
+    "tests/flow/router/test_router_hold.py",
+    "tests/flow/router/test_router_drain.py",
     "tests/e2e/test_faults.py",
+    "tests/e2e/test_releases.py",
+    "tests/e2e/test_zero.py",
     "tests/e2e/test_isolation.py",
     "tests/e2e/test_secrets.py",
     "tests/e2e/test_restore.py",
     "tests/e2e/test_disk_full.py",
     "tests/e2e/test_soak.py",
+    "tests/e2e/test_soak_updates.py",
 )
 HEAD = """\
 # Soak runs
 
-What `make soak` found, newest first. It runs every fault and isolation test on the real parts, then minutes of load and
-changes in which a seeded random choice of parts is killed (`kill -9`); afterwards outboxes, stream and projections are
-compared. "Failed requests" have a cause: a killed Envoy costs its open connections, a killed agent its replicas until
-new ones are ready, a killed replica the POSTs in flight on it. A failure without such a cause fails the run.
+What `make soak` found, newest first. It runs every fault and isolation test on the real parts, a thousand rolling updates
+under load, which may cost nothing, then minutes of load and changes in which a seeded random choice of parts is killed
+(`kill -9`); afterwards outboxes, stream and projections are compared. "Failed requests" have a cause: a killed Envoy costs
+its open connections, a killed agent its replicas until new ones are ready, a killed replica the POSTs in flight on it. A
+failure without such a cause fails the run.
 """
 
 
@@ -45,21 +51,22 @@ def main() -> int:
     """Runs, writes, and ends as the tests did."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=300, help="length of the random part")
+    parser.add_argument("--updates", type=int, default=1000, help="rolling updates under load")
     parser.add_argument("--seed", type=int, default=0, help="repeat an earlier run's choices")
     parser.add_argument("--no-write", action="store_true", help="leave docs/soak.md as it is")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        report, counted = Path(directory) / "report.xml", Path(directory) / "counted.json"
+        report, counted, updates = (Path(directory) / name for name in ("report.xml", "counted.json", "updates.json"))
         environment = os.environ | {
             "EASEL_SOAK_S": str(arguments.seconds), "EASEL_SOAK_SEED": str(arguments.seed),
-            "EASEL_SOAK_RESULT": str(counted),
+            "EASEL_SOAK_RESULT": str(counted), "EASEL_SOAK_UPDATES": str(arguments.updates),
+            "EASEL_SOAK_UPDATES_RESULT": str(updates),
         }  # fmt: skip
         command = [sys.executable, "-m", "pytest", "-q", "-m", "soak or not soak", f"--junitxml={report}", *TESTS]
         began = time.monotonic()
         code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         took_s = time.monotonic() - began
-        result = json.loads(counted.read_text()) if counted.exists() else {}
-        section = "\n".join([*_heading(took_s), *_tests(report), *_random(result)])
+        section = "\n".join([*_heading(took_s), *_tests(report), *_random(_read(counted)), *_updates(_read(updates))])
     print(section)
     if not arguments.no_write:
         _prepend(section)
@@ -94,6 +101,22 @@ def _tests(report: Path) -> list[str]:
     return [f"Tests: {counts}.", "", *told, *([""] if told else [])]
 
 
+def _read(file: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads(file.read_text()) if file.exists() else {}
+    return found
+
+
+def _updates(result: dict[str, object]) -> list[str]:
+    if not result:
+        return ["The rolling updates did not come to their end.", ""]
+    return [
+        f"Rolling updates: {result['updates']} of {result['services']} two-replica services at once in "
+        f"{result['minutes']} minutes; {result['answered']} POSTs answered, {result['failed']} failed, "
+        f"{result['twice']} executed twice.",
+        "",
+    ]
+
+
 def _random(result: dict[str, object]) -> list[str]:
     if not result:
         return ["The random part did not come to its end.", ""]
@@ -120,7 +143,8 @@ def _random(result: dict[str, object]) -> list[str]:
 
 
 def _prepend(section: str) -> None:
-    earlier = PAGE.read_text().removeprefix(HEAD) if PAGE.exists() else ""
+    earlier = PAGE.read_text() if PAGE.exists() else ""
+    earlier = earlier[earlier.find("\n## ") :] if "\n## " in earlier else ""
     PAGE.write_text(f"{HEAD}\n{section}{earlier}")
 
 
