@@ -39,11 +39,11 @@ TESTS = (
 HEAD = """\
 # Soak runs
 
-What `make soak` found, newest first. It runs every fault and isolation test on the real parts, a thousand rolling updates
-under load, which may cost nothing, then minutes of load and changes in which a seeded random choice of parts is killed
-(`kill -9`); afterwards outboxes, stream and projections are compared. "Failed requests" have a cause: a killed Envoy costs
-its open connections, a killed agent its replicas until new ones are ready, a killed replica the POSTs in flight on it. A
-failure without such a cause fails the run.
+What `make soak` found, newest first. It runs every fault and isolation test on the real parts, a thousand rolling
+updates under load, which may cost nothing, then minutes of load and changes in which a seeded random choice of parts is
+killed (`kill -9`); afterwards outboxes, stream and projections are compared. "Failed requests" have a cause: a killed
+Envoy costs its open connections, a killed agent its replicas until new ones are ready, a killed replica the POSTs in
+flight on it. A failure without such a cause fails the run.
 """
 
 
