@@ -34,10 +34,10 @@ HINTS = {
     "ProbeFailed": "see that the probe's path and port answer, and how long the program needs to start",
     "BackOff": "fix the cause and update the service: a new revision does not wait",
     "AwaitsRoute": "if it lasts, see `easel explain` of the router's part",
-    "RolloutPaused": "continue it or take it back: `easel rollout NAME`",
+    "RolloutPaused": "`easel rollout NAME resume` goes on, `easel rollout NAME revert` takes it back",
     "NoRoomBeside": "add a node, or stop or scale in another service",
-    "Isolated": "let it back, or end it with `easel dw NAME REPLICA`",
-    "AwaitsSuccessor": "if there is no room for a successor: `easel dw --now` ends it without one",
+    "Isolated": "`easel unisolate NAME REPLICA` lets it back, `easel dw NAME REPLICA` ends it",
+    "AwaitsSuccessor": "if there is no room for a successor: `easel dw NAME REPLICA --now` ends it without one",
 }
 """Reason → what to do."""
 
