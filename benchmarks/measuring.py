@@ -87,5 +87,6 @@ def verdict(what: str, found: float, gate: float, unit: str, *, at_least: bool =
     """Prints a gate's line in the form `run_all.py` reads; whether it is met."""
     met = found >= gate if at_least else found <= gate
     wanted = f"{'>=' if at_least else '<='} {gate:g} {unit}"
-    print(f"GATE {what} | {found:.2f} {unit} | {wanted} | {found / gate:.2f} | {'met' if met else 'MISSED'}")
+    ratio = f"{found / gate:.2f}" if gate else "-"
+    print(f"GATE {what} | {found:.2f} {unit} | {wanted} | {ratio} | {'met' if met else 'MISSED'}")
     return met
