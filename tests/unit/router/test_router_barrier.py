@@ -15,7 +15,7 @@ from easel_router.xds.catalog import Catalog
 from easel_router.xds.load import Loads
 from easel_router.xds.messages import LISTENER, ROUTE
 from easel_router.xds.server import XdsServer
-from easel_router.xds.stream import Stream
+from easel_router.xds.stream import Gone, Stream
 
 GRACE_S = 0.4
 
@@ -29,10 +29,11 @@ def barrier(catalog: Catalog) -> tuple[XdsServer, Envoys]:
     return server, Envoys(server, SystemClock(), GRACE_S, "secret")
 
 
-def connect(server: XdsServer, catalog: Catalog, name: str) -> Stream:
+def connect(server: XdsServer, catalog: Catalog, name: str, older: tuple[str, ...] = ()) -> Stream:
     """A stream that has taken its listener, as the server would register it."""
     stream = Stream(catalog)
     stream.introduce(pb.Node(id=name))
+    stream.metadata["older"] = list(older)
     stream.listeners = {"data": b""}
     for kind in (LISTENER, ROUTE):
         stream.receive(pb.DeltaDiscoveryRequest(type_url=kind))
@@ -103,3 +104,75 @@ async def test_a_lost_envoy_that_comes_back_must_acknowledge_too() -> None:
     await until(waiting.done, "acknowledged")
 
     assert waiting.result() == [stream]
+
+
+async def test_one_that_handed_over_must_acknowledge_but_is_not_probed() -> None:
+    """It finishes what it has, and takes nothing new."""
+    catalog = Catalog()
+    server, envoys = barrier(catalog)
+    old = connect(server, catalog, "envoy-0.9")
+    new = connect(server, catalog, "envoy-0.10", older=("envoy-0.9",))
+    wanted = {ROUTE: {"ocr": catalog.put(ROUTE, "ocr", b"\x0a\x01x")}}
+    waiting = asyncio.create_task(envoys.everywhere(wanted))
+    acknowledge(new)
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    assert set(envoys.live()) == {"envoy-0.9", "envoy-0.10"}
+    acknowledge(old)
+
+    assert await waiting == [new]
+
+
+async def test_one_that_comes_meanwhile_must_acknowledge_too() -> None:
+    """Else nobody would be left who answers for the gateway that handed over."""
+    catalog = Catalog()
+    server, envoys = barrier(catalog)
+    old = connect(server, catalog, "envoy-0.1")
+    wanted = {ROUTE: {"ocr": catalog.put(ROUTE, "ocr", b"\x0a\x01x")}}
+    waiting = asyncio.create_task(envoys.everywhere(wanted))
+    await asyncio.sleep(0)
+    new = connect(server, catalog, "envoy-0.2", older=("envoy-0.1",))
+    acknowledge(old)
+
+    assert await asyncio.wait_for(waiting, 5) == [new]
+
+
+async def test_the_end_of_one_that_handed_over_is_no_loss() -> None:
+    """Nobody waits for it; an Envoy of another gateway is waited for as ever."""
+    catalog = Catalog()
+    server, envoys = barrier(catalog)
+    connect(server, catalog, "envoy-0.1")
+    connect(server, catalog, "envoy-1.1")
+    connect(server, catalog, "envoy-0.2", older=("envoy-0.1",))
+    lose(server, "envoy-0.1")
+    assert set(envoys.live()) == {"envoy-0.2", "envoy-1.1"}
+    lose(server, "envoy-1.1")
+
+    assert envoys.live()["envoy-1.1"] is None
+
+
+@pytest.mark.parametrize(("older", "waited_for"), [((), {"envoy-1.1"}), (("envoy-0.1",), {"envoy-0.1", "envoy-1.1"})])
+async def test_a_new_process_says_which_older_ones_live(older: tuple[str, ...], waited_for: set[str]) -> None:
+    """After a restart of the router it is not known who ended meanwhile: the gateway's newest process says it."""
+    catalog = Catalog()
+    server, envoys = barrier(catalog)
+    envoys.expect(["envoy-0.1", "envoy-1.1"])
+    connect(server, catalog, "envoy-0.2", older=older)
+
+    assert set(envoys.live()) == {"envoy-0.2", *waited_for}
+
+
+async def test_a_replaced_envoys_probe_is_given_up() -> None:
+    """Its probe's listener is closed by then: the barrier looks again at who takes requests."""
+    catalog = Catalog()
+    server, envoys = barrier(catalog)
+    old = connect(server, catalog, "envoy-0.1")
+    old.metadata["probe_address"] = "127.0.0.1:9"
+    probing = asyncio.create_task(envoys.probed([old], "ocr", "hash"))
+    await asyncio.sleep(0.05)
+    assert not probing.done()
+    connect(server, catalog, "envoy-0.2", older=("envoy-0.1",))
+
+    with pytest.raises(Gone):
+        await asyncio.wait_for(probing, 5)
+    await envoys.close()

@@ -17,6 +17,8 @@ from easel_router.statistics import sink, stats
 
 Json = dict[str, Any]
 
+OLDER = "older"
+"""Key in a node's metadata."""
 TYPE = "type.googleapis.com/envoy."
 OWNERS: dict[str, tuple[str, ...]] = {
     "control": ("easel.v1.Services", "easel.v1.Audit"),
@@ -32,7 +34,8 @@ class BootstrapConfig(Struct, frozen=True, kw_only=True):
     """Everything an Envoy's bootstrap depends on. Addresses are `unix:/path` or `host:port`."""
 
     node_id: str
-    """E.g. `envoy-0`; unique among the Envoys of one router."""
+    """Unique among the Envoys of one router. `envoy-0.7` is the 7th process of the gateway `envoy-0`: once it lives,
+    those with a smaller number only finish what they have."""
     process_token: str
     """Envoy's own, sent to router and monitor."""
     xds_addr: str
@@ -54,6 +57,8 @@ class BootstrapConfig(Struct, frozen=True, kw_only=True):
     control_tls_cert: str = ""
     control_tls_key: str = ""
     """For the control listener alone; empty: as the data listener."""
+    older: tuple[str, ...] = ()
+    """Node ids of the gateway's earlier processes that still finish requests when this one begins."""
     max_connections: int = 20_000
     metrics_interval_s: float = 1.0
 
@@ -93,7 +98,7 @@ def bootstrap(config: BootstrapConfig) -> Json:
 
 def _metadata(config: BootstrapConfig) -> Json:
     """What the router needs to make this Envoy's data listener."""
-    made = {"data_address": config.data_addr, "probe_address": config.probe_addr}
+    made: Json = {"data_address": config.data_addr, "probe_address": config.probe_addr, OLDER: list(config.older)}
     if config.tls_cert and config.tls_key:
         made |= {"tls_cert": config.tls_cert, "tls_key": config.tls_key}
     return made

@@ -1,17 +1,21 @@
 """Which Envoys count, what they have acknowledged, and what they really answer.
 
 An Envoy counts while it has a stream, and for a grace period after it was lost (it goes on serving what it has).
+One that handed over to a newer process of its gateway counts while it finishes its requests: it must acknowledge and
+report, but takes no new connection, not even a probe's.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from typing import cast
 
 import aiohttp
 
 from easel_kit.clock import Clock
 from easel_kit.telemetry import get_logger
+from easel_router.bootstrap import OLDER
 from easel_router.xds.catalog import Versions
 from easel_router.xds.messages import HASH_HEADER, PROBE_HEADER, PROBE_PATH
 from easel_router.xds.server import XdsServer
@@ -57,14 +61,19 @@ class Envoys:
         return lost | dict(connected)
 
     async def everywhere(self, wanted: Versions) -> list[Stream]:
-        """Waits until every live Envoy has acknowledged; raises NoEnvoy or xds.stream.Refused."""
+        """Waits until every live Envoy has acknowledged; raises NoEnvoy or xds.stream.Refused.
+
+        Returns those that take new requests.
+        """
         while True:
             streams = await self._all_back()
             try:
                 await asyncio.gather(*(stream.acknowledged(wanted) for stream in streams))
             except Gone:
                 continue
-            return streams
+            if not {stream for stream in self.live().values() if stream} <= set(streams):
+                continue  # another one came meanwhile
+            return [stream for stream in streams if not _is_replaced(stream.envoy, self._connected)]
 
     async def probed(self, streams: list[Stream], service: str, version: str) -> None:
         """Waits until each Envoy's data listener answers with this version (empty: that it knows no such route)."""
@@ -74,6 +83,9 @@ class Envoys:
         """Tells `seen(envoy, connected)` of each coming and going, for ever."""
         while True:
             envoy, connected = await self._came_and_went.get()
+            if not connected and envoy in self._sessions:
+                _, session = self._sessions.pop(envoy)
+                await session.close()
             try:
                 await seen(envoy, connected)
             except Exception as error:  # the rows only spare a wait after the next restart
@@ -87,14 +99,22 @@ class Envoys:
     def _on_change(self) -> None:
         now = {envoy for envoy, stream in self._server.streams.items() if stream.is_live()}
         for envoy in now - self._connected:
-            self._lost_at.pop(envoy, None)
+            self._came(envoy)
             self._came_and_went.put_nowait((envoy, True))
         for envoy in self._connected - now:
-            self._lost_at[envoy] = self._clock.monotonic()
+            if not _is_replaced(envoy, now):  # one that handed over has ended, and is not waited for
+                self._lost_at[envoy] = self._clock.monotonic()
             self._came_and_went.put_nowait((envoy, False))
         self._connected = now
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def _came(self, envoy: str) -> None:
+        """It is not lost any more, nor are older processes of its gateway that had ended when it began."""
+        living = cast("list[str]", self._server.streams[envoy].metadata.get(OLDER, []))
+        ended = [lost for lost in self._lost_at if _is_replaced(lost, {envoy}) and lost not in living]
+        for back in (envoy, *ended):
+            self._lost_at.pop(back, None)
 
     async def _all_back(self) -> list[Stream]:
         while True:
@@ -116,7 +136,7 @@ class Envoys:
     async def _probe(self, stream: Stream, service: str, version: str) -> None:
         session, base = self._session(stream)
         wait_s = _PROBE_EVERY_S
-        while True:
+        while not session.closed:
             try:
                 async with session.get(f"{base}{PROBE_PATH}{service}", headers={PROBE_HEADER: self._secret}) as answer:
                     found = answer.headers.get(HASH_HEADER, "") if answer.status == 204 else ""
@@ -124,10 +144,12 @@ class Envoys:
                         return
             except aiohttp.ClientError as error:
                 log.debug("probe not answered", envoy=stream.envoy, error=repr(error))
-            if self._server.streams.get(stream.envoy) is not stream:
-                raise Gone(stream.envoy)
+            replaced = _is_replaced(stream.envoy, self._connected)
+            if replaced or self._server.streams.get(stream.envoy) is not stream:
+                break
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 1.5, _PROBE_SLOWEST_S)
+        raise Gone(stream.envoy)
 
     def _session(self, stream: Stream) -> tuple[aiohttp.ClientSession, str]:
         address = str(stream.metadata.get("probe_address", ""))
@@ -142,3 +164,15 @@ class Envoys:
             kept = address, aiohttp.ClientSession(connector=connector, timeout=timeout)
             self._sessions[stream.envoy] = kept
         return kept[1], "http://probe" if address.startswith("unix:") else f"http://{address}"
+
+
+def _gateway(envoy: str) -> tuple[str, int]:
+    """`envoy-0.7` is the 7th process of the gateway `envoy-0`; one without a number is the only one of its name."""
+    name, _, number = envoy.rpartition(".")
+    return (name, int(number)) if name and number.isdecimal() else (envoy, 0)
+
+
+def _is_replaced(envoy: str, among: Collection[str]) -> bool:
+    """Whether a newer process of the same gateway is among them."""
+    name, number = _gateway(envoy)
+    return any(other == name and newer > number for other, newer in map(_gateway, among))
