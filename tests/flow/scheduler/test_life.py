@@ -97,9 +97,11 @@ async def test_the_grace_period_ends_a_drain(short_path: Path, nats_url: str, po
         await world.tell("service", "created", "ocr", service(1, rev))
         await world.until(1, "ready")
         await world.tell("service", "deleted", "ocr", service(1, rev, wanted="deleted"))
-        await world.until(1, "stopped")
+        (ended,) = await world.until(1, "stopped")
         assert not agent.stops[0].idle
         assert agent.stops[0].grace_s == 0
+        assert ended.cause == "ServiceDeleted"
+        assert "its grace period of 0.3 s is over" in ended.message
 
 
 async def test_no_room_is_explained_and_ends_when_there_is_room(

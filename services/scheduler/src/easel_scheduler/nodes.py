@@ -119,8 +119,3 @@ class Nodes:
     def _last_seen(self, row: NodeRow) -> datetime:
         link = self._links.of_node(row.id)
         return self._clock.now() if link is not None and link.run_id is not None else row.last_seen_at
-
-
-def _told(row: NodeRow) -> NodeRow:
-    """The row without what changes by itself."""
-    return replace(row, row_version=0, last_seen_at=datetime.min)

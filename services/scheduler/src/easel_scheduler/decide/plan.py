@@ -22,7 +22,7 @@ from easel_scheduler.decide.placing import choose
 from easel_scheduler.decide.room import UNREADY_FOR_S, make_room
 from easel_scheduler.decide.soft import soft_restarts
 from easel_scheduler.decide.victims import ranking
-from easel_scheduler.decide.wanted import Wanted, wanted
+from easel_scheduler.decide.wanted import wanted
 from easel_scheduler.decide.world import (
     Create,
     Drain,
@@ -41,7 +41,6 @@ from easel_scheduler.decide.world import (
 class Counts(Struct, frozen=True, kw_only=True):
     """The plan without places: made without knowing the nodes."""
 
-    wanted: Wanted
     limits: Limits
     left: Parts
     """What is not ended."""
@@ -81,7 +80,7 @@ def counts(s: Snapshot, service: ServiceState) -> Counts:
     if not want.count:
         found = nothing_wanted(p, want, service.uid, running=service.wanted == "running")
         drain, stop, left = _ended(p, found.ended)
-        return Counts(wanted=want, limits=m, left=left, drain=drain, stop=stop)
+        return Counts(limits=m, left=left, drain=drain, stop=stop)
     ranks = ranking(p, s.in_flight)
     first = at_once(p, m, ranks, want, service.uid)
     rest = _ended(p, first.ended)[2]
@@ -90,7 +89,7 @@ def counts(s: Snapshot, service: ServiceState) -> Counts:
     make = makings(s, left, m, service.uid)
     soft = soft_restarts(left, m)
     waits = soft.wait + _awaits_route(left, m) + _awaits_successor(left) + _held(make.held, s.now)
-    return Counts(wanted=want, limits=m, left=left, make=make, drain=drain, stop=stop, take_out=soft.take_out,
+    return Counts(limits=m, left=left, make=make, drain=drain, stop=stop, take_out=soft.take_out,
                   wait=waits, asks=then.asks)  # fmt: skip
 
 
@@ -112,7 +111,8 @@ def with_places(s: Snapshot, c: Counts) -> Plan:
             place.append(Place(what.id, choice.node, choice.why, choice.refusals))
     drain, asks = c.drain, c.asks
     if squeezed and not drain:
-        placed = sum(r.node is not None for r in (*c.left.active, *create)) + len(place) + made_room(s, c.left)
+        placed = sum(r.node is not None for r in c.left.active) + sum(new.node is not None for new in create)
+        placed += len(place) + made_room(s, c.left)
         room = make_room(s, c.left, c.limits, ranking(c.left, s.in_flight), placed)
         drain, asks = drain + room.drain, asks or room.asks
         wait += room.wait
