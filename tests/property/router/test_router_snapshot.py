@@ -40,7 +40,12 @@ def services(draw: st.DrawFn, name: str) -> ServiceState:
     spec = RevisionSpec(number=1, port=1, resources=Resources(cpu=1, memory_mib=1), traffic=draw(traffics))
     wanted: Wanted = draw(st.sampled_from(WANTED))
     return ServiceState(
-        uid=name, name=name, generation=draw(st.integers(1, 9)), wanted=wanted, instance=1, revision=spec,
+        uid=name,
+        name=name,
+        generation=draw(st.integers(1, 9)),
+        wanted=wanted,
+        instance=1,
+        revision=spec,
         status=draw(st.sampled_from(("Running", "Waiting", "Failed"))),
         reason=draw(st.sampled_from(("Running", AT_ZERO))),
     )
