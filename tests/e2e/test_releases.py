@@ -224,6 +224,18 @@ async def test_locks_and_clones(easel: Client, service: Any) -> None:
     for refused in (easel.services.stop, easel.services.delete):
         with pytest.raises(EaselError, match="LOCKED"):
             await refused(NAME)
+    await easel.services.lock(NAME, "all")
+    (victim, _) = await ready(easel)
+
+    async def refused_by_the_scheduler() -> bool:
+        try:
+            await easel.replicas.isolate(NAME, victim.name)
+        except EaselError as error:
+            return "LOCKED" in str(error)
+        await easel.replicas.isolate(NAME, victim.name, isolated=False)  # the lock was not known there yet
+        return False
+
+    await eventually(refused_by_the_scheduler)
     cloned = await easel.services.clone(NAME, "cloned")
     try:
         found = await easel.wait(cloned, timeout_s=WAIT_S)

@@ -109,6 +109,8 @@ class ServiceState(Struct, frozen=True, kw_only=True):
     rolling: RolloutPolicy = RolloutPolicy()
     rollout: Rollout | None = None
     """None: every replica shall be of `revision`."""
+    safety_lock: Literal["none", "dangerous", "all"] = "none"
+    """all: no replica may be changed by hand either."""
     status: str = "Creating"
     reason: str = ""
     message: str = ""

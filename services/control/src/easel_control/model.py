@@ -141,5 +141,6 @@ def service_state(row: ServiceRow) -> ServiceState:
         uid=row.uid, name=row.name, generation=row.generation, wanted=row.wanted, instance=row.instance,
         revision=row.revision, autoscaling=row.autoscaling, autoscaling_generation=row.autoscaling_generation,
         instance_generation=row.instance_generation, token_version=row.token_version, rolling=row.rolling,
-        rollout=rollout, status=row.status, reason=row.reason, message=row.message, created_at=row.created_at,
+        safety_lock=row.lock, rollout=rollout, status=row.status, reason=row.reason, message=row.message,
+        created_at=row.created_at,
     )  # fmt: skip

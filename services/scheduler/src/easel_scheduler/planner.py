@@ -82,6 +82,10 @@ class Planner:
                 await self._apply(s, plan, token, version)
             return plan
 
+    async def service(self, name: str) -> ServiceState | None:
+        """What control told last; None: nothing."""
+        return await self._services.get(name, self._settings.workspace)
+
     async def load(self, name: str) -> Snapshot:
         """What is known of the service, without the nodes."""
         workspace = self._settings.workspace

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from easel_contracts.errors import InvalidInput
+from easel_contracts.errors import Conflict, InvalidInput
 from easel_kit.grpc import caller
 from easel_proto.v1 import common_pb2, replicas_pb2, replicas_pb2_grpc
 from easel_scheduler.answers import ticket
@@ -53,6 +53,7 @@ class ReplicasApi(replicas_pb2_grpc.ReplicasServicer):
         what = "its process is started anew" if request.soft else "it is replaced"
         when = "at once" if request.now else "in turn" if request.soft else "once its successor serves"
         call = self._call(request, "Restart", Reason("RestartAsked", f"{what}, {when}, as {caller().actor} asked"))
+        await self._refuse_locked(request.service)
         return await self._commands.restart(call, request.replicas, soft=request.soft, now=request.now)
 
     async def Isolate(
@@ -63,6 +64,7 @@ class ReplicasApi(replicas_pb2_grpc.ReplicasServicer):
             raise InvalidInput("`replica` is missing: its name", code="MISSING", hint="`easel w NAME` lists them")
         code, what = ("Isolated", "taken out of traffic") if request.isolated else ("LetBack", "let back into traffic")
         call = self._call(request, "Isolate", Reason(code, f"{what} by {caller().actor}"))
+        await self._refuse_locked(request.service)
         return await self._commands.isolate(call, request.replica, isolated=request.isolated)
 
     async def Logs(
@@ -87,6 +89,16 @@ class ReplicasApi(replicas_pb2_grpc.ReplicasServicer):
         content = request.SerializeToString(deterministic=True)
         asked = ticket(self._settings.workspace, who.actor, request.idempotency_key, action, content)
         return Call(caller=who, action=action, ticket=asked, service=request.service, why=why)
+
+    async def _refuse_locked(self, name: str) -> None:
+        """As control does for its own mutations; the lock is as new as the newest fact about the service."""
+        service = await self._planner.service(name)
+        if service is not None and service.safety_lock == "all":
+            raise Conflict(
+                "LOCKED",
+                f"{name} is locked (all): every change is refused",
+                f"`easel lock {name} none` takes the lock off",
+            )
 
     def _check(self, workspace: str, name: str, field: str) -> None:
         if not name:
