@@ -47,6 +47,8 @@ for module in (service, releasing, scaling, replica, calling, init, events, obse
     app.add_typer(module.app)
 app.add_typer(events.webhook_app, name="webhook", help="Have events posted to an address.",
               rich_help_panel=events.PANEL)  # fmt: skip
+app.add_typer(platform.gateway_app, name="gateway", help="The Envoys that calls come through.",
+              rich_help_panel=platform.PANEL)  # fmt: skip
 app.add_typer(observing.node_app, name="node", help="Where replicas run.", rich_help_panel=observing.PANEL)
 
 

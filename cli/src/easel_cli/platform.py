@@ -1,4 +1,4 @@
-"""`up down status doctor`: the platform on this machine.
+"""`up down status doctor` and `gateway restart`: the platform on this machine.
 
 Decides nothing about processes; easel_standalone does. Only these commands need it, so only they import it.
 """
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PANEL = "Platform"
 DISTRIBUTION = "easel-serving"
 app = typer.Typer()
+gateway_app = typer.Typer()
 
 Port = Annotated[
     int | None, typer.Option("--port", metavar="N", help="Data listener, for calls (8080).", show_default=False)
@@ -44,6 +45,9 @@ def up(
     ] = None,
     tls_key: Annotated[str | None, typer.Option("--tls-key", metavar="FILE", help="Its PEM private key.")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow --host without TLS.")] = False,
+    gateways: Annotated[
+        int | None, typer.Option("--gateways", metavar="N", help="Envoys that share the ports (1).", show_default=False)
+    ] = None,
     timeout: Annotated[float, typer.Option("--timeout", metavar="S", help="Seconds to become ready.")] = 60.0,
     restored: Annotated[
         bool, typer.Option("--restored", help="The home's data was put back from a backup. Once, at the first start.")
@@ -59,7 +63,8 @@ def up(
         print(api.systemd_unit(home), end="")
         return
     wanted = api.Options(port=port, control_port=control_port, host=host, tls_cert=tls_cert, tls_key=tls_key,
-                         insecure=insecure or None, start_timeout_s=timeout, restored=restored)  # fmt: skip
+                         insecure=insecure or None, gateways=gateways, start_timeout_s=timeout,
+                         restored=restored)  # fmt: skip
     if not detach:
         api.up_foreground(home, wanted)
     teller = _Teller()
@@ -103,6 +108,30 @@ def status(cli: Session) -> int:
     rows = [(p.name, p.state, p.pid, p.restarts, _duration(p.up_s), p.message) for p in found.processes]
     table(("PROCESS", "STATE", "PID", "RESTARTS", "UP", "MESSAGE"), rows)
     return code
+
+
+@command(gateway_app, "restart", panel=PANEL, output=True, remote=False,
+         example="easel gateway restart\neasel gateway restart --grace 3600")  # fmt: skip
+def restart_gateways(
+    cli: Session,
+    grace: Annotated[
+        float, typer.Option("--grace", metavar="S", help="Seconds for requests and streams that run now.")
+    ] = 600.0,
+) -> None:
+    """Replaces each gateway's process without losing a request, e.g. to read renewed TLS files.
+
+    Returns when the new processes take all calls; those before end when they have no connection left, or after --grace.
+    """
+    from easel_cli.output import note, show, table
+    from easel_sdk.discovery import home_directory
+    from easel_standalone import api
+
+    done = api.replace_gateways(home_directory(cli.home), grace)
+    listed = [{"gateway": r.gateway, "pid": r.pid, "how": r.how, "cut": r.cut} for r in done]
+    if show(cli, listed, [r.gateway for r in done]):
+        return
+    table(("GATEWAY", "PID", "HOW", "CONNECTIONS CUT"), [(r.gateway, r.pid, r.how, r.cut) for r in done])
+    note("`easel status` shows those that still finish requests")
 
 
 @command(app, "doctor", panel=PANEL, output=True, remote=False, example="easel doctor")

@@ -22,7 +22,7 @@ def main() -> int:
     options = Options(
         port=arguments.port, control_port=arguments.control_port, host=arguments.host,
         insecure=arguments.insecure, tls_cert=arguments.tls_cert, tls_key=arguments.tls_key,
-        start_timeout_s=arguments.timeout, restored=arguments.restored,
+        gateways=arguments.gateways, start_timeout_s=arguments.timeout, restored=arguments.restored,
     )  # fmt: skip
     try:
         life.run(home, options, _into(home) if arguments.log_to_file else _say)
@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--insecure", action="store_const", const=True, help="allow --host without TLS")
     parser.add_argument("--tls-cert", help="PEM certificate chain of both listeners")
     parser.add_argument("--tls-key", help="PEM private key")
+    parser.add_argument("--gateways", type=int, help="Envoys that share the ports (default: 1, or what the home has)")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds to become ready (default: 60)")
     parser.add_argument("--restored", action="store_true", help="the data comes from a backup: raise the epoch")
     parser.add_argument("--log-to-file", action="store_true", help="say what happens in logs/supervisor.log")

@@ -1,4 +1,4 @@
-"""What the command line calls: up, down, status, doctor. Plain functions; errors are EaselErrors.
+"""What the command line calls: up, down, status, gateways, doctor. Plain functions; errors are EaselErrors.
 
 Decides nothing about processes: it asks the supervisor, or becomes it.
 """
@@ -17,23 +17,27 @@ import msgspec
 import psutil
 from msgspec import Struct
 
-from easel_contracts.errors import Conflict, EaselError, Refused, Unavailable
+from easel_contracts.errors import Conflict, EaselError, InvalidInput, Refused, Unavailable
 from easel_standalone import control_socket, options, supported, systemd
 from easel_standalone.control_socket import ProcessStatus, Status
 from easel_standalone.doctor import Finding
 from easel_standalone.doctor import examine as doctor
-from easel_standalone.home import Config, Home
+from easel_standalone.gateway import START_S, Replaced
+from easel_standalone.home import MOST_GATEWAYS, Config, Home
 from easel_standalone.keys import Keys
 from easel_standalone.options import Options
 
 __all__ = [
-    "EventsCredentials", "Finding", "Options", "ProcessStatus", "Status", "doctor", "down", "events_credentials",
-    "status", "systemd_unit", "up_detached", "up_foreground",
+    "EventsCredentials", "Finding", "Options", "ProcessStatus", "Replaced", "Status", "doctor", "down",
+    "events_credentials", "replace_gateways", "status", "systemd_unit", "up_detached", "up_foreground",
 ]  # fmt: skip
 
 POLL_S = 0.05
 LAST_BREATH_S = 10.0
 """From the supervisor's answer that all has ended to its own end."""
+GRACE_S = 600.0
+"""For requests and streams of a gateway that is replaced, unless the user says otherwise."""
+LONGEST_GRACE_S = 86_400.0
 
 
 def up_foreground(home: Path, wanted: Options) -> NoReturn:
@@ -51,7 +55,7 @@ def up_detached(home: Path, wanted: Options, on_progress: Callable[[Status], Non
     supported.require_supported()
     place = Home(home)
     if place.is_held():
-        raise already_up(place)
+        raise already_up(place, wanted)
     options.join(place.config(), wanted)
     place.prepare()
     place.last_failure_file.unlink(missing_ok=True)
@@ -101,8 +105,14 @@ def _failure(place: Home) -> EaselError:
         return Unavailable("UP_FAILED", "the platform ended while it started", f"see {place.log('supervisor')}")
 
 
-def already_up(place: Home) -> Conflict:
-    """The error of a second `up`, saying what runs."""
+def already_up(place: Home, wanted: Options | None = None) -> Conflict:
+    """The error of a second `up`, saying what runs, and how to get what was wanted where that is something else."""
+    if wanted is not None and (changed := options.changed(place.config(), wanted)):
+        return Conflict(
+            "ALREADY_UP", f"a platform already runs in {place.root}, with {changed}",
+            f"these change when it starts: `easel down --home {place.root}`, then this command again; "
+            f"`easel gateway restart --home {place.root}` replaces its gateways as they are, without losing a request",
+        )  # fmt: skip
     found = control_socket.ask_status(place.supervisor_socket)
     what = f": {found.phase}, control {found.control_url}, calls {found.data_url}, pid {found.pid}" if found else ""
     return Conflict(
@@ -158,6 +168,27 @@ def status(home: Path) -> Status:
     )  # fmt: skip
 
 
+def replace_gateways(home: Path, grace_s: float = GRACE_S) -> list[Replaced]:
+    """Gives every gateway a new process, one after the other; no request is lost.
+
+    What the present ones are answering has `grace_s` to end; it returns before that, when the new ones take the calls.
+    Raises InvalidInput, Unavailable where no platform runs or a new one does not become ready (the present one goes
+    on), Conflict while earlier ones still finish, Refused where the configuration (TLS files) is not accepted.
+    """
+    if not 1 <= grace_s <= LONGEST_GRACE_S:
+        raise InvalidInput(f"--grace {grace_s:g} is not possible", hint=f"1 to {LONGEST_GRACE_S:g} seconds")
+    place = Home(home)
+    if not place.is_held():
+        raise Unavailable("NO_PLATFORM", f"no platform runs in {place.root}", "`easel up` starts one")
+    longest_s = 10.0 + 2 * START_S * MOST_GATEWAYS
+    found = control_socket.ask_replace_gateways(place.supervisor_socket, grace_s, longest_s)
+    if found is None:
+        raise Unavailable(
+            "NO_ANSWER", f"the supervisor of {place.root} did not answer", f"see {place.log('supervisor')}"
+        )
+    return found
+
+
 def systemd_unit(home: Path) -> str:
     """A unit file that keeps this home's platform up."""
     return systemd.unit(Home(home).root, as_root=os.geteuid() == 0)
@@ -193,7 +224,7 @@ def _command(home: Path, wanted: Options) -> list[str]:
     for option, value in (
         ("--port", wanted.port), ("--control-port", wanted.control_port), ("--host", wanted.host),
         ("--tls-cert", _absolute(wanted.tls_cert)), ("--tls-key", _absolute(wanted.tls_key)),
-        ("--timeout", wanted.start_timeout_s),
+        ("--gateways", wanted.gateways), ("--timeout", wanted.start_timeout_s),
     ):  # fmt: skip
         command += [option, str(value)] if value is not None else []
     return [*command, *(["--insecure"] if wanted.insecure else []), *(["--restored"] if wanted.restored else [])]

@@ -20,8 +20,8 @@ from easel_standalone.decide import restart
 from easel_standalone.logs import LogFile
 from easel_standalone.stores.postgres import SHIM
 
-State = Literal["stopped", "starting", "running", "not ready", "backing off", "failed"]
-"""running: up, and it says that it is ready. not ready: it was, and is not now."""
+State = Literal["stopped", "starting", "running", "not ready", "backing off", "failed", "finishing"]
+"""running: up, and it says that it is ready. not ready: it was, and is not now. finishing: another took its place."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -38,6 +38,10 @@ class Plan(Struct, frozen=True, kw_only=True):
     death_signal: int = signal.SIGKILL
     """Sent by the kernel when the supervisor dies. SIGKILL for all that may be killed at any time: nothing can hang."""
     shim_options: list[str] = []
+    again: Callable[[], Plan] | None = None
+    """Makes the plan of the next life, where that is not this one."""
+    killed_when_hung: bool = False
+    """Whether one that does not answer is killed: not where that costs users' requests, replicas or state."""
 
 
 class Child:
@@ -54,6 +58,7 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._started_at = 0.0
         self._stopping = asyncio.Event()
+        self._is_last = False
         self._keeper: asyncio.Task[None] | None = None
 
     @property
@@ -82,10 +87,10 @@ class Child:
 
     async def check(self) -> bool:
         """Asks whether it is ready, and remembers the answer."""
-        if self.pid is None:
+        if self.pid is None or self._is_last:
             return False
         answer = await self.plan.is_ready()
-        if self.pid is None:
+        if self.pid is None or self._is_last:
             return False
         self.why_not_ready = answer if isinstance(answer, str) else ""
         if answer is True:
@@ -93,6 +98,17 @@ class Child:
         elif self.state == "running":
             self.state = "not ready"
         return answer is True
+
+    def retire(self) -> None:
+        """Lets the process finish what it has: once it has ended it is not started again."""
+        self._is_last = True
+        self.state = "finishing"
+
+    async def wait_end(self, longest_s: float) -> bool:
+        """Whether the process of a retired or stopped child has ended, at the latest after so many seconds."""
+        if self._keeper is not None:
+            await asyncio.wait([self._keeper], timeout=longest_s)
+        return self._keeper is None or self._keeper.done()
 
     async def stop(self) -> None:
         """Asks it to end, waits for its grace, then kills its process group."""
@@ -123,13 +139,15 @@ class Child:
 
     async def _keep(self) -> None:
         failures = 0
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() and not self._is_last:
             try:
+                if failures and self.plan.again is not None:
+                    self.plan = self.plan.again()
                 await self._run()
             except OSError as error:  # no memory or no process slot: the same as a process that ends at once
                 self.last_exit = f"could not be started: {error}"
-            if self._stopping.is_set():
-                return
+            if self._stopping.is_set() or self._is_last:
+                break
             failures = restart.failures_after(failures, time.monotonic() - self._started_at)
             self.restarts += 1
             self.state = "backing off"

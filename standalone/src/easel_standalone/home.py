@@ -30,9 +30,10 @@ from easel_migrate.secret_files import write_file
 
 CONFIG_VERSION = 1
 DEFAULT_HOST, DATA_PORT, CONTROL_PORT = "127.0.0.1", 8080, 8081
+MOST_GATEWAYS = 8
 SOCKET_PATH_MAX = 107
 """Bytes of a unix socket's path on Linux (sun_path less its final zero)."""
-LONGEST_SOCKET_NAME = len("autoscaler.health.sock")
+LONGEST_SOCKET_NAME = len("hot_udp_parent_4294967295")
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +45,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Address the two listeners bind."""
     port: int = DATA_PORT
     control_port: int = CONTROL_PORT
+    gateways: int = 1
+    """Envoys that share the two ports."""
     nats_port: int = 0
     """Chosen at the first start and kept; 0: not chosen yet."""
     insecure: bool = False

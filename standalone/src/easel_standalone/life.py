@@ -19,8 +19,7 @@ import msgspec
 
 from easel_contracts.errors import EaselError, Refused
 from easel_migrate.processes import PROCESSES
-from easel_standalone import leftovers, options, ports, probes, supported, systemd
-from easel_standalone.envoy import write_bootstrap
+from easel_standalone import envoy, leftovers, options, ports, probes, supported, systemd
 from easel_standalone.home import Config, Home
 from easel_standalone.keys import Keys
 from easel_standalone.options import Options
@@ -84,12 +83,16 @@ async def _start(home: Home, config: Config, supervisor: Supervisor, *, restored
     # 2. Schemas, roles, streams, consumers.
     await supervisor.run_once(plans.migrate(restored=restored))
     # 3. All others at once.
-    envoy = supervisor.add(plans.envoy(write_bootstrap(home, config, keys)))
+    envoy.clear(home, config)
+    gateways = [supervisor.add_gateway(name, plans.envoy) for name in envoy.names(config)]
     own = [supervisor.add(plans.process(name)) for name in PROCESSES]
-    await supervisor.wait_ready([*own, envoy])
+    await supervisor.wait_ready([*own, *(gateway.current for gateway in gateways)])
     # 4. What a user would do.
+    for gateway in gateways:
+        await supervisor.wait_until(gateway.answers, f"a request through {gateway.name}")
     await supervisor.wait_until(lambda: _control_answers(home, config), "a request through the control listener")
     await supervisor.wait_until(lambda: _data_answers(config), "a request through the data listener")
+    _require_alone(config, {child.pid for gateway in gateways for child in gateway.children.values() if child.pid})
 
 
 def prepare_database(database: Postgres) -> None:
@@ -135,6 +138,12 @@ def _config(home: Home, wanted: Options) -> Config:
 def _require_ports(config: Config) -> None:
     ports.require_free(config.host, config.port, "data", "--port")
     ports.require_free(config.host, config.control_port, "control", "--control-port")
+
+
+def _require_alone(config: Config, ours: set[int]) -> None:
+    """Two that start at the same moment both find the ports free, and Envoy shares them."""
+    ports.require_alone(config.host, config.port, ours, "data", "--port")
+    ports.require_alone(config.host, config.control_port, ours, "control", "--control-port")
 
 
 def _require_disk(home: Home) -> None:

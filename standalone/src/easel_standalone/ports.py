@@ -50,6 +50,33 @@ def holder(port: int) -> str:
     return ""
 
 
+def listening(host: str, port: int) -> set[int]:
+    """Processes of this user that listen at exactly this address: several may, where all of them allow it."""
+    try:
+        found = psutil.net_connections("tcp")
+    except psutil.Error:
+        return set()
+    return {c.pid for c in found if c.status == psutil.CONN_LISTEN and c.pid and c.laddr == (host, port)}
+
+
+def require_alone(host: str, port: int, ours: set[int], what: str, option: str) -> None:
+    """Raises Refused where another platform began at the same moment and shares the port: it would get our calls."""
+    if foreign := listening(host, port) - ours:
+        raise Refused(
+            "PORT_IN_USE", f"port {port} of the {what} listener is also that of pid {min(foreign)}",
+            f"stop it, or choose another port with {option}",
+        )  # fmt: skip
+
+
+def open_connections(pid: int, *ports: int) -> int | None:
+    """Connections of clients that a process has at its ports; None where that cannot be seen."""
+    try:
+        found = psutil.Process(pid).net_connections("tcp")
+    except psutil.Error:
+        return None
+    return sum(1 for c in found if c.status != psutil.CONN_LISTEN and c.laddr and c.laddr.port in ports)
+
+
 def require_free(host: str, port: int, what: str, option: str) -> None:
     """Raises Refused, naming who has the port and the option that moves ours."""
     try:

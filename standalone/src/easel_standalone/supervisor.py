@@ -3,8 +3,8 @@
 Decides order and when the platform is ready. All children are forked from the loop's thread (the death signal is tied
 to it). Never acts on services or replicas: a control process may die and come back while requests flow.
 
-Order: NATS and PostgreSQL → migrate → all others at once → a request through Envoy.
-Stop:  those that would repair → Envoy, router and agent (with its replicas' grace) → the stores.
+Order: NATS and PostgreSQL → migrate → all others at once → a request through every gateway.
+Stop:  those that would repair → gateways, router and agent (with its replicas' grace) → the stores.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 
-from easel_contracts.errors import Refused, Unavailable
+from easel_contracts.errors import Conflict, Refused, Unavailable
 from easel_standalone import control_socket, leftovers, probes
 from easel_standalone.child import Child, Plan
 from easel_standalone.control_socket import Phase, ProcessStatus, Status
+from easel_standalone.gateway import Gateway, MakePlan, Replaced
 from easel_standalone.home import Config, Home
 
 DISK_LOW_MIB = 1024
@@ -32,10 +33,9 @@ CHECK_S = 5.0
 LIVE_TIMEOUT_S = 10.0
 LIVE_MISSES = 6
 """Unanswered /live checks in a row after which a process is taken for hung."""
-NEVER_KILLED_AS_HUNG = ("agent", "envoy", "nats", "postgres")
-"""They hold users' requests, replicas or state: killing costs more than waiting."""
 GIVE_UP_FAILURES = 4
 """Ends of a process before it was ever ready, after which `up` fails."""
+
 
 Say = Callable[[str], None]
 
@@ -45,7 +45,8 @@ class Supervisor:
 
     def __init__(self, home: Home, config: Config, say: Say, start_timeout_s: float = 60.0) -> None:
         self._home, self._config, self._say, self._start_timeout_s = home, config, say, start_timeout_s
-        self.children: dict[str, Child] = {}
+        self._own: dict[str, Child] = {}
+        self.gateways: list[Gateway] = []
         self.phase: Phase = "starting"
         self.message = ""
         self.stop_asked = asyncio.Event()
@@ -57,9 +58,21 @@ class Supervisor:
 
     def add(self, plan: Plan) -> Child:
         """Starts a process and keeps it running."""
-        child = self.children[plan.name] = Child(plan, on_start=self._remember)
+        child = self._own[plan.name] = Child(plan, on_start=self._remember)
         child.start()
         return child
+
+    def add_gateway(self, name: str, make_plan: MakePlan) -> Gateway:
+        """Starts a gateway and keeps it running."""
+        gateway = Gateway(self._home, self._config, name, make_plan, self._remember, self._say)
+        self.gateways.append(gateway)
+        gateway.start()
+        return gateway
+
+    @property
+    def children(self) -> dict[str, Child]:
+        """All processes by name, those of the gateways included."""
+        return self._own | {name: child for gateway in self.gateways for name, child in gateway.children.items()}
 
     async def run_once(self, plan: Plan) -> None:
         """Runs a step that must end well; raises Unavailable with its last lines where it does not."""
@@ -120,7 +133,8 @@ class Supervisor:
             await asyncio.gather(*(child.check() for child in self.children.values()))
             await self._kill_hung()
             self._free_the_bus()
-            unwell = [c.plan.name for c in self.children.values() if c.state != "running"]
+            serving = self._own | {g.name: g.current for g in self.gateways if not g.is_being_replaced}
+            unwell = [name for name, child in serving.items() if child.state != "running"]
             disk = self._disk_free_mib()
             troubles = ([f"not ready: {', '.join(unwell)}"] if unwell else []) + (
                 [f"disk almost full: {disk} MiB left; new work is refused, services keep running"]
@@ -136,7 +150,7 @@ class Supervisor:
 
     async def _kill_hung(self) -> None:
         for name, child in self.children.items():
-            if name in NEVER_KILLED_AS_HUNG or child.pid is None or child.up_s < LIVE_TIMEOUT_S:
+            if not child.plan.killed_when_hung or child.pid is None or child.up_s < LIVE_TIMEOUT_S:
                 self._misses[name] = 0
                 continue
             answer = await probes.get(self._home.socket(f"{name}.health"), "/live", timeout_s=LIVE_TIMEOUT_S)
@@ -148,7 +162,7 @@ class Supervisor:
 
     def _free_the_bus(self) -> None:
         """Restarts nats-server once there is space again: after a full disk a stream refuses to write until then."""
-        bus = self.children.get("nats")
+        bus = self._own.get("nats")
         if bus is None or self._disk_free_mib() < SPACE_AGAIN_MIB:
             return
         if any(NO_SPACE in line for line in bus.log.last_lines()):
@@ -170,12 +184,28 @@ class Supervisor:
         return Status(
             phase=self.phase, message=self.message, pid=os.getpid(), control_url=self._config.control_url,
             data_url=self._config.data_url, disk_free_mib=self._disk_free_mib(),
-            processes=[self._own_status(), *(_status(child) for child in self.children.values())],
+            processes=[self._own_status(), *(_status(name, child) for name, child in self.children.items())],
         )  # fmt: skip
 
     def _own_status(self) -> ProcessStatus:
         up_s = round(time.monotonic() - self.began, 1)
         return ProcessStatus(name="supervisor", pid=os.getpid(), state="running", restarts=0, up_s=up_s)
+
+    async def replace_gateways(self, grace_s: float) -> list[Replaced]:
+        """A new process for each gateway, one after the other; raises where one cannot be replaced: the rest stay."""
+        if self.phase in ("starting", "stopping"):
+            raise Conflict("NOT_READY", f"the platform is {self.phase}", "`easel status` shows it")
+        router = self._own["router"]
+        if not await router.check():
+            raise Unavailable(
+                "ROUTER_NOT_READY", f"the router is {router.state}: a new gateway would have no routes",
+                f"see {router.plan.log}",
+            )  # fmt: skip
+        done: list[Replaced] = []
+        for gateway in self.gateways:
+            done.append(await gateway.replace(grace_s))
+            self._say(f"{gateway.name}: {done[-1].how} to pid {done[-1].pid}")
+        return done
 
     # Stopping
 
@@ -184,12 +214,14 @@ class Supervisor:
         self.phase = "stopping"
         for stage in (
             ("scheduler", "autoscaler", "control", "monitor"),
-            ("envoy", "agent", "router"),
-            tuple(name for name in self.children if name not in ("nats", "postgres")),
+            ("agent", "router", "gateways"),
+            tuple(name for name in self._own if name not in ("nats", "postgres")),
             ("nats", "postgres"),
         ):
-            chosen = [self.children[name] for name in stage if name in self.children]
-            await asyncio.gather(*(child.stop() for child in chosen))
+            stops = [self._own[name].stop() for name in stage if name in self._own]
+            if "gateways" in stage:
+                stops += [gateway.stop() for gateway in self.gateways]
+            await asyncio.gather(*stops)
         self._home.leftovers_file.unlink(missing_ok=True)
         self.stopped.set()
 
@@ -203,16 +235,18 @@ class Supervisor:
                 await self.stop_asked.wait()
 
     def door(self) -> AbstractAsyncContextManager[None]:
-        """Answers `status` and `stop` while inside."""
-        return control_socket.serve(self._home.supervisor_socket, self.status, self._stop_and_wait)
+        """Answers while inside."""
+        return control_socket.serve(
+            self._home.supervisor_socket, self.status, self._stop_and_wait, self.replace_gateways
+        )
 
 
-def _status(child: Child) -> ProcessStatus:
+def _status(name: str, child: Child) -> ProcessStatus:
     message = child.why_not_ready if child.state != "running" else ""
     if not message and child.state in ("backing off", "failed"):
         message = child.last_exit
     return ProcessStatus(
-        name=child.plan.name, pid=child.pid, state=child.state, restarts=child.restarts, up_s=round(child.up_s, 1),
+        name=name, pid=child.pid, state=child.state, restarts=child.restarts, up_s=round(child.up_s, 1),
         message=message,
     )  # fmt: skip
 

@@ -14,11 +14,12 @@ from easel_router.bootstrap import OWNERS, BootstrapConfig, bootstrap
 
 
 def bootstrap_file(keys: Keys, *, process_addrs: dict[str, str], xds_addr: str, sink_addr: str, data_addr: str,
-                   control_addr: str, admin_socket: str, probe_addr: str, tls_cert: str = "",
-                   tls_key: str = "") -> bytes:  # fmt: skip
+                   control_addr: str, admin_socket: str, probe_addr: str, tls_cert: str = "", tls_key: str = "",
+                   node_id: str = "envoy-0", older: tuple[str, ...] = ()) -> bytes:  # fmt: skip
     """Envoy's bootstrap as JSON. It holds a process token: the file must be readable by Envoy only."""
     config = BootstrapConfig(
-        node_id="envoy-0",
+        node_id=node_id,
+        older=older,
         process_token=keys.process_token("envoy"),
         xds_addr=xds_addr,
         sink_addr=sink_addr,

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -73,12 +73,12 @@ class Envoy:
         assert self.process is not None
         return self.process.pid
 
-    async def start(self, config: dict[str, Any]) -> None:
+    async def start(self, config: dict[str, Any], arguments: Sequence[str] = ("--disable-hot-restart",)) -> None:
         """Starts it; it connects to its router when that is there."""
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / f"{self.node_id}.json"
         path.write_text(json.dumps(config))
-        args = ["--concurrency", "1", "--disable-hot-restart", "--log-level", os.environ.get("ENVOY_LOG", "warning")]
+        args = ["--concurrency", "1", *arguments, "--log-level", os.environ.get("ENVOY_LOG", "warning")]
         log = (self.directory / f"{self.node_id}.log").open("ab")
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -152,11 +152,17 @@ class Rig:
         for stream in list(self.server.streams.values()):
             await asyncio.wait_for(stream.acknowledged(wanted), 10)
 
-    async def envoy(self, node_id: str = "envoy-0", data_port: int = 0, **overrides: Any) -> Envoy:
+    async def envoy(
+        self,
+        node_id: str = "envoy-0",
+        data_port: int = 0,
+        arguments: Sequence[str] = ("--disable-hot-restart",),
+        **overrides: Any,
+    ) -> Envoy:
         """Starts an Envoy and waits until it serves."""
         made = Envoy(self.directory, node_id, data_port or free_port(), free_port())
         self.envoys.append(made)
-        await made.start(self.config(made, **overrides))
+        await made.start(self.config(made, **overrides), arguments)
         await until(
             lambda: node_id in self.server.streams and self.server.streams[node_id].is_live(), f"{node_id} is live"
         )

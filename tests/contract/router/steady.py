@@ -1,0 +1,88 @@
+"""Callers that send one POST after the other and repeat nothing; what was answered, what failed and how is counted.
+
+Bare HTTP/1.1 over asyncio streams: a client library would repeat a request on a connection that turned out to be dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+from easel_router.testing import until
+from tests.flow.router.backends import Backend
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Steady:
+    """What callers of one service met."""
+
+    def __init__(self, port: int, service: str) -> None:
+        self._port, self._service = port, service
+        self._numbers = itertools.count()
+        self.answered: list[str] = []
+        """Ids of requests answered with 200."""
+        self.failed: dict[str, str] = {}
+        """Id → what happened instead."""
+
+    async def answered_more(self, count: int) -> None:
+        """Returns once so many more requests were answered."""
+        goal = len(self.answered) + count
+        await until(lambda: len(self.answered) >= goal, f"{count} answers; failures: {self.failed}", 60)
+
+    async def call_for_ever(self, caller: str, *, keep_alive: bool) -> None:
+        """One caller: a connection for all of its requests as long as the gateway keeps it, or one for each."""
+        connection: Connection | None = None
+        while True:
+            mark = f"{caller}-{next(self._numbers)}"
+            try:
+                connection = connection or await asyncio.open_connection("127.0.0.1", self._port)
+                status, closes = await self._ask(connection, mark, keep_alive=keep_alive)
+            except (OSError, asyncio.IncompleteReadError) as error:
+                self.failed[mark] = type(error).__name__
+                closes = True
+                await asyncio.sleep(0.005)
+            else:
+                if status == 200:
+                    self.answered.append(mark)
+                else:
+                    self.failed[mark] = str(status)
+            if connection is not None and closes:
+                connection[1].close()
+                connection = None
+
+    async def _ask(self, connection: Connection, mark: str, *, keep_alive: bool) -> tuple[int, bool]:
+        reader, writer = connection
+        head = (
+            f"POST /api/predict/{self._service} HTTP/1.1\r\nhost: easel\r\nauthorization: tok\r\nx-id: {mark}\r\n"
+            f"content-length: 1\r\nconnection: {'keep-alive' if keep_alive else 'close'}\r\n\r\nx"
+        )
+        writer.write(head.encode())
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
+        await reader.readexactly(int(headers["content-length"]))
+        return int(lines[0].split(" ")[1]), not keep_alive or headers.get("connection") == "close"
+
+    def assert_nothing_ran_twice(self, backends: Iterable[Backend]) -> None:
+        """What was answered ran once, what failed at most once; the model servers say it."""
+        runs = sum((backend.executions for backend in backends), Counter[str]())
+        assert {runs[mark] for mark in self.answered} == {1}
+        assert {runs[mark] for mark in self.failed} <= {0, 1}
+
+
+@asynccontextmanager
+async def steady(port: int, service: str = "ocr", *, keeping: int = 6, connecting: int = 6) -> AsyncIterator[Steady]:
+    """So many callers that keep their connection, and so many that make one for each request."""
+    made = Steady(port, service)
+    callers = [made.call_for_ever(f"k{n}", keep_alive=True) for n in range(keeping)]
+    callers += [made.call_for_ever(f"c{n}", keep_alive=False) for n in range(connecting)]
+    tasks = [asyncio.create_task(caller) for caller in callers]
+    try:
+        yield made
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
