@@ -160,6 +160,7 @@ async def test_a_restart_begins_the_grace_anew(environment: dict[str, str]) -> N
 
     clock = ManualClock()
     async with started(environment, clock) as world:
+        await eventually(world.knows)
         assert not await quiet(world, clock, GRACE_S - LOOK_S)
         assert await quiet(world, clock, 2 * LOOK_S)
         assert world.wanted() == 0

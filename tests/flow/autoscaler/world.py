@@ -62,6 +62,12 @@ class World:
         await self.bus.publish(metric_subject("default", "hold", "ocr"), payload)
         await self.bus.flush()
 
+    def knows(self, name: str = "ocr") -> bool:
+        """Whether the process has loaded the service: what is heard before that is not looked at."""
+        tasks = self.process._background
+        scaler = next(task.__self__ for task in tasks if getattr(task, "__name__", "") == "watch_load")  # type: ignore[attr-defined]
+        return scaler.fleet.get(name) is not None
+
     def wanted(self) -> int | None:
         """By the newest fact."""
         return self.told[-1].wanted if self.told else None

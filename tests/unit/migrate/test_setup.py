@@ -93,8 +93,8 @@ def test_envoy_is_told_where_everybody_is(settings: Settings) -> None:
         for cluster in bootstrap["static_resources"]["clusters"]
     }
 
-    assert clusters["xds"] == {"socket_address": {"address": "router", "port_value": 7001}}
-    assert clusters["easel_scheduler"] == {"socket_address": {"address": "scheduler", "port_value": 7000}}
+    assert clusters["easel-xds"] == {"socket_address": {"address": "router", "port_value": 7001}}
+    assert clusters["easel-scheduler"] == {"socket_address": {"address": "scheduler", "port_value": 7000}}
     assert (settings.volumes_dir / "setup" / "keys" / "envoy.token").read_text() in json.dumps(bootstrap)
 
 

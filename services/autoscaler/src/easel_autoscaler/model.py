@@ -57,9 +57,12 @@ class Fleet:
         return entry
 
     def forget(self, name: str) -> None:
-        """A service that is gone, with what was heard of it: the next one of its name is another."""
-        self._entries.pop(name, None)
-        self.windows.forget(name)
+        """A service that is gone, with what was heard of it: the next one of its name is another.
+
+        Of one that was never known something may be heard before it is: that stays.
+        """
+        if self._entries.pop(name, None) is not None:
+            self.windows.forget(name)
 
     def get(self, name: str) -> Entry | None:
         """What is known of a service."""
