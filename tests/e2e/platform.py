@@ -33,9 +33,9 @@ class Platform:
         """Where calls go."""
         return f"http://127.0.0.1:{self.port}"
 
-    def up(self) -> None:
+    def up(self, *options: str) -> None:
         """`easel up --detach`; raises with what it printed where it fails."""
-        self.easel("up", "--port", str(self.port), "--control-port", str(self.control_port), "--detach")
+        self.easel("up", "--port", str(self.port), "--control-port", str(self.control_port), "--detach", *options)
 
     def down(self) -> None:
         """`easel down`."""
@@ -87,11 +87,11 @@ class Platform:
 
 
 @contextmanager
-def running_platform(home: Path, prefix: tuple[str, ...] = ()) -> Iterator[Platform]:
+def running_platform(home: Path, prefix: tuple[str, ...] = (), options: tuple[str, ...] = ()) -> Iterator[Platform]:
     """Up, and down at the end whatever happened; `prefix`: a command that runs `easel`, e.g. as somebody else."""
     platform = Platform(home, prefix)
     try:
-        platform.up()
+        platform.up(*options)
         yield platform
     finally:
         platform.try_easel("down")

@@ -71,7 +71,7 @@ def test_what_holds_secrets_is_readable_by_its_owner_only(platform: Platform, se
     """Keys, master keys, stores, logs, the last good snapshot."""
     private = [*(platform.home / "keys").rglob("*"), *(platform.home / name for name in WITH_TOKENS)]
     private += [platform.home / "control" / "master.key", platform.home / "monitor" / "webhook.key"]
-    private += [platform.home / "envoy" / "bootstrap.json", platform.home / "nats" / "nats.conf"]
+    private += [*(platform.home / "envoy").glob("*.json"), platform.home / "nats" / "nats.conf"]
     open_to_others = [
         str(f.relative_to(platform.home))
         for f in private
@@ -93,8 +93,8 @@ def _files(home: Path) -> list[tuple[Path, bytes]]:
     for file in home.rglob("*"):
         name = str(file.relative_to(home))
         if file.is_file() and not file.is_symlink() and not name.startswith(OWN_FILES) and name not in WITH_TOKENS:
-            if name == "envoy/bootstrap.json":
-                continue  # holds Envoy's own process token; see the next test
+            if name.startswith("envoy/"):
+                continue  # each bootstrap holds Envoy's own process token; see the next test
             try:
                 found.append((file, file.read_bytes()))
             except FileNotFoundError:

@@ -1,4 +1,7 @@
-"""`python -m easel_standalone --home DIR`: the platform in the foreground, until SIGTERM, SIGINT or `easel down`."""
+"""`python -m easel_standalone --home DIR`: the platform in the foreground, until SIGTERM, SIGINT or `easel down`.
+
+With --replace-gateways: asks the one that runs there, for systemd's reload.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from easel_contracts.errors import EaselError
-from easel_standalone import life
+from easel_standalone import api, life
 from easel_standalone.home import Home
 from easel_standalone.logs import LogFile
 from easel_standalone.options import Options
@@ -18,6 +21,8 @@ from easel_standalone.supervisor import Say
 def main() -> int:
     """Exit code 0: stopped as asked; 1: could not start, with the reason on stderr."""
     arguments = _parser().parse_args()
+    if arguments.replace_gateways:
+        return _replace_gateways(arguments.home)
     home = Home(arguments.home)
     options = Options(
         port=arguments.port, control_port=arguments.control_port, host=arguments.host,
@@ -30,6 +35,16 @@ def main() -> int:
         if error.code != "ALREADY_UP":
             life.fail(home, error)
         print(f"easel up: {error}", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+def _replace_gateways(home: Path) -> int:
+    try:
+        for done in api.replace_gateways(home):
+            _say(f"{done.gateway}: {done.how} to pid {done.pid}")
+    except EaselError as error:
+        print(error, file=sys.stderr, flush=True)
         return 1
     return 0
 
@@ -56,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--gateways", type=int, help="Envoys that share the ports (default: 1, or what the home has)")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds to become ready (default: 60)")
     parser.add_argument("--restored", action="store_true", help="the data comes from a backup: raise the epoch")
+    parser.add_argument("--replace-gateways", action="store_true", help="give each gateway a new process, and end")
     parser.add_argument("--log-to-file", action="store_true", help="say what happens in logs/supervisor.log")
     return parser
 

@@ -23,6 +23,7 @@ from easel_standalone.stores import nats, postgres
 from easel_standalone.stores.postgres import SHIM
 from easel_standalone.supervisor import DISK_LOW_MIB
 
+WELL = ("running", "finishing")
 Level = Literal["ok", "warning", "error"]
 OLDEST_PLAUSIBLE = 1_735_689_600
 """2025-01-01: a clock before that was never set."""
@@ -42,7 +43,8 @@ def examine(home: Path) -> list[Finding]:
     place = Home(home)
     checks: tuple[tuple[str, Callable[[Home], list[Finding]]], ...] = (
         ("platform", _platform), ("programs", _programs), ("home", _home), ("disk", _disk), ("clock", _clock),
-        ("limits", _limits), ("isolation", _isolation), ("ports", _ports), ("processes", _processes),
+        ("limits", _limits), ("isolation", _isolation), ("ports", _ports), ("gateways", _gateways),
+        ("processes", _processes),
     )  # fmt: skip
     found: list[Finding] = []
     for name, check in checks:
@@ -182,6 +184,22 @@ def _ports(place: Home) -> list[Finding]:
     return [Finding(check="ports", level="ok", message=f"{config.port} and {config.control_port} are free")]
 
 
+def _gateways(place: Home) -> list[Finding]:
+    count, cpus = place.config().gateways, len(os.sched_getaffinity(0))
+    if count > cpus:
+        return [
+            Finding(
+                check="gateways", level="warning", message=f"{count} gateways, each with one thread, share {cpus} CPUs",
+                hint=f"more of them answer no faster; `easel up --gateways {cpus}`",
+            )
+        ]  # fmt: skip
+    return [Finding(check="gateways", level="ok", message=f"{count}: one that dies costs {_share(count)} connections")]
+
+
+def _share(gateways: int) -> str:
+    return "all" if gateways == 1 else f"about 1 in {gateways}"
+
+
 def _processes(place: Home) -> list[Finding]:
     status = control_socket.ask_status(place.supervisor_socket)
     if status is None:
@@ -195,10 +213,10 @@ def _processes(place: Home) -> list[Finding]:
         ]  # fmt: skip
     return [
         Finding(
-            check="processes", level="ok" if p.state == "running" else "error",
+            check="processes", level="ok" if p.state in WELL else "error",
             message=f"{p.name} {p.state}" + (f", {p.restarts} restarts" if p.restarts else "") +
             (f": {p.message}" if p.message else ""),
-            hint="" if p.state == "running" else f"see {place.log(p.name)}",
+            hint="" if p.state in WELL else f"see {place.log(p.name)}",
         )
         for p in status.processes
     ]  # fmt: skip

@@ -17,9 +17,9 @@ HOT = "hot"
 """Prefix of the sockets at which two processes of a gateway hand over."""
 
 
-def names(config: Config) -> list[str]:
-    """The gateways: envoy-0, envoy-1, ..."""
-    return [f"envoy-{number}" for number in range(config.gateways)]
+def names(count: int) -> list[str]:
+    """The gateways: envoy, envoy-1, envoy-2, ..."""
+    return ["envoy", *(f"envoy-{number}" for number in range(1, count))]
 
 
 def ids_of(home: Home, config: Config, gateway: str) -> tuple[int, ...]:
@@ -81,7 +81,7 @@ def clear(home: Home, config: Config) -> None:
     """Removes what earlier processes left, while none runs; the newest bootstrap of each gateway stays."""
     for file in [*home.run.glob("envoy*.sock"), *home.run.glob(f"{HOT}_*"), home.data("envoy") / "bootstrap.json"]:
         file.unlink(missing_ok=True)
-    for gateway in (f"envoy-{number}" for number in range(MOST_GATEWAYS)):
+    for gateway in names(MOST_GATEWAYS):
         newest = next_number(home, gateway) - 1
         for file in home.data("envoy").glob(f"{gateway}.*.json"):
             if file.name != f"{gateway}.{newest}.json":

@@ -56,9 +56,9 @@ class _Finishing:
 
     def says(self) -> str:
         """What it does, for a person."""
-        known = "some" if self.connections is None else str(self.connections)
+        known = "not known yet" if self.connections is None else str(self.connections)
         left_s = max(0.0, self.grace_s - (time.monotonic() - self.since))
-        return f"was replaced; finishes {known} connections, at most {left_s:.0f} s more"
+        return f"was replaced and finishes what it has (connections: {known}), at most {left_s:.0f} s more"
 
 
 class Gateway:
@@ -169,7 +169,7 @@ class Gateway:
             finishing = self._finishing
             raise Conflict(
                 "STILL_FINISHING", f"the process before {self.name}'s (pid {finishing.child.pid}) {finishing.says()}",
-                "try again when it has ended (`easel status` shows it); --grace limits the next one",
+                f"try again when it has ended, or `kill {finishing.child.pid}`: that cuts what it still has",
             )  # fmt: skip
         if self.current.pid is None:
             raise Unavailable(
@@ -234,7 +234,7 @@ class Gateway:
             if may_end(time.monotonic() - finishing.since, quiet, finishing.grace_s):
                 break
         if finishing.connections:
-            self._say(f"{finishing.process.node_id} {finishing.says()}: they are closed")
+            self._say(f"{finishing.process.node_id}: {finishing.connections} connections are closed, its time is over")
         self._stand_in_for(finishing.process)
         await child.stop()
         self._end(child)

@@ -84,7 +84,7 @@ async def _start(home: Home, config: Config, supervisor: Supervisor, *, restored
     await supervisor.run_once(plans.migrate(restored=restored))
     # 3. All others at once.
     envoy.clear(home, config)
-    gateways = [supervisor.add_gateway(name, plans.envoy) for name in envoy.names(config)]
+    gateways = [supervisor.add_gateway(name, plans.envoy) for name in envoy.names(config.gateways)]
     own = [supervisor.add(plans.process(name)) for name in PROCESSES]
     await supervisor.wait_ready([*own, *(gateway.current for gateway in gateways)])
     # 4. What a user would do.

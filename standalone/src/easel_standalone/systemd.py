@@ -27,6 +27,8 @@ Wants=network-online.target
 Type=notify
 NotifyAccess=main
 ExecStart={command}
+# Reads renewed TLS files, without losing a request.
+ExecReload={command} --replace-gateways
 Restart=always
 RestartSec=1
 TimeoutStartSec=120

@@ -12,8 +12,8 @@ from easel_router.testing import Envoy, Rig, a_plan, until
 from easel_router.xds.clusters import grpc_cluster
 from easel_standalone import ports as kernel
 from easel_standalone.decide.gateways import Process, hot_restart, successor
-from tests.contract.router.steady import Steady, steady
-from tests.flow.router.backends import Backend
+from tests.flow.router.backends import Backend, runs
+from tests.steady import Steady, steady
 
 CONNECTION_LOST = {"IncompleteReadError", "ConnectionResetError", "BrokenPipeError"}
 REFUSED = {"ConnectionRefusedError"}
@@ -62,11 +62,10 @@ async def test_one_of_two_is_drained(xds: Rig, servers: list[Backend]) -> None:
         await load.answered_more(200)
         assert await requests(second) >= before + 200
 
-    runs = {mark: sum(server.executions[mark] for server in servers) for mark in load.failed}
     assert set(load.failed.values()) <= CONNECTION_LOST
-    assert set(runs.values()) <= {0}
+    assert {runs(servers)[mark] for mark in load.failed} <= {0}
     assert len(load.failed) <= 12
-    load.assert_nothing_ran_twice(servers)
+    load.assert_nothing_ran_twice(runs(servers))
 
 
 async def test_one_of_two_is_killed(xds: Rig, servers: list[Backend]) -> None:
@@ -83,7 +82,7 @@ async def test_one_of_two_is_killed(xds: Rig, servers: list[Backend]) -> None:
     assert set(failed.values()) <= CONNECTION_LOST
     assert len({mark.partition("-")[0] for mark in failed}) == len(failed), "one request of a client at most"
     assert load.failed == failed, "failures went on"
-    load.assert_nothing_ran_twice(servers)
+    load.assert_nothing_ran_twice(runs(servers))
 
 
 async def test_the_only_one_is_killed_and_started_again(xds: Rig, servers: list[Backend]) -> None:
@@ -103,7 +102,7 @@ async def test_the_only_one_is_killed_and_started_again(xds: Rig, servers: list[
 
     assert set(failed.values()) <= CONNECTION_LOST | REFUSED
     assert load.failed == failed, "failures went on"
-    load.assert_nothing_ran_twice(servers)
+    load.assert_nothing_ran_twice(runs(servers))
 
 
 class _Handing:
@@ -144,7 +143,7 @@ async def test_a_process_hands_over_to_its_successor(xds: Rig, servers: list[Bac
         gateway.forget()
 
     assert load.failed == {}
-    load.assert_nothing_ran_twice(servers)
+    load.assert_nothing_ran_twice(runs(servers))
 
 
 async def connections_of(envoy: Envoy, load: Steady) -> int:

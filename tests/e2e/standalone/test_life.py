@@ -89,6 +89,9 @@ def test_ordinary_user_has_it_all(short_path: Path) -> None:
         service = _easel(home, "desc", "plain", "-o", "json", prefix=prefix)
 
         assert _get(service["endpoint"] + "/", service["token"]) == 200
+        replaced = _easel(home, "gateway", "restart", "-o", "json", prefix=prefix)
+        assert [r["how"] for r in replaced] == ["handed over"]
+        assert _get(service["endpoint"] + "/", service["token"]) == 200
         uids = {p.uids().real for p in family}
         assert len(uids) == 1
     finally:
@@ -99,7 +102,7 @@ def test_ordinary_user_has_it_all(short_path: Path) -> None:
 
 @pytest.mark.timeout(180)
 def test_with_tls_then_down_then_up_again(short_path: Path) -> None:
-    """Both listeners speak TLS only; a clean stop leaves nothing; services come back by themselves."""
+    """Both listeners speak TLS only, a renewed certificate too; a clean stop leaves nothing; services come back."""
     certificate, key = _certificate(short_path)
     home = short_path / "home"
     wanted = api.Options(
@@ -117,6 +120,12 @@ def test_with_tls_then_down_then_up_again(short_path: Path) -> None:
         with pytest.raises(OSError, match=r"(?i)reset|remote|disconnect|closed|refused|EOF"):
             _get(url.replace("https", "http"), token)
 
+        before = ssl.get_server_certificate(("127.0.0.1", wanted.port or 0))
+        _certificate(short_path)
+        _easel(home, "gateway", "restart")
+        renewed = ssl.get_server_certificate(("127.0.0.1", wanted.port or 0))
+        assert renewed.strip() == certificate.read_text().strip() != before.strip()
+
         family = _family(home)
         assert api.down(home)
         assert not [p for p in family if _alive(p)]
@@ -124,6 +133,7 @@ def test_with_tls_then_down_then_up_again(short_path: Path) -> None:
 
         api.up_detached(home, api.Options())
         _easel(home, "w", "plain", "-o", "json")
+        trusting = ssl.create_default_context(cafile=str(certificate))
         assert _get_until_served(url, token, trusting) == 200
     finally:
         api.down(home)

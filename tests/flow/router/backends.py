@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from aiohttp import WSMsgType, web
@@ -83,6 +83,11 @@ class Backend:
                 await asyncio.sleep(float(request.query.get("gap", "0")))
                 await socket.send_str(f"{self.name}:{message.data}")
         return socket
+
+
+def runs(backends: Iterable[Backend]) -> Counter[str]:
+    """Executions of all of them."""
+    return sum((backend.executions for backend in backends), Counter[str]())
 
 
 @asynccontextmanager

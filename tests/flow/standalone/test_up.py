@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from easel_contracts.errors import Conflict, EaselError, InvalidInput
+from easel_contracts.errors import Conflict, EaselError, InvalidInput, Unavailable
 from easel_kit.testing import free_port
 from easel_standalone import api
 from easel_standalone.home import Home
@@ -32,6 +32,38 @@ async def test_second_up_says_what_runs(short_path: Path) -> None:
             "nats": "running",
             "postgres": "running",
         }
+
+
+async def test_gateways_are_not_replaced_before_the_platform_is_ready(short_path: Path) -> None:
+    """The supervisor's refusal reaches the caller as the error it is."""
+    async with running(short_path) as stores:
+        with stores.home.held():
+            async with stores.supervisor.door():
+                with pytest.raises(Conflict, match="the platform is starting") as refused:
+                    await asyncio.to_thread(api.replace_gateways, short_path)
+
+    assert (refused.value.code, refused.value.hint) == ("NOT_READY", "`easel status` shows it")
+
+
+@pytest.mark.parametrize("grace_s", [0.0, -1.0, 90_000.0])
+def test_gateways_cannot_be_replaced_like_this(tmp_path: Path, grace_s: float) -> None:
+    """No platform, or no possible time."""
+    with pytest.raises(InvalidInput, match="--grace"):
+        api.replace_gateways(tmp_path / "none", grace_s)
+    with pytest.raises(Unavailable, match="no platform runs"):
+        api.replace_gateways(tmp_path / "none")
+
+
+async def test_up_with_other_options_says_how_to_get_them(short_path: Path) -> None:
+    """A running platform does not change them."""
+    async with running(short_path) as stores:
+        with stores.home.held():
+            async with stores.supervisor.door():
+                with pytest.raises(Conflict, match="with --gateways 1") as refused:
+                    await asyncio.to_thread(api.up_detached, short_path, api.Options(gateways=2))
+
+    assert "easel down" in refused.value.hint
+    assert "easel gateway restart" in refused.value.hint
 
 
 def test_port_in_use_names_who_and_what_to_do(short_path: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
@@ -97,6 +98,33 @@ async def test_command_that_does_not_exist_is_a_failed_life(tmp_path: Path, chil
     await eventually(lambda: child.restarts >= 2)
 
     assert "No such file" in "\n".join(child.log.last_lines())
+
+
+async def test_retired_process_is_left_alone_and_not_started_again(tmp_path: Path, children: list[Child]) -> None:
+    """It ends when it has finished; nobody asks whether it is ready meanwhile."""
+    child = Child(plan(tmp_path, "while [ ! -e done ]; do sleep 0.05; done".replace("done ]", f"{tmp_path}/done ]")))
+    children.append(child)
+    child.start()
+    await eventually(child.check)
+    child.retire()
+    assert not await child.wait_end(0.2)
+    assert (child.state, await child.check(), child.restarts) == ("finishing", False, 0)
+    (tmp_path / "done").touch()
+
+    assert await child.wait_end(20)
+    assert (child.state, child.pid, child.restarts) == ("stopped", None, 0)
+
+
+async def test_next_life_may_have_another_plan(tmp_path: Path, children: list[Child]) -> None:
+    """Asked for after the end of the first, and not before."""
+    second = plan(tmp_path, "echo second; exec sleep 1000")
+    first = msgspec.structs.replace(plan(tmp_path, "echo first; exit 1"), again=lambda: second)
+    child = Child(first)
+    children.append(child)
+    child.start()
+
+    await eventually(lambda: child.log.last_lines() == ["second"])
+    assert (tmp_path / "tiny.log").read_text() == "first\nsecond\n"
 
 
 PARENT = """

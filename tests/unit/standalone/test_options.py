@@ -13,16 +13,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from easel_contracts.errors import InvalidInput
 from easel_standalone.home import Config
-from easel_standalone.options import Options, join
+from easel_standalone.options import Options, changed, join
 
 CONFIG = Config(created=datetime(2026, 1, 1, tzinfo=UTC), port=9090)
 
 
 def test_home_is_kept_where_nothing_is_given() -> None:
     """Ports are chosen once."""
-    joined = join(CONFIG, Options(control_port=9191))
+    joined = join(CONFIG, Options(control_port=9191, gateways=2))
 
     assert (joined.port, joined.control_port) == (9090, 9191)
+    assert (CONFIG.gateways, join(joined, Options()).gateways) == (1, 2)
     assert joined.control_url == "http://127.0.0.1:9191"
     assert joined.data_url == "http://127.0.0.1:9090"
 
@@ -42,6 +43,8 @@ def test_open_listener_needs_tls_or_insecure() -> None:
         (Options(port=0), "--port"),
         (Options(port=70000), "--port"),
         (Options(port=5000, control_port=5000), "--control-port"),
+        (Options(gateways=0), "--gateways"),
+        (Options(gateways=9), "--gateways"),
         (Options(tls_cert="/nowhere.pem"), "--tls-cert"),
         (Options(tls_cert="/nowhere.pem", tls_key="/nowhere.key"), "--tls-cert"),
     ],
@@ -61,6 +64,15 @@ def test_all_errors_at_once() -> None:
         join(CONFIG, Options(port=0, control_port=-1, host="0.0.0.0"))
 
     assert {field.path for field in refused.value.fields} == {"--port", "--control-port", "--host"}
+
+
+def test_what_differs_is_named_as_options() -> None:
+    """A second `up` says what the running platform has instead."""
+    running = join(CONFIG, Options(gateways=2))
+
+    assert changed(running, Options(port=9090, gateways=2)) == ""
+    assert changed(running, Options(port=9090, gateways=3)) == "--gateways 2"
+    assert changed(running, Options(tls_cert="/a.pem", port=1)) == "--port 9090, no --tls-cert"
 
 
 def test_permission_ends_when_the_host_is_closed_again() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 
 import pytest
 
@@ -30,6 +31,38 @@ def test_port_taken_on_all_addresses_is_in_use() -> None:
         taken.listen()
 
         assert not ports.is_free("127.0.0.1", taken.getsockname()[1])
+
+
+def test_port_of_one_that_would_share_it_is_in_use() -> None:
+    """Envoy allows others of the same user to listen at its port: two platforms would get each other's calls."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        assert not ports.is_free("127.0.0.1", port)
+        with pytest.raises(Refused, match=f"also that of pid {os.getpid()}") as refused:
+            ports.require_alone("127.0.0.1", port, {1}, "control", "--control-port")
+        ports.require_alone("127.0.0.1", port, {os.getpid()}, "control", "--control-port")
+        ports.require_alone("127.0.0.2", port, {1}, "control", "--control-port")
+
+    assert (refused.value.code, "--control-port" in refused.value.hint) == ("PORT_IN_USE", True)
+
+
+def test_open_connections_are_clients_only() -> None:
+    """Neither listening sockets nor connections at other ports count; of a process that is gone nothing is known."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
+        port = server.getsockname()[1]
+        assert ports.open_connections(os.getpid(), port) == 0
+        with socket.create_connection(server.getsockname()), socket.create_connection(other.getsockname()):
+            accepted, _ = server.accept()
+            assert ports.open_connections(os.getpid(), port) == 1
+            accepted.close()
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+
+    assert ports.open_connections(ended.pid, port) is None
 
 
 def test_address_that_is_not_ours_is_explained() -> None:

@@ -1,7 +1,7 @@
 """Which process of a gateway follows which, and when one that was replaced may end. Pure.
 
 A gateway is an Envoy as clients know it; all gateways of a platform listen at the same ports. Each of its processes has
-a number of its own, also after `down` and `up`, so that the router can tell them apart (`envoy-0.7`).
+a number of its own, also after `down` and `up`, so that the router can tell them apart (`envoy.7`).
 
 A successor takes the listening sockets over from its predecessor (Envoy's hot restart: same base id, next epoch), so no
 connection is lost, not even one that waits to be accepted. A process without a living predecessor begins with epoch 0.
