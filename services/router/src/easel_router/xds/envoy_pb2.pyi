@@ -1048,8 +1048,10 @@ class VirtualHost(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     DOMAINS_FIELD_NUMBER: _builtins.int
     ROUTES_FIELD_NUMBER: _builtins.int
+    REQUEST_HEADERS_TO_ADD_FIELD_NUMBER: _builtins.int
     INCLUDE_REQUEST_ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
     TYPED_PER_FILTER_CONFIG_FIELD_NUMBER: _builtins.int
+    RETRY_POLICY_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     REQUEST_BODY_BUFFER_LIMIT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
@@ -1059,7 +1061,11 @@ class VirtualHost(_message.Message):
     @_builtins.property
     def routes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Route]: ...
     @_builtins.property
+    def request_headers_to_add(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderValueOption]: ...
+    @_builtins.property
     def typed_per_filter_config(self) -> _containers.MessageMap[_builtins.str, _any_pb2.Any]: ...
+    @_builtins.property
+    def retry_policy(self) -> Global___RetryPolicy: ...
     @_builtins.property
     def metadata(self) -> Global___Metadata: ...
     @_builtins.property
@@ -1070,14 +1076,16 @@ class VirtualHost(_message.Message):
         name: _builtins.str = ...,
         domains: _abc.Iterable[_builtins.str] | None = ...,
         routes: _abc.Iterable[Global___Route] | None = ...,
+        request_headers_to_add: _abc.Iterable[Global___HeaderValueOption] | None = ...,
         include_request_attempt_count: _builtins.bool = ...,
         typed_per_filter_config: _abc.Mapping[_builtins.str, _any_pb2.Any] | None = ...,
+        retry_policy: Global___RetryPolicy | None = ...,
         metadata: Global___Metadata | None = ...,
         request_body_buffer_limit: _wrappers_pb2.UInt64Value | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "request_body_buffer_limit", b"request_body_buffer_limit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "request_body_buffer_limit", b"request_body_buffer_limit", "retry_policy", b"retry_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domains", b"domains", "include_request_attempt_count", b"include_request_attempt_count", "metadata", b"metadata", "name", b"name", "request_body_buffer_limit", b"request_body_buffer_limit", "routes", b"routes", "typed_per_filter_config", b"typed_per_filter_config"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domains", b"domains", "include_request_attempt_count", b"include_request_attempt_count", "metadata", b"metadata", "name", b"name", "request_body_buffer_limit", b"request_body_buffer_limit", "request_headers_to_add", b"request_headers_to_add", "retry_policy", b"retry_policy", "routes", b"routes", "typed_per_filter_config", b"typed_per_filter_config"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1111,8 +1119,6 @@ class Route(_message.Message):
     MATCH_FIELD_NUMBER: _builtins.int
     ROUTE_FIELD_NUMBER: _builtins.int
     DIRECT_RESPONSE_FIELD_NUMBER: _builtins.int
-    METADATA_FIELD_NUMBER: _builtins.int
-    REQUEST_HEADERS_TO_ADD_FIELD_NUMBER: _builtins.int
     RESPONSE_HEADERS_TO_ADD_FIELD_NUMBER: _builtins.int
     TYPED_PER_FILTER_CONFIG_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
@@ -1124,10 +1130,6 @@ class Route(_message.Message):
     @_builtins.property
     def direct_response(self) -> Global___DirectResponseAction: ...
     @_builtins.property
-    def metadata(self) -> Global___Metadata: ...
-    @_builtins.property
-    def request_headers_to_add(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderValueOption]: ...
-    @_builtins.property
     def response_headers_to_add(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderValueOption]: ...
     @_builtins.property
     def typed_per_filter_config(self) -> _containers.MessageMap[_builtins.str, _any_pb2.Any]: ...
@@ -1137,15 +1139,13 @@ class Route(_message.Message):
         match: Global___RouteMatch | None = ...,
         route: Global___RouteAction | None = ...,
         direct_response: Global___DirectResponseAction | None = ...,
-        metadata: Global___Metadata | None = ...,
-        request_headers_to_add: _abc.Iterable[Global___HeaderValueOption] | None = ...,
         response_headers_to_add: _abc.Iterable[Global___HeaderValueOption] | None = ...,
         typed_per_filter_config: _abc.Mapping[_builtins.str, _any_pb2.Any] | None = ...,
         name: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "metadata", b"metadata", "route", b"route"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "metadata", b"metadata", "name", b"name", "request_headers_to_add", b"request_headers_to_add", "response_headers_to_add", b"response_headers_to_add", "route", b"route", "typed_per_filter_config", b"typed_per_filter_config"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "name", b"name", "response_headers_to_add", b"response_headers_to_add", "route", b"route", "typed_per_filter_config", b"typed_per_filter_config"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["route", "direct_response"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015

@@ -185,7 +185,7 @@ def _tls(cert: str, key: str) -> pb.TransportSocket:
 # --- bodies of what Envoy answers itself
 
 _LIMIT = (
-    "no answer began within %METADATA(ROUTE:easel:limit_s)% s, the service's limit (metadata.rpc.keepalive)",
+    "no answer began within %METADATA(VIRTUAL_HOST:easel:limit_s)% s, the service's limit (metadata.rpc.keepalive)",
     "raise metadata.rpc.keepalive (milliseconds), or make the model answer sooner",
 )
 _CUT = "the replica's connection broke in mid-request ({}), and this request may not be repeated safely"
@@ -204,8 +204,8 @@ def _replies() -> pb.LocalReplyConfig:
             _mapper(
                 _flags("UH", "NC"),
                 "NoReadyReplica",
-                "%METADATA(ROUTE:easel:without_replica)%",
-                "`easel explain %METADATA(ROUTE:easel:service)%` says why; send it again when a replica is ready",
+                "%METADATA(VIRTUAL_HOST:easel:without_replica)%",
+                "`easel explain %METADATA(VIRTUAL_HOST:easel:service)%` says why; send it again when a replica is ready",
             ),
             _mapper(_flags("UO"), "TooManyRequests", "too many requests wait for this service", "slow down, or scale"),
             _mapper(_flags("RL"), "TooManyRequests", "the service's rate limit is reached", "slow down", status=429),
@@ -213,7 +213,7 @@ def _replies() -> pb.LocalReplyConfig:
                 _flags("UF"),
                 "ReplicaUnreachable",
                 "no replica accepted the connection (%RESPONSE_CODE_DETAILS%)",
-                "`easel w %METADATA(ROUTE:easel:service)%` shows the replicas, `easel logs` what they say",
+                "`easel w %METADATA(VIRTUAL_HOST:easel:service)%` shows the replicas, `easel logs` what they say",
             ),
             _mapper(_flags("UC", "UR", "LR"), "ReplicaGone", _CUT.format("%RESPONSE_CODE_DETAILS%"), _CUT_HINT),
             _mapper(_flags("UPE"), "BadAnswer", "the replica's answer is not HTTP", "does it speak HTTP at this port?"),

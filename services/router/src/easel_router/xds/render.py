@@ -56,9 +56,12 @@ def render(plan: ServicePlan, probe_secret: str) -> Resources:
         for name, grpc in ((plan.service, False), (grpc_cluster(plan.service), True)):
             by_type[CLUSTER][name] = serialised(cluster(plan, name, grpc=grpc))
             by_type[ENDPOINTS][name] = serialised(endpoints(plan, name))
-    scope = _scope(plan, probe_secret, "")
+    probe = _probe(plan.service, probe_secret)
+    scope = _scope(plan, probe)
     digest = _digest([*by_type[CLUSTER].values(), *by_type[ENDPOINTS].values(), serialised(scope)])
-    by_type[ROUTE][plan.service] = serialised(_scope(plan, probe_secret, digest))
+    (host,) = scope.route_configuration.virtual_hosts
+    host.routes[-1].response_headers_to_add[0].header.value = digest
+    by_type[ROUTE][plan.service] = serialised(scope)
     return Resources(by_type=by_type, hash=digest)
 
 
@@ -69,17 +72,21 @@ def _digest(parts: list[bytes]) -> str:
     return made.hexdigest()
 
 
-def _scope(plan: ServicePlan, probe_secret: str, digest: str) -> pb.ScopedRouteConfiguration:
+def _scope(plan: ServicePlan, probe: pb.Route) -> pb.ScopedRouteConfiguration:
+    """What is the same for all routes stands once, at the virtual host: each copy costs every Envoy kilobytes, and
+    microseconds at its start."""
     context = pb.LuaPerRoute()
     context.filter_context.update({"token": plan.token.value})
-    secret = pb.Metadata()  # the filter's context does not follow a change of route, this does
-    secret.filter_metadata[AUTH_FILTER].update({"token": plan.token.value})
+    metadata = _metadata(plan)  # the filter's context does not follow a change of route, this does
+    metadata.filter_metadata[AUTH_FILTER].update({"token": plan.token.value})
     host = pb.VirtualHost(
         name=plan.service,
         domains=["*"],
-        routes=[*_routes(plan), _probe(plan.service, probe_secret, digest)],
+        routes=[*_routes(plan), probe],
         typed_per_filter_config={AUTH_FILTER: any_of(_LUA_PER_ROUTE, context), HOLD_FILTER: _not_held()},
-        metadata=secret,
+        metadata=metadata,
+        request_headers_to_add=[_named(plan.service)],
+        retry_policy=_retry_policy(plan, _before_sent(plan)),
         include_request_attempt_count=True,
         request_body_buffer_limit=UInt64Value(value=plan.traffic.retry_body_mib << 20),
     )
@@ -96,14 +103,18 @@ def _scope(plan: ServicePlan, probe_secret: str, digest: str) -> pb.ScopedRouteC
 
 def _routes(plan: ServicePlan) -> list[pb.Route]:
     """In order: gRPC (every call is a POST), what may only be repeated before it was sent, streams, the rest."""
-    wished = plan.traffic.retry
-    before_sent = "off" if wished == "off" else "pre_send"
-    routes = _pair(plan, wished if wished != "safe" else "pre_send", [], grpc=True)
-    if wished == "pre_send":
-        routes += _pair(plan, "pre_send", _may_not_be_repeated())
+    before_sent = _before_sent(plan)
+    routes = _pair(plan, before_sent, [], grpc=True)
+    if plan.traffic.retry == "pre_send":
+        routes += _pair(plan, before_sent, _may_not_be_repeated())
     for headers in _streams():
         routes += _pair(plan, before_sent, headers)
-    return routes + _pair(plan, "off" if wished == "off" else "safe", [])
+    return routes + _pair(plan, "off" if plan.traffic.retry == "off" else "safe", [])
+
+
+def _before_sent(plan: ServicePlan) -> str:
+    """How what may not be repeated is retried; most routes are of this kind."""
+    return "off" if plan.traffic.retry == "off" else "pre_send"
 
 
 def _may_not_be_repeated() -> list[pb.HeaderMatcher]:
@@ -138,8 +149,6 @@ def _pair(plan: ServicePlan, retry: str, headers: list[pb.HeaderMatcher], *, grp
             name=plan.service,
             match=match,
             route=action,
-            metadata=_metadata(plan),
-            request_headers_to_add=[_named(plan.service)],
             typed_per_filter_config=filters,
         )
         for match in matches
@@ -186,10 +195,9 @@ def _action(plan: ServicePlan, cluster_name: str, retry: str) -> pb.RouteAction:
         prefix_rewrite="/",
         timeout=seconds(0),  # a stream that produces is not cut
         idle_timeout=seconds(limit_s if retry == "safe" else max(limit_s + 5, _LEAST_IDLE_S)),
-        retry_policy=_retry_policy(retry, alone=len(plan.serving) <= 1),
     )
-    if retry != "safe":
-        action.retry_policy.per_try_timeout.CopyFrom(seconds(limit_s))
+    if retry != _before_sent(plan):  # that one is the virtual host's
+        action.retry_policy.CopyFrom(_retry_policy(plan, retry))
     return action
 
 
@@ -199,10 +207,11 @@ offers it again whatever the predicate below says. A request's own tries must be
 hold listener is tried, which needs the router."""
 
 
-def _retry_policy(retry: str, *, alone: bool) -> pb.RetryPolicy:
+def _retry_policy(plan: ServicePlan, retry: str) -> pb.RetryPolicy:
     """The replicas are tried, then the hold listener, then the replicas again; with one replica both in turn.
 
     Off means that no try follows one at a replica; what waited at the hold listener has not been at any."""
+    alone = len(plan.serving) <= 1
     policy = pb.RetryPolicy(
         retry_on={"safe": _SAFE, "pre_send": _PRE_SEND, "off": "retriable-headers"}[retry],
         num_retries=UInt32Value(value=MAX_TRIES - 1),
@@ -214,6 +223,8 @@ def _retry_policy(retry: str, *, alone: bool) -> pb.RetryPolicy:
     )
     if retry == "safe":
         policy.retriable_status_codes.append(503)
+    else:
+        policy.per_try_timeout.CopyFrom(seconds(plan.traffic.keepalive_ms / 1000))
     return policy
 
 
@@ -233,7 +244,7 @@ def _previous_hosts() -> pb.RetryPolicy.RetryHostPredicate:
 
 
 def _metadata(plan: ServicePlan) -> pb.Metadata:
-    """What local replies of this route say."""
+    """What local replies to this service's requests say."""
     made = pb.Metadata()
     made.filter_metadata["easel"].update(
         {
@@ -245,7 +256,7 @@ def _metadata(plan: ServicePlan) -> pb.Metadata:
     return made
 
 
-def _probe(service: str, secret: str, digest: str) -> pb.Route:
+def _probe(service: str, secret: str) -> pb.Route:
     """Answers which snapshot is live here, to the router alone: others get the same 404 as for any unknown path."""
     return pb.Route(
         name="probe",
@@ -254,9 +265,7 @@ def _probe(service: str, secret: str, digest: str) -> pb.Route:
             headers=[pb.HeaderMatcher(name=PROBE_HEADER, string_match=pb.StringMatcher(exact=secret))],
         ),
         direct_response=pb.DirectResponseAction(status=204),
-        response_headers_to_add=[
-            pb.HeaderValueOption(header=pb.HeaderValue(key=HASH_HEADER, value=digest or "0" * 24))
-        ],
+        response_headers_to_add=[pb.HeaderValueOption(header=pb.HeaderValue(key=HASH_HEADER, value="0" * 24))],
         typed_per_filter_config={AUTH_FILTER: any_of(_LUA_PER_ROUTE, pb.LuaPerRoute(disabled=True))},
     )
 
