@@ -38,6 +38,16 @@ async def another(one: OneGateway, before: int) -> None:
     await one.ready()
 
 
+def has_ended(pid: int) -> bool:
+    """Whether it does not run any more."""
+    return not running(pid)
+
+
+def is_followed(one: OneGateway, pid: int) -> bool:
+    """Whether another process is the gateway's."""
+    return one.gateway.current.pid not in (None, pid)
+
+
 async def a_request_that_waits(one: OneGateway) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """In flight at a model server until it is released."""
     reader, writer = await asyncio.open_connection("127.0.0.1", one.config.port)
