@@ -205,7 +205,7 @@ def _replies() -> pb.LocalReplyConfig:
                 _flags("UH", "NC"),
                 "NoReadyReplica",
                 "%METADATA(VIRTUAL_HOST:easel:without_replica)%",
-                "`easel explain %METADATA(VIRTUAL_HOST:easel:service)%` says why; send it again when a replica is ready",
+                "`easel explain %METADATA(VIRTUAL_HOST:easel:service)%` says why; send it again when one is ready",
             ),
             _mapper(_flags("UO"), "TooManyRequests", "too many requests wait for this service", "slow down, or scale"),
             _mapper(_flags("RL"), "TooManyRequests", "the service's rate limit is reached", "slow down", status=429),
