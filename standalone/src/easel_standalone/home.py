@@ -33,7 +33,7 @@ DEFAULT_HOST, DATA_PORT, CONTROL_PORT = "127.0.0.1", 8080, 8081
 MOST_GATEWAYS = 8
 SOCKET_PATH_MAX = 107
 """Bytes of a unix socket's path on Linux (sun_path less its final zero)."""
-LONGEST_SOCKET_NAME = len("hot_udp_parent_4294967295")
+LONGEST_SOCKET_NAME = len("hot_udp_parent_2147483647")
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

@@ -110,7 +110,7 @@ class _Handing:
 
     def __init__(self, xds: Rig, directory: Path) -> None:
         self._xds, self._sockets = xds, str(directory / "hot")
-        self._process = Process(gateway="envoy-0", number=1, base_id=secrets.randbits(28))
+        self._process = Process(gateway="envoy-0", number=1, base_id=secrets.randbits(27))
         self._port = 0
 
     async def next(self) -> Envoy:

@@ -25,8 +25,8 @@ _LATER_S = 60
 """So long after the supervisor should have ended a predecessor its successor does it."""
 _EPOCHS = 3
 """Of how many epochs Envoy tells the sockets apart."""
-_BASE_ID_BITS = 28
-"""Envoy multiplies by ten, in 32 bits."""
+_BASE_ID_BITS = 27
+"""Envoy multiplies by ten, in a signed number of 32 bits."""
 
 
 class Process(Struct, frozen=True, kw_only=True):
