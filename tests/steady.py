@@ -74,12 +74,12 @@ class Steady:
 
 @asynccontextmanager
 async def steady(
-    port: int, service: str = "ocr", token: str = "tok", *, keeping: int = 6, connecting: int = 6
+    port: int, service: str = "ocr", token: str = "tok", *, name: str = "", keeping: int = 6, connecting: int = 6
 ) -> AsyncIterator[Steady]:
     """So many callers that keep their connection, and so many that make one for each request."""
     made = Steady(port, service, token)
-    callers = [made.call_for_ever(f"k{n}", keep_alive=True) for n in range(keeping)]
-    callers += [made.call_for_ever(f"c{n}", keep_alive=False) for n in range(connecting)]
+    callers = [made.call_for_ever(f"{name}k{n}", keep_alive=True) for n in range(keeping)]
+    callers += [made.call_for_ever(f"{name}c{n}", keep_alive=False) for n in range(connecting)]
     tasks = [asyncio.create_task(caller) for caller in callers]
     try:
         yield made

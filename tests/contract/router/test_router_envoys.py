@@ -7,7 +7,11 @@ import json
 import secrets
 import signal
 from pathlib import Path
+from typing import Any
 
+from easel_kit.testing import eventually
+from easel_router.decide.snapshot import Hold
+from easel_router.hold import Asked, Go
 from easel_router.testing import Envoy, Rig, a_plan, until
 from easel_router.xds.clusters import grpc_cluster
 from easel_standalone import ports as kernel
@@ -35,10 +39,21 @@ async def connections(envoy: Envoy) -> int:
     return sum(stat["value"] for stat in stats if "value" in stat)
 
 
+async def serving(xds: Rig, node_id: str = "envoy-0", port: int = 0, *arguments: str, **overrides: Any) -> Envoy:
+    """An Envoy that accepts connections: it acknowledges its listener a moment before."""
+    made = await xds.envoy(node_id, port, arguments or ("--disable-hot-restart",), **overrides)
+
+    async def is_ready() -> bool:
+        return (await made.admin("/ready")).strip() == "LIVE"
+
+    await eventually(is_ready)
+    return made
+
+
 async def two(xds: Rig) -> tuple[Envoy, Envoy]:
     """Two Envoys at one port."""
-    first = await xds.envoy("envoy-0", arguments=DRAIN)
-    return first, await xds.envoy("envoy-1", first.data_port, arguments=DRAIN)
+    first = await serving(xds, "envoy-0", 0, *DRAIN)
+    return first, await serving(xds, "envoy-1", first.data_port, *DRAIN)
 
 
 async def both_answer(load: Steady, *envoys: Envoy) -> None:
@@ -55,7 +70,7 @@ async def test_one_of_two_is_drained(xds: Rig, servers: list[Backend]) -> None:
     async with steady(first.data_port) as load:
         await both_answer(load, first, second)
         await first.admin("/drain_listeners?graceful", "POST")
-        while await connections(first):
+        while first.pid in kernel.listening("127.0.0.1", first.data_port) or await connections(first):
             await load.answered_more(10)
         await first.stop(signal.SIGTERM)
         before = await requests(second)
@@ -88,7 +103,7 @@ async def test_one_of_two_is_killed(xds: Rig, servers: list[Backend]) -> None:
 async def test_the_only_one_is_killed_and_started_again(xds: Rig, servers: list[Backend]) -> None:
     """Until it listens again connections break or are refused: no request is answered wrongly, none runs twice."""
     await xds.acknowledged(xds.put(a_plan("ocr", *ports(servers))))
-    envoy = await xds.envoy()
+    envoy = await serving(xds)
     old = xds.server.streams[envoy.node_id]
     async with steady(envoy.data_port) as load:
         await load.answered_more(200)
@@ -118,7 +133,7 @@ class _Handing:
         process = self._process
         self._process = successor(process, process.number + 1)
         arguments = hot_restart(process, self._sockets, grace_s=3600, drain_s=1)
-        made = await self._xds.envoy(process.node_id, self._port, arguments, older=process.older)
+        made = await serving(self._xds, process.node_id, self._port, *arguments, older=process.older)
         self._port = made.data_port
         return made
 
@@ -177,3 +192,34 @@ async def test_one_that_finishes_still_hears_the_router(xds: Rig, servers: list[
         gateway.forget()
 
     assert (busy, idle) == ([1, 0], 0)
+
+
+async def test_held_requests_outlive_their_gateways_successor(
+    xds: Rig, servers: list[Backend], short_path: Path
+) -> None:
+    """Those that wait in the old process and those that come to the new one are answered when a replica is there."""
+    gateway, released = _Handing(xds, short_path), asyncio.Event()
+
+    async def wait(asked: Asked) -> Go:
+        await released.wait()
+        return Go(left_s=60.0)
+
+    xds.answer = wait
+    await xds.acknowledged(xds.put(a_plan("ocr", hold=Hold(max_requests=100), keepalive_ms=60_000)))
+    old = await gateway.next()
+    try:
+        async with steady(old.data_port, keeping=3, connecting=3) as load:
+            await until(lambda: len(xds.asked) == 6, "held")
+            await gateway.next()
+            async with steady(old.data_port, name="new", keeping=3, connecting=3) as more:
+                await until(lambda: len(xds.asked) == 12, "held by both")
+                await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, keepalive_ms=60_000)))
+                released.set()
+                await load.answered_more(6)
+                await more.answered_more(6)
+    finally:
+        gateway.forget()
+
+    assert (load.failed, more.failed) == ({}, {})
+    for those in (load, more):
+        those.assert_nothing_ran_twice(runs(servers))
