@@ -7,6 +7,7 @@ services of a fleet have replicas: here each has one or two, on a few model serv
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -86,7 +87,10 @@ class Fleet:
         numbers = iter(range(count))
         await asyncio.gather(*(self._make_some(numbers) for _ in range(AT_ONCE)))
         await self.routes.have(self.replicas, timeout_s=600)
-        return time.perf_counter() - began
+        took_s = time.perf_counter() - began
+        gc.collect()
+        gc.freeze()  # what this process remembers of the facts is not to pause what it measures
+        return took_s
 
     async def add(self, name: str, number: int) -> float:
         """A replica more, on the n-th server; perf_counter() just before its fact was published."""

@@ -100,6 +100,7 @@ async def rounds(home: Path, count: int) -> tuple[list[float], list[float], list
     own, answered, split = [], [], []
     async with Client(home=home) as client:
         created = await client.services.create(document(code))
+        await client.wait(NAME, generation=created.generation, timeout_s=60)
         for number in range(count + 1):
             own_s = by_hand_s(code)
             took_ms, where = await wake(client, created.token)

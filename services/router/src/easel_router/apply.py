@@ -87,9 +87,7 @@ class Applier:
 
     def preload(self, plan: ServicePlan, *, routed: bool = True) -> None:
         """Puts a plan into the catalog without waiting: the last good one, at start; of a deleted service no route."""
-        resources = render(plan, self._secret)
-        for kind in (CLUSTER, ENDPOINTS, ROUTE) if routed else (CLUSTER, ENDPOINTS):
-            self._put(kind, plan.service, resources)
+        self._put_all(plan.service, render(plan, self._secret), routed=routed)
 
     async def _apply(self, plan: ServicePlan) -> float | None:
         started = self._clock.monotonic()
@@ -99,7 +97,7 @@ class Applier:
             return await self._refuse(plan, resources.hash, before, "; ".join(wrong))
         if before is not None and _same(before, plan, resources.hash):
             if before.state.state == "probed":
-                self.preload(plan)
+                self._put_all(plan.service, resources)
                 self._is_live(plan, took_s=0.0)
             return None
         self.progress[plan.service] = "built"
@@ -146,6 +144,10 @@ class Applier:
         self._settled[plan.service] = plan
         self._last_good.put(plan)
         self.applied(plan, took_s)
+
+    def _put_all(self, service: str, resources: Resources, *, routed: bool = True) -> None:
+        for kind in (CLUSTER, ENDPOINTS, ROUTE) if routed else (CLUSTER, ENDPOINTS):
+            self._put(kind, service, resources)
 
     def _put(self, kind: str, service: str, resources: Resources) -> dict[str, str | None]:
         names = (service,) if kind == ROUTE else (service, grpc_cluster(service))
