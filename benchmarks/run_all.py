@@ -26,7 +26,13 @@ BENCHMARKS: dict[str, tuple[list[str], list[str], int]] = {
     "platform_idle": (["--seconds", "30", "--starts", "2"], ["--seconds", "10", "--starts", "1"], 150),
     "create_to_first_200": (["--creates", "15"], ["--creates", "10"], 120),
     "commit_to_live": (["--changes", "150"], ["--changes", "60"], 150),
-    "route_apply": (["--changes", "200"], ["--changes", "100"], 120),
+    "route_apply": (
+        ["--sizes", "100,1000,10000"],
+        ["--sizes", "100,1000", "--changes", "100", "--seconds", "3", "--kills", "3"],
+        900,
+    ),
+    "held_requests": (["--rounds", "60", "--wakes", "20"], ["--rounds", "20", "--wakes", "6"], 420),
+    "rolling_updates": (["--updates", "60"], ["--updates", "20"], 420),
     "envoy_route": (["--rounds", "4", "--seconds", "2"], ["--rounds", "2", "--seconds", "1"], 180),
 }
 NEED_WRK = {"envoy_route"}
