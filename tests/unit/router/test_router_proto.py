@@ -20,6 +20,7 @@ ROOTS: dict[type[Message], str] = {
     pb.Cluster: "envoy.config.cluster.v3.Cluster",
     pb.ClusterLoadAssignment: "envoy.config.endpoint.v3.ClusterLoadAssignment",
     pb.ScopedRouteConfiguration: "envoy.config.route.v3.ScopedRouteConfiguration",
+    pb.FilterConfig: "envoy.config.route.v3.FilterConfig",
     pb.Listener: "envoy.config.listener.v3.Listener",
     pb.HttpConnectionManager: ("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
     pb.StatsLog: "envoy.extensions.access_loggers.stats.v3.Config",

@@ -12,7 +12,6 @@ from easel_router.decide.holding import Refuse
 from easel_router.hold import Asked, Go
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.listener import TIMEOUT_HEADER
-from easel_router.xds.messages import SERVICE_HEADER
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 
@@ -39,11 +38,11 @@ def handler(ask: Ask, admit: Admit) -> grpc.GenericRpcHandler[bytes, bytes]:
 
 
 def asked_of(request: pb.AttributeContext) -> Asked:
-    """The question in our words. The route names the service; the hold listener has only the request's header."""
+    """The question in our words. The route names the service, or the hold listener's address does that was called."""
     headers = request.request.http.headers
     named = request.context_extensions.get("service", "")
     return Asked(
-        service=named or headers.get(SERVICE_HEADER, ""),
+        service=named or request.destination.address.envoy_internal_address.endpoint_id,
         request_id=headers.get("x-request-id", ""),
         arrived_unix_s=request.request.time.ToNanoseconds() / 1e9,
         timeout_header=headers.get(TIMEOUT_HEADER, ""),

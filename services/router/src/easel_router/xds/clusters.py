@@ -80,16 +80,17 @@ def endpoints(plan: ServicePlan, name: str) -> pb.ClusterLoadAssignment:
     found = [pb.LocalityLbEndpoints(locality=pb.Locality(), lb_endpoints=replicas)] if replicas else []
     return pb.ClusterLoadAssignment(
         cluster_name=name,
-        endpoints=[*found, _fallback()],
+        endpoints=[*found, _fallback(plan.service)],
         # a single living replica takes everything: the share of the dead is not the hold listener's
         policy=pb.ClusterLoadAssignment.Policy(overprovisioning_factor=UInt32Value(value=100_000)),
     )
 
 
-@cache
-def _fallback() -> pb.LocalityLbEndpoints:
-    """Degraded, so that it counts as no healthy member and is chosen only where nothing healthy is left."""
-    internal = pb.EnvoyInternalAddress(server_listener_name=HOLD_LISTENER)
+def _fallback(service: str) -> pb.LocalityLbEndpoints:
+    """Degraded, so that it counts as no healthy member and is chosen only where nothing healthy is left.
+
+    The listener learns from the address whose request it is: a header would go with every request to every replica."""
+    internal = pb.EnvoyInternalAddress(server_listener_name=HOLD_LISTENER, endpoint_id=service)
     endpoint = pb.LbEndpoint(
         endpoint=pb.Endpoint(address=pb.Address(envoy_internal_address=internal)),
         health_status=pb.DEGRADED,

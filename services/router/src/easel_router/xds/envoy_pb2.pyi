@@ -414,15 +414,18 @@ class EnvoyInternalAddress(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SERVER_LISTENER_NAME_FIELD_NUMBER: _builtins.int
+    ENDPOINT_ID_FIELD_NUMBER: _builtins.int
     server_listener_name: _builtins.str
+    endpoint_id: _builtins.str
     def __init__(
         self,
         *,
         server_listener_name: _builtins.str = ...,
+        endpoint_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["server_listener_name", b"server_listener_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_id", b"endpoint_id", "server_listener_name", b"server_listener_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -906,9 +909,11 @@ class HeaderMatcher(_message.Message):
     PRESENT_MATCH_FIELD_NUMBER: _builtins.int
     STRING_MATCH_FIELD_NUMBER: _builtins.int
     INVERT_MATCH_FIELD_NUMBER: _builtins.int
+    TREAT_MISSING_HEADER_AS_EMPTY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     present_match: _builtins.bool
     invert_match: _builtins.bool
+    treat_missing_header_as_empty: _builtins.bool
     @_builtins.property
     def string_match(self) -> Global___StringMatcher: ...
     def __init__(
@@ -918,10 +923,11 @@ class HeaderMatcher(_message.Message):
         present_match: _builtins.bool = ...,
         string_match: Global___StringMatcher | None = ...,
         invert_match: _builtins.bool = ...,
+        treat_missing_header_as_empty: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header_match_specifier", b"header_match_specifier", "present_match", b"present_match", "string_match", b"string_match"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header_match_specifier", b"header_match_specifier", "invert_match", b"invert_match", "name", b"name", "present_match", b"present_match", "string_match", b"string_match"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header_match_specifier", b"header_match_specifier", "invert_match", b"invert_match", "name", b"name", "present_match", b"present_match", "string_match", b"string_match", "treat_missing_header_as_empty", b"treat_missing_header_as_empty"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_header_match_specifier: _TypeAlias = _typing.Literal["present_match", "string_match"]  # noqa: Y015
     _WhichOneofArgType_header_match_specifier: _TypeAlias = _typing.Literal["header_match_specifier", b"header_match_specifier"]  # noqa: Y015
@@ -997,28 +1003,72 @@ Global___ScopedRouteConfiguration: _TypeAlias = ScopedRouteConfiguration  # noqa
 class RouteConfiguration(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class TypedPerFilterConfigEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _any_pb2.Any: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _any_pb2.Any | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     VIRTUAL_HOSTS_FIELD_NUMBER: _builtins.int
     VALIDATE_CLUSTERS_FIELD_NUMBER: _builtins.int
+    TYPED_PER_FILTER_CONFIG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     @_builtins.property
     def virtual_hosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___VirtualHost]: ...
     @_builtins.property
     def validate_clusters(self) -> _wrappers_pb2.BoolValue: ...
+    @_builtins.property
+    def typed_per_filter_config(self) -> _containers.MessageMap[_builtins.str, _any_pb2.Any]: ...
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         virtual_hosts: _abc.Iterable[Global___VirtualHost] | None = ...,
         validate_clusters: _wrappers_pb2.BoolValue | None = ...,
+        typed_per_filter_config: _abc.Mapping[_builtins.str, _any_pb2.Any] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["validate_clusters", b"validate_clusters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "validate_clusters", b"validate_clusters", "virtual_hosts", b"virtual_hosts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "typed_per_filter_config", b"typed_per_filter_config", "validate_clusters", b"validate_clusters", "virtual_hosts", b"virtual_hosts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RouteConfiguration: _TypeAlias = RouteConfiguration  # noqa: Y015
+
+@_typing.final
+class FilterConfig(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISABLED_FIELD_NUMBER: _builtins.int
+    disabled: _builtins.bool
+    def __init__(
+        self,
+        *,
+        disabled: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilterConfig: _TypeAlias = FilterConfig  # noqa: Y015
 
 @_typing.final
 class VirtualHost(_message.Message):
@@ -1048,7 +1098,7 @@ class VirtualHost(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     DOMAINS_FIELD_NUMBER: _builtins.int
     ROUTES_FIELD_NUMBER: _builtins.int
-    REQUEST_HEADERS_TO_ADD_FIELD_NUMBER: _builtins.int
+    REQUEST_HEADERS_TO_REMOVE_FIELD_NUMBER: _builtins.int
     INCLUDE_REQUEST_ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
     TYPED_PER_FILTER_CONFIG_FIELD_NUMBER: _builtins.int
     RETRY_POLICY_FIELD_NUMBER: _builtins.int
@@ -1061,7 +1111,7 @@ class VirtualHost(_message.Message):
     @_builtins.property
     def routes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Route]: ...
     @_builtins.property
-    def request_headers_to_add(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderValueOption]: ...
+    def request_headers_to_remove(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def typed_per_filter_config(self) -> _containers.MessageMap[_builtins.str, _any_pb2.Any]: ...
     @_builtins.property
@@ -1076,7 +1126,7 @@ class VirtualHost(_message.Message):
         name: _builtins.str = ...,
         domains: _abc.Iterable[_builtins.str] | None = ...,
         routes: _abc.Iterable[Global___Route] | None = ...,
-        request_headers_to_add: _abc.Iterable[Global___HeaderValueOption] | None = ...,
+        request_headers_to_remove: _abc.Iterable[_builtins.str] | None = ...,
         include_request_attempt_count: _builtins.bool = ...,
         typed_per_filter_config: _abc.Mapping[_builtins.str, _any_pb2.Any] | None = ...,
         retry_policy: Global___RetryPolicy | None = ...,
@@ -1085,7 +1135,7 @@ class VirtualHost(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "request_body_buffer_limit", b"request_body_buffer_limit", "retry_policy", b"retry_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domains", b"domains", "include_request_attempt_count", b"include_request_attempt_count", "metadata", b"metadata", "name", b"name", "request_body_buffer_limit", b"request_body_buffer_limit", "request_headers_to_add", b"request_headers_to_add", "retry_policy", b"retry_policy", "routes", b"routes", "typed_per_filter_config", b"typed_per_filter_config"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domains", b"domains", "include_request_attempt_count", b"include_request_attempt_count", "metadata", b"metadata", "name", b"name", "request_body_buffer_limit", b"request_body_buffer_limit", "request_headers_to_remove", b"request_headers_to_remove", "retry_policy", b"retry_policy", "routes", b"routes", "typed_per_filter_config", b"typed_per_filter_config"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1580,6 +1630,24 @@ class AttributeContext(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
+    class Peer(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ADDRESS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def address(self) -> Global___Address: ...
+        def __init__(
+            self,
+            *,
+            address: Global___Address | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class Request(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -1662,8 +1730,11 @@ class AttributeContext(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    DESTINATION_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
     CONTEXT_EXTENSIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def destination(self) -> Global___AttributeContext.Peer: ...
     @_builtins.property
     def request(self) -> Global___AttributeContext.Request: ...
     @_builtins.property
@@ -1671,12 +1742,13 @@ class AttributeContext(_message.Message):
     def __init__(
         self,
         *,
+        destination: Global___AttributeContext.Peer | None = ...,
         request: Global___AttributeContext.Request | None = ...,
         context_extensions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_extensions", b"context_extensions", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_extensions", b"context_extensions", "destination", b"destination", "request", b"request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,7 +14,6 @@ from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.messages import (
     AUTH_FILTER,
     HOLD_FILTER,
-    SERVICE_HEADER,
     ads,
     any_of,
     check_service,
@@ -30,7 +29,7 @@ _MIB = 1 << 20
 
 TIMEOUT_HEADER = "easel-timeout-seconds"
 """How long a caller is willing to wait while its request is held; the service's own limit stands above it."""
-TOLD_HEADERS = ("x-request-id", "grpc-timeout", TIMEOUT_HEADER, "x-envoy-attempt-count", SERVICE_HEADER)
+TOLD_HEADERS = ("x-request-id", "grpc-timeout", TIMEOUT_HEADER, "x-envoy-attempt-count")
 """What the router is told of a request that is held; nothing else of it leaves Envoy."""
 
 
@@ -131,8 +130,8 @@ LONGEST_HOLD_S = 86_400.0
 def _hold_filter() -> pb.HttpFilter:
     """Asks the router whether a request may go on, and waits for the answer; a route without replicas switches it on.
 
-    It is in every chain, off by its route: a chain is made before the Lua filter may have chosen another route, and a
-    filter that was left out then could not hold. No body is read meanwhile. 504 is what an answer that never comes is
+    Other routes leave it out of the chain. Where no route is found it stays in: the Lua filter may then choose one, and
+    a filter that was left out could not hold. No body is read meanwhile. 504 is what an answer that never comes is
     called, to be told from the router's own.
     """
     authz = pb.ExtAuthz(

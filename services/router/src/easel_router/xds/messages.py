@@ -21,7 +21,6 @@ HOLD_LISTENER = "hold"
 """Envoy's own listener to which a request goes that found no living replica: it waits there, then is tried again."""
 CHECK_CLUSTER = "easel-check"
 """By way of Envoy's own listener to the router: asks whether a held request may go on, whatever happens meanwhile."""
-SERVICE_HEADER = "x-easel-service"
 GO_HEADER = "x-easel-go"
 """The hold listener's answer: a replica is there, try again."""
 
