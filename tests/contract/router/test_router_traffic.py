@@ -198,13 +198,20 @@ class _Echo(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
 
 async def test_grpc_models(xds: Rig, envoy: Envoy) -> None:
-    """Unary and streaming, the service named in metadata; a wrong token is UNAUTHENTICATED."""
+    """Unary and streaming, the service named in metadata; a wrong token is UNAUTHENTICATED.
+
+    Where gRPC is not enabled the caller learns what to set.
+    """
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((_Echo(),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    await xds.acknowledged(xds.put(a_plan("ocr", port, keepalive_ms=300)))
     metadata = (("authorization", "tok"), ("x-easel-service", "ocr"))
+    await xds.acknowledged(xds.put(a_plan("ocr", port, keepalive_ms=300)))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{envoy.data_port}") as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as not_enabled:
+            await channel.unary_unary("/pkg.Model/Predict", None, None)(b"hi", metadata=metadata)
+    await xds.acknowledged(xds.put(a_plan("ocr", port, keepalive_ms=300, grpc=True)))
     async with grpc.aio.insecure_channel(f"127.0.0.1:{envoy.data_port}") as channel:
         unary = await channel.unary_unary("/pkg.Model/Predict", None, None)(b"hi", metadata=metadata)
         stream = [m async for m in channel.unary_stream("/pkg.Model/Stream", None, None)(b"hi", metadata=metadata)]
@@ -216,6 +223,7 @@ async def test_grpc_models(xds: Rig, envoy: Envoy) -> None:
 
     assert (unary, stream) == (b"hi", [b"hi", b"hi"])
     assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    assert "metadata.enable_grpc" in (not_enabled.value.details() or "")
 
 
 async def test_in_flight_of_one_address_is_known(

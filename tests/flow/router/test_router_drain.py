@@ -114,7 +114,7 @@ def talk(channel: Any) -> Any:
 async def test_a_grpc_stream_is_not_cut(easel: Platform) -> None:
     """Both directions go on with the old replica; new calls reach the new one."""
     (old, old_port), (new, new_port) = await grpc_server(b"old:"), await grpc_server(b"new:")
-    await easel.service("ocr")
+    await easel.service("ocr", grpc=True)
     first = await easel.replica("ocr", old_port)
     await easel.applied("ocr", first)
     try:

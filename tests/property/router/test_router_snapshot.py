@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from easel_contracts.facts import Endpoint, ReplicaState, ServiceState
 from easel_contracts.spec import Resources, RevisionSpec, Traffic
 from easel_router.decide.snapshot import AT_ZERO, Table, Token, build, plan
+from easel_router.xds.clusters import grpc_cluster
 from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
 from easel_router.xds.render import render
 
@@ -26,6 +27,7 @@ traffics = st.builds(
     keepalive_ms=st.integers(1, 10_000_000),
     retry=st.sampled_from(("safe", "pre_send", "off")),
     retry_body_mib=st.integers(0, 64),
+    grpc=st.booleans(),
 )
 endpoints = st.builds(
     Endpoint,
@@ -58,6 +60,7 @@ def replicas(draw: st.DrawFn, name: str) -> tuple[ReplicaState, ...]:
             id=f"{name}-1-{n}", service=name, revision=1, generation=1, state=draw(st.sampled_from(STATES)),
             endpoints=tuple(draw(st.lists(endpoints, max_size=2))), row_version=draw(st.integers(1, 5)),
             out_of_traffic=draw(st.sampled_from(OUT)), keep_alive_s=draw(st.sampled_from((None, 0.5, 2.0))),
+            grpc=draw(st.booleans()),
         )
         for n in range(draw(st.integers(0, 4)))
     )  # fmt: skip
@@ -95,6 +98,17 @@ def test_requests_are_held_exactly_where_a_running_service_has_nobody(table: Tab
         assert (made.hold is not None) == (running and not made.serving)
         holding = b"easel-check" in render(made, "s").by_type[ROUTE][name]
         assert holding == (made.hold is not None)
+
+
+@given(tables())
+def test_grpc_has_its_cluster_as_long_as_a_replica_may_have_a_call(table: Table) -> None:
+    """The twin cluster is there for a service that takes gRPC, or has a replica that did; not for others."""
+    for name, made in build(table).plans.items():
+        takes = table.services[name].revision.traffic.grpc or any(r.grpc for r in table.replicas[name])
+        resources = render(made, "s").by_type
+        assert set(resources[CLUSTER]) == set(resources[ENDPOINTS])
+        assert (grpc_cluster(name) in resources[CLUSTER]) == (takes and made.awake)
+        assert (grpc_cluster(name).encode() in resources[ROUTE][name]) == takes
 
 
 @given(tables())

@@ -53,6 +53,12 @@ def test_a_small_file_gets_the_documented_defaults() -> None:
     assert got.revision.lifecycle.termination_grace_s == 30.0
 
 
+def test_grpc_is_asked_for() -> None:
+    """EAS's own key; without it requests go over HTTP/1.1 only."""
+    assert not sound(BASE).revision.traffic.grpc
+    assert sound(BASE | {"metadata.enable_grpc": True}).revision.traffic.grpc
+
+
 def test_old_flat_nested_and_mixed_spellings_are_the_same() -> None:
     old = {"name": "ocr", "metadata.instance": 1, "metadata": {"rpc.keepalive": 5000, "eas": {}},
            "metadata.eas.termination_grace_period": 5, "containers": BASE["containers"]}  # fmt: skip

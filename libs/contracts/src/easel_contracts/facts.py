@@ -151,6 +151,8 @@ class ReplicaState(Struct, frozen=True, kw_only=True):
     """Raised each time it is taken out of traffic (draining, isolated, restarting)."""
     keep_alive_s: float | None = None
     """How long its server keeps an idle connection, where that was found to be too short for the gateway."""
+    grpc: bool = False
+    """Its revision takes gRPC calls."""
     row_version: int = 0
     """Facts of several replicas share a service's key: readers guard by (id, row_version) of the replica."""
 

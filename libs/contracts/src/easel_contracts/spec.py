@@ -90,6 +90,8 @@ class Traffic(Struct, frozen=True, kw_only=True):
     retry_body_mib: int = 1
     hold_max_requests: int = 4096
     """Requests that may wait at a time while no replica is ready; more are answered 503."""
+    grpc: bool = False
+    """gRPC calls go to the replicas, over HTTP/2 (metadata.enable_grpc); everything else goes over HTTP/1.1."""
 
 
 class Lifecycle(Struct, frozen=True, kw_only=True):

@@ -153,8 +153,8 @@ class Applier:
         names = (service,) if kind == ROUTE else (service, grpc_cluster(service))
         wanted = resources.by_type[kind]
         versions = {name: self._catalog.put(kind, name, wanted.get(name)) for name in names}
-        # what a removed cluster's endpoints are is nobody's question any more
-        return {} if kind == ENDPOINTS and not wanted else versions
+        # what the endpoints are of a cluster that is not there is nobody's question
+        return {name: v for name, v in versions.items() if v is not None} if kind == ENDPOINTS else versions
 
     async def _live(
         self, plan: ServicePlan, resources: Resources, before: Stored | None, *, envoys: int, took_ms: float

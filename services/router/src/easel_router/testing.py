@@ -143,8 +143,8 @@ class Rig:
         for kind, names in wanted.items():
             for name in (plan.service,) if kind == ROUTE else (plan.service, grpc_cluster(plan.service)):
                 names[name] = self.catalog.put(kind, name, made.by_type[kind].get(name))
-        if not plan.awake:
-            del wanted[ENDPOINTS]  # with the cluster goes Envoy's interest in its endpoints
+        # with a cluster goes Envoy's interest in its endpoints
+        wanted[ENDPOINTS] = {name: v for name, v in wanted[ENDPOINTS].items() if v is not None}
         return wanted
 
     async def acknowledged(self, wanted: Versions) -> None:
@@ -219,6 +219,7 @@ def a_plan(
     draining: tuple[int, ...] = (),
     hold: Hold | None = None,
     keep_alive_s: float | None = None,
+    grpc: bool = False,
     **traffic: Any,
 ) -> ServicePlan:
     """A plan whose replicas listen at `ports` of 127.0.0.1."""
@@ -231,10 +232,11 @@ def a_plan(
         uid=service,
         generation=1,
         token=Token(value=token, version=1),
-        traffic=Traffic(**traffic),
+        traffic=Traffic(grpc=grpc, **traffic),
         upstreams=tuple(upstreams),
         without_replica=f"service {service} has no replica that can answer now",
         hold=hold,
         awake=bool(ports) or hold is not None,
         keep_alive_s=keep_alive_s,
+        grpc=grpc,
     )

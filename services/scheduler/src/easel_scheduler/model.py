@@ -62,7 +62,7 @@ def replica_state(r: Replica) -> ReplicaState:
         endpoints=r.endpoints, pid=r.pid, restarts=r.restarts, cause=r.cause, message=r.message,
         exit_code=r.exit_code, phase_s=r.phase_s, restart_nonce=r.spec.restart_nonce,
         out_of_traffic=r.out_of_traffic, drain_number=r.drain_number, keep_alive_s=r.keep_alive_s,
-        row_version=r.row_version,
+        grpc=r.spec.traffic.grpc, row_version=r.row_version,
     )  # fmt: skip
 
 

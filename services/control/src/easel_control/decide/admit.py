@@ -138,6 +138,7 @@ def _revision(config: dict[str, Any], container: dict[str, Any], env_names: tupl
             retry=get(config, "traffic.retry"),
             retry_body_mib=get(config, "traffic.retry_body_mib"),
             hold_max_requests=get(config, "traffic.hold_max_requests"),
+            grpc=get(config, "metadata.enable_grpc"),
         ),
     )  # fmt: skip
 

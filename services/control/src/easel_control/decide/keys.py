@@ -57,6 +57,9 @@ METADATA = (
     Key(path="metadata.cpu", kind="number", default=1, above=0, maximum=1024, doc="Cores per replica."),
     Key(path="metadata.memory", kind="integer", default=1024, minimum=16, maximum=16_777_216,
         doc="Memory per replica in MiB."),
+    Key(path="metadata.enable_grpc", kind="boolean", default=False,
+        doc="true: gRPC calls go to the replicas, over HTTP/2; other requests go over HTTP/1.1 as ever. "
+            "A call names its service in metadata (`x-easel-service: NAME`) or its path (`/api/predict/NAME/...`)."),
     Key(path="metadata.rpc", kind="object", doc="How requests are treated."),
     Key(path="metadata.rpc.keepalive", kind="integer", default=600_000, minimum=1, maximum=DAY_S * 1000,
         doc="Longest time of a request to the first byte of its answer, in milliseconds; then 408."),

@@ -54,7 +54,6 @@ METADATA = (
     _later("metadata.quota_id", POOLS, ""),
     _later("metadata.quota_type", POOLS, ""),
     _later("metadata.rdma", "RDMA networks", 0),
-    _later("metadata.enable_grpc", "gRPC to replicas", False),
     _later("metadata.enable_webservice", "web applications at the root path", False),
     _later("metadata.type", ASYNC, "", "Standard"),
     _later("metadata.workload_type", "elastic jobs", ""),

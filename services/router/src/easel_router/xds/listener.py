@@ -215,7 +215,12 @@ def _replies() -> pb.LocalReplyConfig:
                 "`easel w %METADATA(VIRTUAL_HOST:easel:service)%` shows the replicas, `easel logs` what they say",
             ),
             _mapper(_flags("UC", "UR", "LR"), "ReplicaGone", _CUT.format("%RESPONSE_CODE_DETAILS%"), _CUT_HINT),
-            _mapper(_flags("UPE"), "BadAnswer", "the replica's answer is not HTTP", "does it speak HTTP at this port?"),
+            _mapper(
+                _flags("UPE"),
+                "BadAnswer",
+                "the replica's answer is not HTTP/1.1",
+                "does it speak HTTP at this port? gRPC calls need metadata.enable_grpc: true",
+            ),
             _mapper(
                 _status(401),
                 "Unauthorized",

@@ -52,8 +52,8 @@ def render(plan: ServicePlan, probe_secret: str) -> Resources:
     """Clusters and endpoints (not for a service at zero) and the scope of one service."""
     by_type: dict[str, dict[str, bytes]] = {CLUSTER: {}, ENDPOINTS: {}, ROUTE: {}}
     if plan.awake:
-        for name, grpc in ((plan.service, False), (grpc_cluster(plan.service), True)):
-            by_type[CLUSTER][name] = serialised(cluster(plan, name, grpc=grpc))
+        for name in (plan.service, grpc_cluster(plan.service))[: 1 + plan.grpc]:
+            by_type[CLUSTER][name] = serialised(cluster(plan, name, grpc=name != plan.service))
             by_type[ENDPOINTS][name] = serialised(endpoints(plan, name))
     probe = _probe(plan.service, probe_secret)
     scope = _scope(plan, probe)
@@ -106,12 +106,16 @@ def _scope(plan: ServicePlan, probe: pb.Route) -> pb.ScopedRouteConfiguration:
 def _routes(plan: ServicePlan) -> list[pb.Route]:
     """In order: gRPC (every call is a POST), what may be repeated, the rest."""
     before_sent = _before_sent(plan)
-    base = f"/api/predict/{plan.service}/"
-    match = pb.RouteMatch(prefix=base, grpc=pb.RouteMatch.GrpcRouteMatchOptions())  # a method follows always
-    routes = [_route(plan, match, grpc_cluster(plan.service), before_sent)]
+    routes = [_grpc_route(plan)] if plan.grpc else []
     for headers in _repeatable(plan.traffic.retry):
         routes += _pair(plan, "safe", headers)
     return routes + _pair(plan, before_sent, [])
+
+
+def _grpc_route(plan: ServicePlan) -> pb.Route:
+    """One is enough: a method always follows the service."""
+    match = pb.RouteMatch(prefix=f"/api/predict/{plan.service}/", grpc=pb.RouteMatch.GrpcRouteMatchOptions())
+    return _route(plan, match, grpc_cluster(plan.service), _before_sent(plan))
 
 
 def _before_sent(plan: ServicePlan) -> str:
