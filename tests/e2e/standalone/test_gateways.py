@@ -22,8 +22,6 @@ EVENTS = 16
 GRACE_S = 30
 """More than the events take; the SDK's own connection is idle, and kept for so long."""
 
-pytestmark = pytest.mark.soak
-
 
 @pytest.fixture(scope="module")
 def platform() -> Iterator[Platform]:

@@ -149,7 +149,6 @@ async def test_the_new_process_dies_while_the_old_one_finishes(short_path: Path)
     assert one.memory() == []
 
 
-@pytest.mark.soak
 async def test_the_old_process_dies_while_it_finishes(short_path: Path) -> None:
     """Its successor does not notice, and can hand over itself: it tells its predecessor to end, whom nobody is."""
     async with one_gateway(short_path) as one:
