@@ -45,7 +45,8 @@ async def change(made: Fleet, number: int, second: set[str]) -> tuple[float, flo
 
 async def changes(made: Fleet, size: int, least: int, seconds: float) -> tuple[list[float], list[float]]:
     """Changes of random services, one at a time."""
-    decided, seen = [], []
+    decided: list[float] = []
+    seen: list[float] = []
     second: set[str] = set()
     end = time.perf_counter() + seconds
     while len(decided) < least or time.perf_counter() < end:
