@@ -55,6 +55,34 @@ async def test_errors_say_why_and_what_to_do(xds: Rig, envoy: Envoy, client: Cli
     assert "/api/predict/nope" in found["nope"][1]["message"]
 
 
+async def test_nobody_is_asked_about_what_is_not_held(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: Client
+) -> None:
+    """Nor does a replica see what Envoy needs for those that are: of its own headers only what the model can use."""
+    await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port)))
+    found = [await ask(client, envoy, path) for path in ("/api/predict/ocr", "/api/predict/ocr?x=1")]
+
+    assert [(status, body["path"]) for status, body in found] == [(200, "/"), (200, "/?x=1")]
+    assert xds.asked == []
+    made = {name.lower() for name in servers[0].headers if name.lower().startswith("x-")}
+    assert made == {"x-forwarded-for", "x-forwarded-proto", "x-request-id", "x-envoy-attempt-count"}
+
+
+async def test_the_hold_listener_knows_whose_request_it_is(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: Client
+) -> None:
+    """By the address that it was called at, whatever the request says."""
+    other = servers[0]
+    await xds.acknowledged(xds.put(a_plan("other", other.port)))
+    await xds.acknowledged(xds.put(a_plan("dead", free_port())))
+    for name in ("dead", "other"):
+        await ask(client, envoy, f"/api/predict/{name}", headers={"x-easel-service": "other"})
+
+    assert {asked.service for asked in xds.asked} == {"dead"}
+    assert all(asked.retried for asked in xds.asked)
+    assert other.executions["/"] == 1
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_the_limit_is_to_the_first_byte_and_not_multiplied(
     xds: Rig, envoy: Envoy, servers: list[Backend], client: Client, method: str
