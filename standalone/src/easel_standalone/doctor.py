@@ -193,6 +193,14 @@ def _gateways(place: Home) -> list[Finding]:
                 hint=f"more of them answer no faster; `easel up --gateways {cpus}`",
             )
         ]  # fmt: skip
+    if count > 1 and not ports.kernel_moves_connections():
+        return [
+            Finding(
+                check="gateways", level="warning",
+                message=f"{count}: when one ends, the kernel resets the connections it has not accepted yet",
+                hint="`sysctl -w net.ipv4.tcp_migrate_req=1` (Linux 5.14) has another gateway take them",
+            )
+        ]  # fmt: skip
     return [Finding(check="gateways", level="ok", message=f"{count}: one that dies costs {_share(count)} connections")]
 
 

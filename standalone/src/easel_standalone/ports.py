@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import random
 import socket
+from pathlib import Path
 
 import psutil
 
@@ -48,6 +49,13 @@ def holder(port: int) -> str:
             except psutil.Error:
                 return f"pid {connection.pid}"
     return ""
+
+
+def kernel_moves_connections() -> bool:
+    """Whether connections nobody has accepted yet move to another listener of the port when one closes (Linux 5.14:
+    net.ipv4.tcp_migrate_req); else the kernel resets them."""
+    setting = Path("/proc/sys/net/ipv4/tcp_migrate_req")
+    return setting.exists() and setting.read_text().strip() == "1"
 
 
 def listening(host: str, port: int) -> set[int]:
