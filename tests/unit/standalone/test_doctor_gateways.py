@@ -26,7 +26,7 @@ def test_more_than_one_wants_a_kernel_that_moves_connections(
 ) -> None:
     """And not more of them than there are CPUs."""
     monkeypatch.setattr(ports, "kernel_moves_connections", lambda: moves)
-    monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
     home = Home(tmp_path)
     home.config_file.write_bytes(msgspec.json.encode(Config(created=datetime.now(UTC), gateways=gateways)))
 
