@@ -66,12 +66,12 @@ async def test_a_follower_resumes_without_gap_or_double(short_path: Path, nats_u
                 await rig.node(address=f"a{i}")
                 await asyncio.sleep(0.002)
 
-        publishing = asyncio.create_task(publish())
-        for count in (7, 120, 173):
-            async with monitor(rig):
-                start = seen[-1].sequence + 1 if seen else first
-                seen += await watch(rig, count, from_sequence=start, follow=True, entity="node")
-        await publishing
+        async with asyncio.TaskGroup() as group:  # a publisher that fails ends the watch
+            group.create_task(publish())
+            for count in (7, 120, 173):
+                async with monitor(rig):
+                    start = seen[-1].sequence + 1 if seen else first
+                    seen += await watch(rig, count, from_sequence=start, follow=True, entity="node")
 
         assert [json.loads(e.data_json)["address"] for e in seen] == [f"a{i}" for i in range(300)]
 
