@@ -24,6 +24,7 @@ from easel_contracts import facts
 from easel_contracts.facts import Entity, Fact, KeyState
 from easel_contracts.ids import metric_subject, uuid7
 from easel_kit.bus import Bus, FactHandler, MetricsHandler
+from easel_kit.cancelling import ended
 from easel_kit.clock import Clock, SystemClock
 from easel_kit.db import UNREACHABLE, Database
 from easel_kit.facts_api import FactsApi, ListFacts
@@ -245,7 +246,12 @@ class Process(Generic[S]):
             await handler(fact)
 
     async def _forever(self, task: Background) -> None:
-        await task()
+        running = asyncio.ensure_future(task())
+        try:
+            await asyncio.wait({running})
+        finally:
+            await ended(running)
+        running.result()
         raise RuntimeError(f"background task {getattr(task, '__qualname__', task)} ended")
 
 

@@ -136,7 +136,11 @@ class Fleet:
         try:
             await asyncio.Event().wait()
         finally:
-            await self.close()
+            closing = asyncio.create_task(self.close())
+            while not closing.done():  # to be asked twice changes nothing: replicas end in order
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({closing})
+            closing.result()
 
     async def close(self) -> None:
         """End every replica at once: the agent ends."""
