@@ -21,12 +21,14 @@ import shutil
 import statistics
 import sys
 import tempfile
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from measuring import verdict
 
+from easel_kit.testing import accepts, eventually
 from easel_router.testing import Envoy, Rig, a_plan, free_port, rig, until
 
 TOKEN = "YzA5ZjhkN2U2YjVhNDkzODI3MTYwNWY0ZTNkMmMxYjBhOTg3NjU0Mw=="  # as long as EAS's own tokens
@@ -122,20 +124,8 @@ async def measure(envoy: Envoy, path: str, headers: list[str], connections: int,
 async def plain_envoy(directory: Path, name: str, config: dict[str, Any], port: int) -> Envoy:
     made = Envoy(directory, name, port, 0)
     await made.start(config)
-    await wait_port(port)
+    await eventually(partial(accepts, port))
     return made
-
-
-async def wait_port(port: int) -> None:
-    for _ in range(500):
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            await asyncio.sleep(0.02)
-        else:
-            writer.close()
-            return
-    raise SystemExit(f"nothing listens at {port}")
 
 
 async def compare(r: Rig, full: Envoy, simple: Envoy, args: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -169,7 +159,7 @@ async def throughput(r: Rig, args: argparse.Namespace, *options: str) -> float:
     )  # fmt: skip
     simple = await plain_envoy(r.directory, "bare-asgi", bare(simple_port, port), simple_port)
     try:
-        await wait_port(port)
+        await eventually(partial(accepts, port))
         await r.acknowledged(r.put(a_plan("asgi", port, token=TOKEN)))
         full = r.envoys[0]
         targets = {"bare": simple.url + "/", "easel": full.url + "/api/predict/asgi"}

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -17,6 +18,7 @@ from msgspec import Struct
 
 from easel_kit.grpc import channel
 from easel_kit.testing import (
+    accepts,
     eventually,
     free_port,
     fresh_database,
@@ -161,16 +163,7 @@ async def server() -> AsyncIterator[int]:
     port = free_port()
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", SERVER, str(port))
     try:
-
-        async def listens() -> bool:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                return False
-            writer.close()
-            return True
-
-        await eventually(listens)
+        await eventually(partial(accepts, port))
         yield port
     finally:
         child.kill()

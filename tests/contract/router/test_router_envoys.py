@@ -9,11 +9,9 @@ import secrets
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from easel_kit.testing import eventually
 from easel_router.decide.snapshot import Hold
 from easel_router.hold import Asked, Go
 from easel_router.testing import Envoy, Rig, a_plan, until
@@ -51,21 +49,10 @@ async def connections(envoy: Envoy) -> int:
     return sum(stat["value"] for stat in stats if "value" in stat)
 
 
-async def serving(xds: Rig, node_id: str = "envoy-0", port: int = 0, *arguments: str, **overrides: Any) -> Envoy:
-    """An Envoy that accepts connections: it acknowledges its listener a moment before."""
-    made = await xds.envoy(node_id, port, arguments or ("--disable-hot-restart",), **overrides)
-
-    async def is_ready() -> bool:
-        return (await made.admin("/ready")).strip() == "LIVE"
-
-    await eventually(is_ready)
-    return made
-
-
 async def two(xds: Rig) -> tuple[Envoy, Envoy]:
     """Two Envoys at one port."""
-    first = await serving(xds, "envoy-0", 0, *DRAIN)
-    return first, await serving(xds, "envoy-1", first.data_port, *DRAIN)
+    first = await xds.envoy("envoy-0", 0, DRAIN)
+    return first, await xds.envoy("envoy-1", first.data_port, DRAIN)
 
 
 async def both_answer(load: Steady, *envoys: Envoy) -> None:
@@ -131,7 +118,7 @@ async def test_one_of_two_is_killed(xds: Rig, servers: list[Backend]) -> None:
 async def test_the_only_one_is_killed_and_started_again(xds: Rig, servers: list[Backend]) -> None:
     """Until it listens again connections break or are refused: no request is answered wrongly, none runs twice."""
     await xds.acknowledged(xds.put(a_plan("ocr", *ports(servers))))
-    envoy = await serving(xds)
+    envoy = await xds.envoy()
     old = xds.server.streams[envoy.node_id]
     async with steady(envoy.data_port) as load:
         await load.answered_more(200)
@@ -161,7 +148,7 @@ class _Handing:
         process = self._process
         self._process = successor(process, process.number + 1)
         arguments = hot_restart(process, self._sockets, grace_s=3600, drain_s=1)
-        made = await serving(self._xds, process.node_id, self._port, *arguments, older=process.older)
+        made = await self._xds.envoy(process.node_id, self._port, arguments, older=process.older)
         self._port = made.data_port
         return made
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from easel_kit.testing import binary, eventually, free_port
+from easel_kit.testing import accepts, binary, eventually, free_port
 from easel_proto.v1.events_pb2 import Event, WatchEventsRequest
 from tests.flow.monitor.rig import METADATA, Rig, monitor, surroundings
 
@@ -49,15 +49,6 @@ def own_nats(directory: Path) -> Iterator[Nats]:
         server.kill()
 
 
-async def reachable(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
-
-
 async def follow(rig: Rig, seen: list[Event], first: int) -> None:
     call = rig.events.Watch(WatchEventsRequest(from_sequence=first, follow=True, entity="node"), metadata=METADATA)
     async for event in call:
@@ -80,7 +71,7 @@ async def tell(rig: Rig, address: str) -> None:
 async def test_a_follower_outlives_a_killed_nats(short_path: Path, postgres_dsn: str) -> None:
     """One and the same Watch goes on after `kill -9` of NATS, in order, without gap or double."""
     with own_nats(short_path) as server:
-        await eventually(lambda: reachable(server.port))
+        await eventually(lambda: accepts(server.port))
         async with surroundings(short_path, server.url, postgres_dsn) as rig, monitor(rig):
             first = await rig.node(address="a0")
             seen: list[Event] = []
@@ -90,7 +81,7 @@ async def test_a_follower_outlives_a_killed_nats(short_path: Path, postgres_dsn:
             await eventually(lambda: len(seen) == 5)
             server.kill()
             server.start()
-            await eventually(lambda: reachable(server.port))
+            await eventually(lambda: accepts(server.port))
             for i in range(5, 10):
                 await tell(rig, f"a{i}")
             await eventually(lambda: len({json.loads(e.data_json)["address"] for e in seen}) == 10)

@@ -85,6 +85,16 @@ async def eventually(check: Callable[[], object], deadline_s: float = DEADLINE_S
     raise AssertionError(f"not within {deadline_s} s; last seen: {last!r}")
 
 
+async def accepts(port: int) -> bool:
+    """Whether somebody listens at a port of 127.0.0.1."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
 @contextmanager
 def real_nats(directory: Path) -> Iterator[str]:
     """A nats-server with JetStream, no authentication; yields its URL."""

