@@ -18,12 +18,16 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import nats
+from nats.js import JetStreamContext
+from nats.js.api import StreamConfig
+from nats.js.errors import ServerError
 
 from easel_contracts.facts import Entity
 from easel_kit import migrations, streams
@@ -32,6 +36,9 @@ from easel_kit.settings import ProcessSettings
 
 DEADLINE_S = 20.0
 """Longest time a test waits for a condition."""
+
+STORE_NOT_MADE = 10049
+"""NATS's err_code where a stream's directory cannot be made."""
 
 PROCESSES = ("control", "scheduler", "agent", "autoscaler", "router", "monitor")
 
@@ -162,10 +169,21 @@ async def fresh_streams(nats_url: str, consumers: dict[str, tuple[Entity, ...]])
         assert info.config.name is not None
         await js.delete_stream(info.config.name)
     for config in streams.stream_configs():
-        await streams.ensure_stream(js, config)
+        await eventually(partial(_made, js, config))
     for process, listens in consumers.items():
         await streams.ensure_consumer(js, streams.consumer_config(process, listens))
     await client.close()
+
+
+async def _made(js: JetStreamContext, config: StreamConfig) -> bool:
+    """Whether the stream is there. A server that still removes the files of its predecessor refuses to make it."""
+    try:
+        await streams.ensure_stream(js, config)
+    except ServerError as error:
+        if error.err_code != STORE_NOT_MADE:
+            raise
+        return False
+    return True
 
 
 def process_environment(directory: Path, nats_url: str, dsns: dict[str, str]) -> dict[str, dict[str, str]]:
