@@ -137,6 +137,9 @@ class FakeAgent(agent_pb2_grpc.AgentServicer):
             if not self.silent:
                 yield event
 
+    async def Images(self, request: agent_pb2.ImagesRequest, context: Any) -> agent_pb2.ImagesResponse:
+        return agent_pb2.ImagesResponse()
+
     async def Logs(self, request: agent_pb2.LogsRequest, context: Any) -> AsyncIterator[agent_pb2.LogData]:
         if request.replica_id not in self.logs:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such log")

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from easel_contracts.ids import fact_subject
-from easel_contracts.spec import Autoscaling, RevisionSpec, RolloutPolicy
+from easel_contracts.spec import Autoscaling, RevisionSpec, RolloutPolicy, Runtime
 
 SCHEMA_VERSION = 1
 
@@ -153,6 +153,9 @@ class ReplicaState(Struct, frozen=True, kw_only=True):
     """How long its server keeps an idle connection, where that was found to be too short for the gateway."""
     grpc: bool = False
     """Its revision takes gRPC calls."""
+    runtime: Runtime = "process"
+    pins: dict[str, str] = {}
+    """What it runs: path of a source in the service.json → digest or commit, once that is known."""
     row_version: int = 0
     """Facts of several replicas share a service's key: readers guard by (id, row_version) of the replica."""
 
@@ -169,6 +172,10 @@ class NodeState(Struct, frozen=True, kw_only=True):
     isolation: str
     limits: str
     can_mount: bool
+    gpu: int = 0
+    runtimes: tuple[Runtime, ...] = ("process",)
+    capacity: str = ""
+    """`accounted` (what replicas of several nodes share is only counted) or how it is enforced; empty: not said."""
 
 
 class ScaleInput(Struct, frozen=True, kw_only=True):

@@ -6,12 +6,15 @@ from typing import Literal
 
 from msgspec import Struct
 
+from easel_contracts.spec import Runtime
+
 RuntimePhase = Literal["fetching", "starting", "running", "backoff", "stopping", "stopped", "failed"]
 """fetching: code, environment · starting: process up, startup probe not passed yet · running: see `ready`
 · backoff: exited, will be started again · stopped: ended as told · failed: will not be started again."""
 
 FailureCause = Literal[
-    "none", "exit", "oom", "crash_loop", "probe", "requirements", "mount", "code", "command", "wrong_port", "internal"
+    "none", "exit", "oom", "crash_loop", "probe", "requirements", "mount", "code", "command", "wrong_port", "image",
+    "internal",
 ]  # fmt: skip
 
 
@@ -46,3 +49,9 @@ class ReplicaReport(Struct, frozen=True, kw_only=True):
     at_unix_s: float = 0.0
     isolation: str = ""
     limits: str = ""
+    runtime: Runtime = "process"
+    pins: dict[str, str] = {}
+    """What it runs, by RunSpec.pins' paths: known once everything is fetched. A digest that names no registry's image
+    but the node's own copy begins with `local:`."""
+    adopted: bool = False
+    """An earlier run of the agent started it, and it ran on without: `agent_run_id` is the present one's."""

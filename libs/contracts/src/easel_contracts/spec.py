@@ -10,6 +10,9 @@ from typing import Literal
 
 from msgspec import Struct
 
+Runtime = Literal["process", "docker"]
+"""What runs a replica on a node: the agent itself, or a Docker engine."""
+
 
 class Resources(Struct, frozen=True, kw_only=True):
     """What one replica reserves on its node."""
@@ -52,15 +55,98 @@ class Probe(Struct, frozen=True, kw_only=True):
     failure_threshold: int = 3
 
 
+class GitSource(Struct, frozen=True, kw_only=True, tag="git"):
+    """A repository, cloned when the revision's first replica starts; the commit found then is the revision's."""
+
+    repo: str
+    branch: str | None = None
+    """None: the repository's own default."""
+    commit: str | None = None
+    """Given by the user; else the tip of the branch."""
+    login: bool = False
+    """User name and password are kept by control."""
+
+
+class ImageSource(Struct, frozen=True, kw_only=True, tag="image"):
+    """Files copied out of an image; nothing of it runs."""
+
+    image: str
+    path: str = "/"
+
+
+class ObjectSource(Struct, frozen=True, kw_only=True, tag="object"):
+    """Everything below a prefix of an object store, copied to the node when a replica starts."""
+
+    url: str
+    """`oss://bucket/prefix/` or another that fsspec knows."""
+    endpoint: str | None = None
+
+
+class NfsSource(Struct, frozen=True, kw_only=True, tag="nfs"):
+    """A directory of an NFS server, mounted by the engine."""
+
+    server: str
+    path: str = "/"
+
+
+class ScratchSource(Struct, frozen=True, kw_only=True, tag="empty_dir"):
+    """An empty directory of the replica's own, gone with it."""
+
+    medium: Literal["disk", "memory"] = "disk"
+    size_mib: int | None = None
+    """None: only bounded by the disk, or by the replica's memory."""
+
+
+Source = GitSource | ImageSource | ObjectSource | NfsSource | ScratchSource
+
+
 class Mount(Struct, frozen=True, kw_only=True):
-    """A directory or file that a replica sees at `mount_path`."""
+    """A directory or file that a replica sees at `mount_path`. It has one of `host_path`, `code_digest`, `source`."""
 
     mount_path: str
     host_path: str | None = None
-    """A path on the node; exclusive with `code_digest`."""
+    """A path on the node."""
     code_digest: str | None = None
     """An uploaded archive (`sha256:<hex>`), unpacked by the agent."""
+    source: Source | None = None
+    """Anything else, fetched or made by the agent."""
     read_only: bool = True
+
+
+class Security(Struct, frozen=True, kw_only=True):
+    """What a container may do. New privileges are never possible, and most capabilities are always dropped."""
+
+    read_only_root: bool = False
+    """The image's files cannot be changed; /tmp is a scratch directory then."""
+    user: str | None = None
+    """`uid` or `uid:gid`; None: the image's own."""
+    non_root: bool = False
+    """A container that would run as root is refused."""
+
+
+class Image(Struct, frozen=True, kw_only=True):
+    """What a container is made from."""
+
+    reference: str
+    """As written: `registry.example.com:5000/team/ocr:1.2`."""
+    pull: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
+    """As in Kubernetes. The digest found by the revision's first replica is the revision's, whatever the tag names."""
+    pull_timeout_s: float = 1800.0
+    security: Security = Security()
+
+
+class Sidecar(Struct, frozen=True, kw_only=True):
+    """A further container of a replica: it shares the network (localhost), mounts and /dev/shm with the main one."""
+
+    image: Image
+    command: str | None = None
+    script: str | None = None
+    args: tuple[str, ...] = ()
+    port: int | None = None
+    env_names: tuple[str, ...] = ()
+    cpu: float | None = None
+    """Its own limit; None: the replica's."""
+    memory_mib: int | None = None
 
 
 class Autoscaling(Struct, frozen=True, kw_only=True):
@@ -176,8 +262,22 @@ class RevisionSpec(Struct, frozen=True, kw_only=True):
     lifecycle: Lifecycle = Lifecycle()
     traffic: Traffic = Traffic()
     sources: tuple[SourceDigest, ...] = ()
+    image: Image | None = None
+    """Given: a replica is a container (with its sidecars); None: a process of the node."""
+    args: tuple[str, ...] = ()
+    """Further words of the command, or of the image's own entry point."""
+    sidecars: tuple[Sidecar, ...] = ()
+    shm_mib: int | None = None
+    """Size of /dev/shm; None: the engine's default, 64 MiB."""
+    registry_login: bool = False
+    """Control keeps a login for the images' registry."""
     restart_nonce: int = 0
     """Raised by Restart: the same content, new replicas."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """What runs its replicas."""
+        return "process" if self.image is None else "docker"
 
 
 class RunSpec(Struct, frozen=True, kw_only=True):
@@ -188,3 +288,7 @@ class RunSpec(Struct, frozen=True, kw_only=True):
     replica: str
     revision: RevisionSpec
     traceparent: str | None = None
+    pins: dict[str, str] = {}
+    """What the revision's sources are, as its first replica found them: path in the service.json
+    (`containers[0].image`, `storage[1].git`) → `sha256:…` or a commit. What is not here yet, this replica finds out and
+    reports."""

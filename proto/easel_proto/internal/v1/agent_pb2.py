@@ -24,37 +24,49 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#easel_proto/internal/v1/agent.proto\x12\x11\x65\x61sel.internal.v1\"\x11\n\x0f\x44\x65scribeRequest\"\xcc\x01\n\x0fNodeDescription\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07network\x18\x03 \x01(\t\x12\x0b\n\x03\x63pu\x18\x04 \x01(\x01\x12\x12\n\nmemory_mib\x18\x05 \x01(\x03\x12\x11\n\tisolation\x18\x06 \x01(\t\x12\x0e\n\x06limits\x18\x07 \x01(\t\x12\x11\n\tcan_mount\x18\x08 \x01(\x08\x12\x14\n\x0c\x61gent_run_id\x18\t \x01(\t\x12\x19\n\x11\x63\x61n_mount_why_not\x18\n \x01(\t\"O\n\x0cStartRequest\x12\x15\n\rfencing_token\x18\x01 \x01(\x03\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12\x14\n\x0cspec_msgpack\x18\x03 \x01(\x0c\"&\n\rStartResponse\x12\x15\n\ralready_known\x18\x01 \x01(\x08\"h\n\x0bStopRequest\x12\x15\n\rfencing_token\x18\x01 \x01(\x03\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12\x0f\n\x07grace_s\x18\x03 \x01(\x01\x12\x0f\n\x07sigterm\x18\x04 \x01(\x08\x12\x0c\n\x04idle\x18\x05 \x01(\x08\"\x1d\n\x0cStopResponse\x12\r\n\x05known\x18\x01 \x01(\x08\"m\n\x0eRestartRequest\x12\x15\n\rfencing_token\x18\x01 \x01(\x03\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x05\x12\x0f\n\x07grace_s\x18\x04 \x01(\x01\x12\x0f\n\x07sigterm\x18\x05 \x01(\x08\" \n\x0fRestartResponse\x12\r\n\x05known\x18\x01 \x01(\x08\"#\n\x0cWatchRequest\x12\x13\n\x0bheartbeat_s\x18\x01 \x01(\x01\"O\n\nWatchEvent\x12\x17\n\x0freplica_msgpack\x18\x01 \x01(\x0c\x12\x15\n\rsnapshot_done\x18\x02 \x01(\x08\x12\x11\n\theartbeat\x18\x03 \x01(\x08\"W\n\x0bLogsRequest\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x12\n\ntail_lines\x18\x02 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x10\n\x08previous\x18\x04 \x01(\x08\"\'\n\x07LogData\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\xd3\x03\n\x05\x41gent\x12R\n\x08\x44\x65scribe\x12\".easel.internal.v1.DescribeRequest\x1a\".easel.internal.v1.NodeDescription\x12J\n\x05Start\x12\x1f.easel.internal.v1.StartRequest\x1a .easel.internal.v1.StartResponse\x12G\n\x04Stop\x12\x1e.easel.internal.v1.StopRequest\x1a\x1f.easel.internal.v1.StopResponse\x12P\n\x07Restart\x12!.easel.internal.v1.RestartRequest\x1a\".easel.internal.v1.RestartResponse\x12I\n\x05Watch\x12\x1f.easel.internal.v1.WatchRequest\x1a\x1d.easel.internal.v1.WatchEvent0\x01\x12\x44\n\x04Logs\x12\x1e.easel.internal.v1.LogsRequest\x1a\x1a.easel.internal.v1.LogData0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#easel_proto/internal/v1/agent.proto\x12\x11\x65\x61sel.internal.v1\"\x0f\n\rImagesRequest\">\n\x0eImagesResponse\x12,\n\x06images\x18\x01 \x03(\x0b\x32\x1c.easel.internal.v1.NodeImage\"\xcb\x01\n\tNodeImage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04tags\x18\x02 \x03(\t\x12\x0f\n\x07\x64igests\x18\x03 \x03(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x16\n\x0e\x63reated_unix_s\x18\x05 \x01(\x03\x12\x38\n\x06labels\x18\x06 \x03(\x0b\x32(.easel.internal.v1.NodeImage.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x11\n\x0f\x44\x65scribeRequest\"\x99\x02\n\x0fNodeDescription\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07network\x18\x03 \x01(\t\x12\x0b\n\x03\x63pu\x18\x04 \x01(\x01\x12\x12\n\nmemory_mib\x18\x05 \x01(\x03\x12\x11\n\tisolation\x18\x06 \x01(\t\x12\x0e\n\x06limits\x18\x07 \x01(\t\x12\x11\n\tcan_mount\x18\x08 \x01(\x08\x12\x14\n\x0c\x61gent_run_id\x18\t \x01(\t\x12\x19\n\x11\x63\x61n_mount_why_not\x18\n \x01(\t\x12\x0b\n\x03gpu\x18\x0b \x01(\x05\x12\x10\n\x08\x63\x61pacity\x18\x0c \x01(\t\x12,\n\x08runtimes\x18\r \x03(\x0b\x32\x1a.easel.internal.v1.Runtime\"9\n\x07Runtime\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07why_not\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"O\n\x0cStartRequest\x12\x15\n\rfencing_token\x18\x01 \x01(\x03\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12\x14\n\x0cspec_msgpack\x18\x03 \x01(\x0c\"&\n\rStartResponse\x12\x15\n\ralready_known\x18\x01 \x01(\x08\"h\n\x0bStopRequest\x12\x15\n\rfencing_token\x18\x01 \x01(\x03\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12\x0f\n\x07grace_s\x18\x03 \x01(\x01\x12\x0f\n\x07sigterm\x18\x04 \x01(\x08\x12\x0c\n\x04idle\x18\x05 \x01(\x08\"\x1d\n\x0cStopResponse\x12\r\n\x05known\x18\x01 \x01(\x08\"m\n\x0eRestartRequest\x12\x15\n\rfencing_token\x18\x01 \x01(\x03\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x05\x12\x0f\n\x07grace_s\x18\x04 \x01(\x01\x12\x0f\n\x07sigterm\x18\x05 \x01(\x08\" \n\x0fRestartResponse\x12\r\n\x05known\x18\x01 \x01(\x08\"#\n\x0cWatchRequest\x12\x13\n\x0bheartbeat_s\x18\x01 \x01(\x01\"O\n\nWatchEvent\x12\x17\n\x0freplica_msgpack\x18\x01 \x01(\x0c\x12\x15\n\rsnapshot_done\x18\x02 \x01(\x08\x12\x11\n\theartbeat\x18\x03 \x01(\x08\"W\n\x0bLogsRequest\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x12\n\ntail_lines\x18\x02 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x10\n\x08previous\x18\x04 \x01(\x08\"\'\n\x07LogData\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\xa2\x04\n\x05\x41gent\x12R\n\x08\x44\x65scribe\x12\".easel.internal.v1.DescribeRequest\x1a\".easel.internal.v1.NodeDescription\x12J\n\x05Start\x12\x1f.easel.internal.v1.StartRequest\x1a .easel.internal.v1.StartResponse\x12G\n\x04Stop\x12\x1e.easel.internal.v1.StopRequest\x1a\x1f.easel.internal.v1.StopResponse\x12P\n\x07Restart\x12!.easel.internal.v1.RestartRequest\x1a\".easel.internal.v1.RestartResponse\x12I\n\x05Watch\x12\x1f.easel.internal.v1.WatchRequest\x1a\x1d.easel.internal.v1.WatchEvent0\x01\x12\x44\n\x04Logs\x12\x1e.easel.internal.v1.LogsRequest\x1a\x1a.easel.internal.v1.LogData0\x01\x12M\n\x06Images\x12 .easel.internal.v1.ImagesRequest\x1a!.easel.internal.v1.ImagesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'easel_proto.internal.v1.agent_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DESCRIBEREQUEST']._serialized_start=58
-  _globals['_DESCRIBEREQUEST']._serialized_end=75
-  _globals['_NODEDESCRIPTION']._serialized_start=78
-  _globals['_NODEDESCRIPTION']._serialized_end=282
-  _globals['_STARTREQUEST']._serialized_start=284
-  _globals['_STARTREQUEST']._serialized_end=363
-  _globals['_STARTRESPONSE']._serialized_start=365
-  _globals['_STARTRESPONSE']._serialized_end=403
-  _globals['_STOPREQUEST']._serialized_start=405
-  _globals['_STOPREQUEST']._serialized_end=509
-  _globals['_STOPRESPONSE']._serialized_start=511
-  _globals['_STOPRESPONSE']._serialized_end=540
-  _globals['_RESTARTREQUEST']._serialized_start=542
-  _globals['_RESTARTREQUEST']._serialized_end=651
-  _globals['_RESTARTRESPONSE']._serialized_start=653
-  _globals['_RESTARTRESPONSE']._serialized_end=685
-  _globals['_WATCHREQUEST']._serialized_start=687
-  _globals['_WATCHREQUEST']._serialized_end=722
-  _globals['_WATCHEVENT']._serialized_start=724
-  _globals['_WATCHEVENT']._serialized_end=803
-  _globals['_LOGSREQUEST']._serialized_start=805
-  _globals['_LOGSREQUEST']._serialized_end=892
-  _globals['_LOGDATA']._serialized_start=894
-  _globals['_LOGDATA']._serialized_end=933
-  _globals['_AGENT']._serialized_start=936
-  _globals['_AGENT']._serialized_end=1403
+  _globals['_NODEIMAGE_LABELSENTRY']._loaded_options = None
+  _globals['_NODEIMAGE_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_IMAGESREQUEST']._serialized_start=58
+  _globals['_IMAGESREQUEST']._serialized_end=73
+  _globals['_IMAGESRESPONSE']._serialized_start=75
+  _globals['_IMAGESRESPONSE']._serialized_end=137
+  _globals['_NODEIMAGE']._serialized_start=140
+  _globals['_NODEIMAGE']._serialized_end=343
+  _globals['_NODEIMAGE_LABELSENTRY']._serialized_start=298
+  _globals['_NODEIMAGE_LABELSENTRY']._serialized_end=343
+  _globals['_DESCRIBEREQUEST']._serialized_start=345
+  _globals['_DESCRIBEREQUEST']._serialized_end=362
+  _globals['_NODEDESCRIPTION']._serialized_start=365
+  _globals['_NODEDESCRIPTION']._serialized_end=646
+  _globals['_RUNTIME']._serialized_start=648
+  _globals['_RUNTIME']._serialized_end=705
+  _globals['_STARTREQUEST']._serialized_start=707
+  _globals['_STARTREQUEST']._serialized_end=786
+  _globals['_STARTRESPONSE']._serialized_start=788
+  _globals['_STARTRESPONSE']._serialized_end=826
+  _globals['_STOPREQUEST']._serialized_start=828
+  _globals['_STOPREQUEST']._serialized_end=932
+  _globals['_STOPRESPONSE']._serialized_start=934
+  _globals['_STOPRESPONSE']._serialized_end=963
+  _globals['_RESTARTREQUEST']._serialized_start=965
+  _globals['_RESTARTREQUEST']._serialized_end=1074
+  _globals['_RESTARTRESPONSE']._serialized_start=1076
+  _globals['_RESTARTRESPONSE']._serialized_end=1108
+  _globals['_WATCHREQUEST']._serialized_start=1110
+  _globals['_WATCHREQUEST']._serialized_end=1145
+  _globals['_WATCHEVENT']._serialized_start=1147
+  _globals['_WATCHEVENT']._serialized_end=1226
+  _globals['_LOGSREQUEST']._serialized_start=1228
+  _globals['_LOGSREQUEST']._serialized_end=1315
+  _globals['_LOGDATA']._serialized_start=1317
+  _globals['_LOGDATA']._serialized_end=1356
+  _globals['_AGENT']._serialized_start=1359
+  _globals['_AGENT']._serialized_end=1905
 # @@protoc_insertion_point(module_scope)

@@ -67,6 +67,11 @@ class AgentStub:
                 request_serializer=easel__proto_dot_internal_dot_v1_dot_agent__pb2.LogsRequest.SerializeToString,
                 response_deserializer=easel__proto_dot_internal_dot_v1_dot_agent__pb2.LogData.FromString,
                 _registered_method=True)
+        self.Images = channel.unary_unary(
+                '/easel.internal.v1.Agent/Images',
+                request_serializer=easel__proto_dot_internal_dot_v1_dot_agent__pb2.ImagesRequest.SerializeToString,
+                response_deserializer=easel__proto_dot_internal_dot_v1_dot_agent__pb2.ImagesResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServicer:
@@ -117,6 +122,13 @@ class AgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Images(self, request, context):
+        """Images that the node's engine has, without pulling anything.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -149,6 +161,11 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.Logs,
                     request_deserializer=easel__proto_dot_internal_dot_v1_dot_agent__pb2.LogsRequest.FromString,
                     response_serializer=easel__proto_dot_internal_dot_v1_dot_agent__pb2.LogData.SerializeToString,
+            ),
+            'Images': grpc.unary_unary_rpc_method_handler(
+                    servicer.Images,
+                    request_deserializer=easel__proto_dot_internal_dot_v1_dot_agent__pb2.ImagesRequest.FromString,
+                    response_serializer=easel__proto_dot_internal_dot_v1_dot_agent__pb2.ImagesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -316,6 +333,33 @@ class Agent:
             '/easel.internal.v1.Agent/Logs',
             easel__proto_dot_internal_dot_v1_dot_agent__pb2.LogsRequest.SerializeToString,
             easel__proto_dot_internal_dot_v1_dot_agent__pb2.LogData.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Images(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.internal.v1.Agent/Images',
+            easel__proto_dot_internal_dot_v1_dot_agent__pb2.ImagesRequest.SerializeToString,
+            easel__proto_dot_internal_dot_v1_dot_agent__pb2.ImagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,8 @@ class AgentStub:
     and a heartbeat at least every heartbeat_s. A new stream ends the one before.
     """
     Logs: _grpc.UnaryStreamMultiCallable[_agent_pb2.LogsRequest, _agent_pb2.LogData]
+    Images: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ImagesRequest, _agent_pb2.ImagesResponse]
+    """Images that the node's engine has, without pulling anything."""
 
 @_typing.type_check_only
 class AgentAsyncStub(AgentStub):
@@ -73,6 +75,8 @@ class AgentAsyncStub(AgentStub):
     and a heartbeat at least every heartbeat_s. A new stream ends the one before.
     """
     Logs: _aio.UnaryStreamMultiCallable[_agent_pb2.LogsRequest, _agent_pb2.LogData]  # type: ignore[assignment]
+    Images: _aio.UnaryUnaryMultiCallable[_agent_pb2.ImagesRequest, _agent_pb2.ImagesResponse]  # type: ignore[assignment]
+    """Images that the node's engine has, without pulling anything."""
 
 class AgentServicer(metaclass=_abc_1.ABCMeta):
     """The agent runs replicas as processes on one node. Only the scheduler calls it.
@@ -129,5 +133,13 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.LogsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_pb2.LogData], _abc.AsyncIterator[_agent_pb2.LogData]]: ...
+
+    @_abc_1.abstractmethod
+    def Images(
+        self,
+        request: _agent_pb2.ImagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.ImagesResponse, _abc.Awaitable[_agent_pb2.ImagesResponse]]:
+        """Images that the node's engine has, without pulling anything."""
 
 def add_AgentServicer_to_server(servicer: AgentServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

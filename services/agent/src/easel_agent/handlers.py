@@ -79,6 +79,11 @@ class AgentApi(agent_pb2_grpc.AgentServicer):
             else:
                 yield agent_pb2.WatchEvent(heartbeat=True)
 
+    async def Images(self, request: agent_pb2.ImagesRequest, context: Any) -> agent_pb2.ImagesResponse:
+        """Images of the node's engine; none without one."""
+        _from_scheduler()
+        return agent_pb2.ImagesResponse()
+
     async def Logs(self, request: agent_pb2.LogsRequest, context: Any) -> AsyncIterator[agent_pb2.LogData]:
         """A replica's log."""
         _from_scheduler()
