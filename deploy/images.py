@@ -35,13 +35,13 @@ def build(tag: str) -> list[str]:
     """Builds every image; their names with tag."""
     client = buildkit_client()
     if client:
-        _run(client, *_arguments("setup", tag))  # with it come the layers that the others share
+        run(client, *_arguments("setup", tag))  # with it come the layers that the others share
         with ThreadPoolExecutor(AT_A_TIME) as pool:
-            list(pool.map(lambda name: _run(client, *_arguments(name, tag)), IMAGES[:-1]))
+            list(pool.map(lambda name: run(client, *_arguments(name, tag)), IMAGES[:-1]))
     else:
         for name in IMAGES:
-            _run("docker", *_arguments(name, tag), buildkit=False)
-    _run("docker", "image", "prune", "--force", "--filter", f"label={LABEL}")  # what the same tags named before
+            run("docker", *_arguments(name, tag), buildkit=False)
+    run("docker", "image", "prune", "--force", "--filter", f"label={LABEL}")  # what the same tags named before
     return [f"easel/{name}:{tag}" for name in IMAGES]
 
 
@@ -55,6 +55,16 @@ def buildkit_client() -> str | None:
         if major.isdigit() and 19 <= int(major) < 23:
             return client
     return None
+
+
+def run(*command: str, buildkit: bool = True) -> None:
+    """Runs a command of docker's; exits with its output where it fails."""
+    environment = {**os.environ, "DOCKER_BUILDKIT": "1" if buildkit else "0"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(
+            f"{' '.join(command)} exited with {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-6000:]}"
+        )
 
 
 def _clients() -> Iterable[str]:
@@ -75,15 +85,6 @@ def _arguments(name: str, tag: str) -> list[str]:
 
 def _succeeds(*command: str) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-def _run(*command: str, buildkit: bool = True) -> None:
-    environment = {**os.environ, "DOCKER_BUILDKIT": "1" if buildkit else "0"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(
-            f"{' '.join(command)} exited with {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-6000:]}"
-        )
 
 
 if __name__ == "__main__":
