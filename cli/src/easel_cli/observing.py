@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from easel_cli.options import Name
 if TYPE_CHECKING:
     from easel_contracts.errors import EaselError
     from easel_sdk import Client
-    from easel_sdk.types import MetricsPoint, Service
+    from easel_sdk.types import MetricsPoint, Node, Service
 
 PANEL = "Looking"
 app = typer.Typer()
@@ -129,10 +130,11 @@ async def list_nodes(cli: Session) -> None:
         return
     rows = [
         (n.node, n.state, n.address, f"{n.cpu_used:g}/{n.cpu:g}", f"{n.memory_used_mib}/{n.memory_mib} MiB",
-         n.replicas, n.isolation, n.limits, when(n.last_seen_time))
+         f"{n.gpu_used}/{n.gpu}", n.replicas, _runtimes(n), n.isolation, n.limits, n.capacity, when(n.last_seen_time))
         for n in nodes
     ]  # fmt: skip
-    headers = ("NODE", "STATE", "ADDRESS", "CPU", "MEMORY", "REPLICAS", "ISOLATION", "LIMITS", "LASTSEEN")
+    headers = ("NODE", "STATE", "ADDRESS", "CPU", "MEMORY", "GPU", "REPLICAS", "RUNTIMES", "ISOLATION", "LIMITS",
+               "CAPACITY", "LASTSEEN")  # fmt: skip
     table(headers, rows, empty="no nodes: is the agent running? `easel status`")
 
 
@@ -143,9 +145,24 @@ async def describe_node(cli: Session, node: Annotated[str, typer.Argument(metava
     from easel_sdk.documents import to_dict
 
     async with cli.client() as client:
-        found = to_dict(await client.nodes.get(node))
-    if not show(cli, found, [node]):
-        pairs(found.items())
+        found = await client.nodes.get(node)
+    if not show(cli, to_dict(found), [node]):
+        runtimes = "\n".join(_runtime(r.name, r.version, r.why_not) for r in found.runtimes)
+        pairs((to_dict(found) | {"runtimes": runtimes}).items())
+
+
+def _runtimes(node: Node) -> str:
+    """What it can run and with which version; what it cannot, and why."""
+    return ", ".join(
+        _runtime(r.name, number[0] if (number := re.findall(r"\d+\.\d+", r.version)) else "", r.why_not)
+        for r in node.runtimes
+    )
+
+
+def _runtime(name: str, version: str, why_not: str) -> str:
+    if why_not:
+        return f"{name}: not here ({why_not})"
+    return f"{name} {version}".rstrip()
 
 
 _TOP = ("SERVICE", "STATUS", "READY", "QPS", "5XX/S", "IN FLIGHT", "P50", "P99", "CPU", "MEMORY")

@@ -27,7 +27,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65\x61sel_proto/v1/nodes.proto\x12\x08\x65\x61sel.v1\x1a\x1b\x65\x61sel_proto/v1/common.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"%\n\x10ListNodesRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\"1\n\x0eGetNodeRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\"\xe9\x01\n\x04Node\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0b\n\x03\x63pu\x18\x04 \x01(\x01\x12\x12\n\nmemory_mib\x18\x05 \x01(\x03\x12\x10\n\x08\x63pu_used\x18\x06 \x01(\x01\x12\x17\n\x0fmemory_used_mib\x18\x07 \x01(\x03\x12\x10\n\x08replicas\x18\x08 \x01(\x05\x12\x11\n\tisolation\x18\t \x01(\t\x12\x0e\n\x06limits\x18\n \x01(\t\x12\x32\n\x0elast_seen_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"2\n\x11ListNodesResponse\x12\x1d\n\x05nodes\x18\x01 \x03(\x0b\x32\x0e.easel.v1.Node2\x84\x02\n\x05Nodes\x12R\n\x04List\x12\x1a.easel.v1.ListNodesRequest\x1a\x1b.easel.v1.ListNodesResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/nodes\x12I\n\x03Get\x12\x18.easel.v1.GetNodeRequest\x1a\x0e.easel.v1.Node\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/nodes/{node}\x12\\\n\x07\x45xplain\x12\x18.easel.v1.ExplainRequest\x1a\x15.easel.v1.Explanation\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/nodes/{name}:explainb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65\x61sel_proto/v1/nodes.proto\x12\x08\x65\x61sel.v1\x1a\x1b\x65\x61sel_proto/v1/common.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"%\n\x10ListNodesRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\"1\n\x0eGetNodeRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\"\xc3\x02\n\x04Node\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0b\n\x03\x63pu\x18\x04 \x01(\x01\x12\x12\n\nmemory_mib\x18\x05 \x01(\x03\x12\x10\n\x08\x63pu_used\x18\x06 \x01(\x01\x12\x17\n\x0fmemory_used_mib\x18\x07 \x01(\x03\x12\x10\n\x08replicas\x18\x08 \x01(\x05\x12\x11\n\tisolation\x18\t \x01(\t\x12\x0e\n\x06limits\x18\n \x01(\t\x12\x32\n\x0elast_seen_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03gpu\x18\x0c \x01(\x05\x12\x10\n\x08gpu_used\x18\r \x01(\x05\x12\x10\n\x08\x63\x61pacity\x18\x0e \x01(\t\x12\'\n\x08runtimes\x18\x0f \x03(\x0b\x32\x15.easel.v1.NodeRuntime\"=\n\x0bNodeRuntime\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07why_not\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"2\n\x11ListNodesResponse\x12\x1d\n\x05nodes\x18\x01 \x03(\x0b\x32\x0e.easel.v1.Node\"A\n\x11ListImagesRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0b\n\x03\x61ll\x18\x03 \x01(\x08\"\x97\x01\n\x05Image\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04tags\x18\x02 \x03(\t\x12\x0f\n\x07\x64igests\x18\x03 \x03(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07runtime\x18\x06 \x01(\t\x12\r\n\x05nodes\x18\x07 \x03(\t\"\'\n\nSilentNode\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\"[\n\x12ListImagesResponse\x12\x1f\n\x06images\x18\x01 \x03(\x0b\x32\x0f.easel.v1.Image\x12$\n\x06silent\x18\x02 \x03(\x0b\x32\x14.easel.v1.SilentNode2\xe1\x02\n\x05Nodes\x12R\n\x04List\x12\x1a.easel.v1.ListNodesRequest\x1a\x1b.easel.v1.ListNodesResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/nodes\x12I\n\x03Get\x12\x18.easel.v1.GetNodeRequest\x1a\x0e.easel.v1.Node\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/nodes/{node}\x12[\n\nListImages\x12\x1b.easel.v1.ListImagesRequest\x1a\x1c.easel.v1.ListImagesResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/images\x12\\\n\x07\x45xplain\x12\x18.easel.v1.ExplainRequest\x1a\x15.easel.v1.Explanation\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/nodes/{name}:explainb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,6 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NODES'].methods_by_name['List']._serialized_options = b'\202\323\344\223\002\013\022\t/v1/nodes'
   _globals['_NODES'].methods_by_name['Get']._loaded_options = None
   _globals['_NODES'].methods_by_name['Get']._serialized_options = b'\202\323\344\223\002\022\022\020/v1/nodes/{node}'
+  _globals['_NODES'].methods_by_name['ListImages']._loaded_options = None
+  _globals['_NODES'].methods_by_name['ListImages']._serialized_options = b'\202\323\344\223\002\014\022\n/v1/images'
   _globals['_NODES'].methods_by_name['Explain']._loaded_options = None
   _globals['_NODES'].methods_by_name['Explain']._serialized_options = b'\202\323\344\223\002\032\022\030/v1/nodes/{name}:explain'
   _globals['_LISTNODESREQUEST']._serialized_start=132
@@ -45,9 +47,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETNODEREQUEST']._serialized_start=171
   _globals['_GETNODEREQUEST']._serialized_end=220
   _globals['_NODE']._serialized_start=223
-  _globals['_NODE']._serialized_end=456
-  _globals['_LISTNODESRESPONSE']._serialized_start=458
-  _globals['_LISTNODESRESPONSE']._serialized_end=508
-  _globals['_NODES']._serialized_start=511
-  _globals['_NODES']._serialized_end=771
+  _globals['_NODE']._serialized_end=546
+  _globals['_NODERUNTIME']._serialized_start=548
+  _globals['_NODERUNTIME']._serialized_end=609
+  _globals['_LISTNODESRESPONSE']._serialized_start=611
+  _globals['_LISTNODESRESPONSE']._serialized_end=661
+  _globals['_LISTIMAGESREQUEST']._serialized_start=663
+  _globals['_LISTIMAGESREQUEST']._serialized_end=728
+  _globals['_IMAGE']._serialized_start=731
+  _globals['_IMAGE']._serialized_end=882
+  _globals['_SILENTNODE']._serialized_start=884
+  _globals['_SILENTNODE']._serialized_end=923
+  _globals['_LISTIMAGESRESPONSE']._serialized_start=925
+  _globals['_LISTIMAGESRESPONSE']._serialized_end=1016
+  _globals['_NODES']._serialized_start=1019
+  _globals['_NODES']._serialized_end=1372
 # @@protoc_insertion_point(module_scope)

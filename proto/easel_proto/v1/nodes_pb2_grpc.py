@@ -46,6 +46,11 @@ class NodesStub:
                 request_serializer=easel__proto_dot_v1_dot_nodes__pb2.GetNodeRequest.SerializeToString,
                 response_deserializer=easel__proto_dot_v1_dot_nodes__pb2.Node.FromString,
                 _registered_method=True)
+        self.ListImages = channel.unary_unary(
+                '/easel.v1.Nodes/ListImages',
+                request_serializer=easel__proto_dot_v1_dot_nodes__pb2.ListImagesRequest.SerializeToString,
+                response_deserializer=easel__proto_dot_v1_dot_nodes__pb2.ListImagesResponse.FromString,
+                _registered_method=True)
         self.Explain = channel.unary_unary(
                 '/easel.v1.Nodes/Explain',
                 request_serializer=easel__proto_dot_v1_dot_common__pb2.ExplainRequest.SerializeToString,
@@ -69,6 +74,13 @@ class NodesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListImages(self, request, context):
+        """Images that the nodes' engines have. Pulls nothing; a node that does not answer in time is named in the answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Explain(self, request, context):
         """Why a node has its state, and who holds what of it. ExplainRequest.name: the node.
         """
@@ -88,6 +100,11 @@ def add_NodesServicer_to_server(servicer, server):
                     servicer.Get,
                     request_deserializer=easel__proto_dot_v1_dot_nodes__pb2.GetNodeRequest.FromString,
                     response_serializer=easel__proto_dot_v1_dot_nodes__pb2.Node.SerializeToString,
+            ),
+            'ListImages': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListImages,
+                    request_deserializer=easel__proto_dot_v1_dot_nodes__pb2.ListImagesRequest.FromString,
+                    response_serializer=easel__proto_dot_v1_dot_nodes__pb2.ListImagesResponse.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
                     servicer.Explain,
@@ -150,6 +167,33 @@ class Nodes:
             '/easel.v1.Nodes/Get',
             easel__proto_dot_v1_dot_nodes__pb2.GetNodeRequest.SerializeToString,
             easel__proto_dot_v1_dot_nodes__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.v1.Nodes/ListImages',
+            easel__proto_dot_v1_dot_nodes__pb2.ListImagesRequest.SerializeToString,
+            easel__proto_dot_v1_dot_nodes__pb2.ListImagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

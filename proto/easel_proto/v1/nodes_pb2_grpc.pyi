@@ -36,6 +36,8 @@ class NodesStub:
     def __new__(cls, channel: _aio.Channel) -> NodesAsyncStub: ...
     List: _grpc.UnaryUnaryMultiCallable[_nodes_pb2.ListNodesRequest, _nodes_pb2.ListNodesResponse]
     Get: _grpc.UnaryUnaryMultiCallable[_nodes_pb2.GetNodeRequest, _nodes_pb2.Node]
+    ListImages: _grpc.UnaryUnaryMultiCallable[_nodes_pb2.ListImagesRequest, _nodes_pb2.ListImagesResponse]
+    """Images that the nodes' engines have. Pulls nothing; a node that does not answer in time is named in the answer."""
     Explain: _grpc.UnaryUnaryMultiCallable[_common_pb2.ExplainRequest, _common_pb2.Explanation]
     """Why a node has its state, and who holds what of it. ExplainRequest.name: the node."""
 
@@ -46,6 +48,8 @@ class NodesAsyncStub(NodesStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     List: _aio.UnaryUnaryMultiCallable[_nodes_pb2.ListNodesRequest, _nodes_pb2.ListNodesResponse]  # type: ignore[assignment]
     Get: _aio.UnaryUnaryMultiCallable[_nodes_pb2.GetNodeRequest, _nodes_pb2.Node]  # type: ignore[assignment]
+    ListImages: _aio.UnaryUnaryMultiCallable[_nodes_pb2.ListImagesRequest, _nodes_pb2.ListImagesResponse]  # type: ignore[assignment]
+    """Images that the nodes' engines have. Pulls nothing; a node that does not answer in time is named in the answer."""
     Explain: _aio.UnaryUnaryMultiCallable[_common_pb2.ExplainRequest, _common_pb2.Explanation]  # type: ignore[assignment]
     """Why a node has its state, and who holds what of it. ExplainRequest.name: the node."""
 
@@ -65,6 +69,14 @@ class NodesServicer(metaclass=_abc_1.ABCMeta):
         request: _nodes_pb2.GetNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_nodes_pb2.Node, _abc.Awaitable[_nodes_pb2.Node]]: ...
+
+    @_abc_1.abstractmethod
+    def ListImages(
+        self,
+        request: _nodes_pb2.ListImagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_nodes_pb2.ListImagesResponse, _abc.Awaitable[_nodes_pb2.ListImagesResponse]]:
+        """Images that the nodes' engines have. Pulls nothing; a node that does not answer in time is named in the answer."""
 
     @_abc_1.abstractmethod
     def Explain(

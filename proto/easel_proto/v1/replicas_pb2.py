@@ -27,7 +27,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x65\x61sel_proto/v1/replicas.proto\x12\x08\x65\x61sel.v1\x1a\x1b\x65\x61sel_proto/v1/common.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"F\n\x13ListReplicasRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0b\n\x03\x61ll\x18\x03 \x01(\x08\"\x93\x04\n\x07Replica\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07service\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x05\x12\x0e\n\x06status\x18\x05 \x01(\t\x12\r\n\x05ready\x18\x06 \x01(\x08\x12\x0c\n\x04node\x18\x07 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x08 \x01(\t\x12\x0b\n\x03pid\x18\t \x01(\x05\x12\x11\n\tcontainer\x18\n \x01(\t\x12\x10\n\x08restarts\x18\x0b \x01(\x05\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x0f\n\x07message\x18\r \x01(\t\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nready_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x07phase_s\x18\x10 \x03(\x0b\x32\x1d.easel.v1.Replica.PhaseSEntry\x12\x16\n\x0elast_exit_code\x18\x11 \x01(\x05\x12\x16\n\x0elast_log_lines\x18\x12 \x03(\t\x12\x11\n\tisolation\x18\x13 \x01(\t\x12\x0e\n\x06limits\x18\x14 \x01(\t\x12\x10\n\x08isolated\x18\x15 \x01(\x08\x12\x15\n\rrestart_nonce\x18\x16 \x01(\x05\x1a-\n\x0bPhaseSEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\";\n\x14ListReplicasResponse\x12#\n\x08replicas\x18\x01 \x03(\x0b\x32\x11.easel.v1.Replica\"\x82\x01\n\x16RestartReplicasRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x10\n\x08replicas\x18\x03 \x03(\t\x12\x0c\n\x04soft\x18\x04 \x01(\x08\x12\x0b\n\x03now\x18\x05 \x01(\x08\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\">\n\x17RestartReplicasResponse\x12#\n\x08replicas\x18\x01 \x03(\x0b\x32\x11.easel.v1.Replica\"w\n\x15IsolateReplicaRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0f\n\x07replica\x18\x03 \x01(\t\x12\x10\n\x08isolated\x18\x04 \x01(\x08\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\"\x7f\n\x12ReplicaLogsRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0f\n\x07replica\x18\x03 \x01(\t\x12\x12\n\ntail_lines\x18\x04 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x05 \x01(\x08\x12\x10\n\x08previous\x18\x06 \x01(\x08\"9\n\x08LogChunk\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x32\xc7\x04\n\x08Replicas\x12n\n\x04List\x12\x1d.easel.v1.ListReplicasRequest\x1a\x1e.easel.v1.ListReplicasResponse\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/services/{service}/replicas\x12\x82\x01\n\x07Restart\x12 .easel.v1.RestartReplicasRequest\x1a!.easel.v1.RestartReplicasResponse\"2\x82\xd3\xe4\x93\x02,\"\'/v1/services/{service}/replicas:restart:\x01*\x12{\n\x07Isolate\x12\x1f.easel.v1.IsolateReplicaRequest\x1a\x11.easel.v1.Replica\"<\x82\xd3\xe4\x93\x02\x36\"1/v1/services/{service}/replicas/{replica}:isolate:\x01*\x12_\n\x04Logs\x12\x1c.easel.v1.ReplicaLogsRequest\x1a\x12.easel.v1.LogChunk\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/services/{service}/logs0\x01\x12h\n\x07\x45xplain\x12\x18.easel.v1.ExplainRequest\x1a\x15.easel.v1.Explanation\",\x82\xd3\xe4\x93\x02&\x12$/v1/services/{name}/replicas:explainb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x65\x61sel_proto/v1/replicas.proto\x12\x08\x65\x61sel.v1\x1a\x1b\x65\x61sel_proto/v1/common.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"F\n\x13ListReplicasRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0b\n\x03\x61ll\x18\x03 \x01(\x08\"\xfc\x04\n\x07Replica\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07service\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x05\x12\x0e\n\x06status\x18\x05 \x01(\t\x12\r\n\x05ready\x18\x06 \x01(\x08\x12\x0c\n\x04node\x18\x07 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x08 \x01(\t\x12\x0b\n\x03pid\x18\t \x01(\x05\x12\x11\n\tcontainer\x18\n \x01(\t\x12\x10\n\x08restarts\x18\x0b \x01(\x05\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x0f\n\x07message\x18\r \x01(\t\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nready_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x07phase_s\x18\x10 \x03(\x0b\x32\x1d.easel.v1.Replica.PhaseSEntry\x12\x16\n\x0elast_exit_code\x18\x11 \x01(\x05\x12\x16\n\x0elast_log_lines\x18\x12 \x03(\t\x12\x11\n\tisolation\x18\x13 \x01(\t\x12\x0e\n\x06limits\x18\x14 \x01(\t\x12\x10\n\x08isolated\x18\x15 \x01(\x08\x12\x15\n\rrestart_nonce\x18\x16 \x01(\x05\x12\x0f\n\x07runtime\x18\x17 \x01(\t\x12)\n\x04pins\x18\x18 \x03(\x0b\x32\x1b.easel.v1.Replica.PinsEntry\x1a-\n\x0bPhaseSEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a+\n\tPinsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\";\n\x14ListReplicasResponse\x12#\n\x08replicas\x18\x01 \x03(\x0b\x32\x11.easel.v1.Replica\"\x82\x01\n\x16RestartReplicasRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x10\n\x08replicas\x18\x03 \x03(\t\x12\x0c\n\x04soft\x18\x04 \x01(\x08\x12\x0b\n\x03now\x18\x05 \x01(\x08\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\">\n\x17RestartReplicasResponse\x12#\n\x08replicas\x18\x01 \x03(\x0b\x32\x11.easel.v1.Replica\"w\n\x15IsolateReplicaRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0f\n\x07replica\x18\x03 \x01(\t\x12\x10\n\x08isolated\x18\x04 \x01(\x08\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\"\x7f\n\x12ReplicaLogsRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0f\n\x07replica\x18\x03 \x01(\t\x12\x12\n\ntail_lines\x18\x04 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x05 \x01(\x08\x12\x10\n\x08previous\x18\x06 \x01(\x08\"9\n\x08LogChunk\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x32\xc7\x04\n\x08Replicas\x12n\n\x04List\x12\x1d.easel.v1.ListReplicasRequest\x1a\x1e.easel.v1.ListReplicasResponse\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/services/{service}/replicas\x12\x82\x01\n\x07Restart\x12 .easel.v1.RestartReplicasRequest\x1a!.easel.v1.RestartReplicasResponse\"2\x82\xd3\xe4\x93\x02,\"\'/v1/services/{service}/replicas:restart:\x01*\x12{\n\x07Isolate\x12\x1f.easel.v1.IsolateReplicaRequest\x1a\x11.easel.v1.Replica\"<\x82\xd3\xe4\x93\x02\x36\"1/v1/services/{service}/replicas/{replica}:isolate:\x01*\x12_\n\x04Logs\x12\x1c.easel.v1.ReplicaLogsRequest\x1a\x12.easel.v1.LogChunk\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/services/{service}/logs0\x01\x12h\n\x07\x45xplain\x12\x18.easel.v1.ExplainRequest\x1a\x15.easel.v1.Explanation\",\x82\xd3\xe4\x93\x02&\x12$/v1/services/{name}/replicas:explainb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPLICA_PHASESENTRY']._loaded_options = None
   _globals['_REPLICA_PHASESENTRY']._serialized_options = b'8\001'
+  _globals['_REPLICA_PINSENTRY']._loaded_options = None
+  _globals['_REPLICA_PINSENTRY']._serialized_options = b'8\001'
   _globals['_REPLICAS'].methods_by_name['List']._loaded_options = None
   _globals['_REPLICAS'].methods_by_name['List']._serialized_options = b'\202\323\344\223\002!\022\037/v1/services/{service}/replicas'
   _globals['_REPLICAS'].methods_by_name['Restart']._loaded_options = None
@@ -49,21 +51,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTREPLICASREQUEST']._serialized_start=135
   _globals['_LISTREPLICASREQUEST']._serialized_end=205
   _globals['_REPLICA']._serialized_start=208
-  _globals['_REPLICA']._serialized_end=739
-  _globals['_REPLICA_PHASESENTRY']._serialized_start=694
-  _globals['_REPLICA_PHASESENTRY']._serialized_end=739
-  _globals['_LISTREPLICASRESPONSE']._serialized_start=741
-  _globals['_LISTREPLICASRESPONSE']._serialized_end=800
-  _globals['_RESTARTREPLICASREQUEST']._serialized_start=803
-  _globals['_RESTARTREPLICASREQUEST']._serialized_end=933
-  _globals['_RESTARTREPLICASRESPONSE']._serialized_start=935
-  _globals['_RESTARTREPLICASRESPONSE']._serialized_end=997
-  _globals['_ISOLATEREPLICAREQUEST']._serialized_start=999
-  _globals['_ISOLATEREPLICAREQUEST']._serialized_end=1118
-  _globals['_REPLICALOGSREQUEST']._serialized_start=1120
-  _globals['_REPLICALOGSREQUEST']._serialized_end=1247
-  _globals['_LOGCHUNK']._serialized_start=1249
-  _globals['_LOGCHUNK']._serialized_end=1306
-  _globals['_REPLICAS']._serialized_start=1309
-  _globals['_REPLICAS']._serialized_end=1892
+  _globals['_REPLICA']._serialized_end=844
+  _globals['_REPLICA_PHASESENTRY']._serialized_start=754
+  _globals['_REPLICA_PHASESENTRY']._serialized_end=799
+  _globals['_REPLICA_PINSENTRY']._serialized_start=801
+  _globals['_REPLICA_PINSENTRY']._serialized_end=844
+  _globals['_LISTREPLICASRESPONSE']._serialized_start=846
+  _globals['_LISTREPLICASRESPONSE']._serialized_end=905
+  _globals['_RESTARTREPLICASREQUEST']._serialized_start=908
+  _globals['_RESTARTREPLICASREQUEST']._serialized_end=1038
+  _globals['_RESTARTREPLICASRESPONSE']._serialized_start=1040
+  _globals['_RESTARTREPLICASRESPONSE']._serialized_end=1102
+  _globals['_ISOLATEREPLICAREQUEST']._serialized_start=1104
+  _globals['_ISOLATEREPLICAREQUEST']._serialized_end=1223
+  _globals['_REPLICALOGSREQUEST']._serialized_start=1225
+  _globals['_REPLICALOGSREQUEST']._serialized_end=1352
+  _globals['_LOGCHUNK']._serialized_start=1354
+  _globals['_LOGCHUNK']._serialized_end=1411
+  _globals['_REPLICAS']._serialized_start=1414
+  _globals['_REPLICAS']._serialized_end=1997
 # @@protoc_insertion_point(module_scope)

@@ -69,6 +69,26 @@ class Replica(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class PinsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
     SERVICE_FIELD_NUMBER: _builtins.int
@@ -91,6 +111,8 @@ class Replica(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     ISOLATED_FIELD_NUMBER: _builtins.int
     RESTART_NONCE_FIELD_NUMBER: _builtins.int
+    RUNTIME_FIELD_NUMBER: _builtins.int
+    PINS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     id: _builtins.str
     service: _builtins.str
@@ -116,6 +138,8 @@ class Replica(_message.Message):
     isolated: _builtins.bool
     restart_nonce: _builtins.int
     """of the service's restart in which it was made"""
+    runtime: _builtins.str
+    """process | docker"""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -124,6 +148,10 @@ class Replica(_message.Message):
     def phase_s(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
     @_builtins.property
     def last_log_lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def pins(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """what it runs: path of a source in the service.json -> digest or commit, once known"""
+
     def __init__(
         self,
         *,
@@ -149,10 +177,12 @@ class Replica(_message.Message):
         limits: _builtins.str = ...,
         isolated: _builtins.bool = ...,
         restart_nonce: _builtins.int = ...,
+        runtime: _builtins.str = ...,
+        pins: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "ready_time", b"ready_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "container", b"container", "create_time", b"create_time", "id", b"id", "isolated", b"isolated", "isolation", b"isolation", "last_exit_code", b"last_exit_code", "last_log_lines", b"last_log_lines", "limits", b"limits", "message", b"message", "name", b"name", "node", b"node", "phase_s", b"phase_s", "pid", b"pid", "ready", b"ready", "ready_time", b"ready_time", "reason", b"reason", "restart_nonce", b"restart_nonce", "restarts", b"restarts", "revision", b"revision", "service", b"service", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "container", b"container", "create_time", b"create_time", "id", b"id", "isolated", b"isolated", "isolation", b"isolation", "last_exit_code", b"last_exit_code", "last_log_lines", b"last_log_lines", "limits", b"limits", "message", b"message", "name", b"name", "node", b"node", "phase_s", b"phase_s", "pid", b"pid", "pins", b"pins", "ready", b"ready", "ready_time", b"ready_time", "reason", b"reason", "restart_nonce", b"restart_nonce", "restarts", b"restarts", "revision", b"revision", "runtime", b"runtime", "service", b"service", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from easel_contracts.facts import ServiceState
-from easel_contracts.spec import Autoscaling, Mount, Resources
+from easel_contracts.spec import Autoscaling, GitSource, Image, Mount, Resources
 from easel_scheduler.decide.filters import refusal
 from easel_scheduler.decide.placing import choose
 from easel_scheduler.decide.wanted import wanted
-from easel_scheduler.decide.world import Need, Node
+from easel_scheduler.decide.world import Need, Node, NodeRuntime
 from tests.unit.scheduler.build import node, revision, scale, service
 
 # How many.
@@ -126,3 +126,53 @@ def test_no_room_names_every_node_and_what_would_help() -> None:
     assert "b: the node is lost" in choice.why.message
     assert "add a node" in choice.why.message
     assert nodes[0].cpu_reserved == 6.0
+
+
+# What runs it there.
+
+CONTAINERS = (NodeRuntime(name="process"), NodeRuntime(name="docker", version="Docker 20.10.24, overlay2"))
+IMAGE = Image(reference="registry.example.com/team/ocr:1.2")
+
+
+def test_a_container_needs_an_engine_and_a_process_an_agent_that_runs_processes() -> None:
+    """The agent's own words; an agent that does not say runs processes only."""
+    container, process = Need.of(revision(image=IMAGE)), Need.of(revision())
+    down = node(runtimes=(NodeRuntime(name="process"), NodeRuntime(name="docker", why_not="the socket is not there")))
+    only = node(runtimes=(NodeRuntime(name="process", why_not="EASEL_RUNTIMES names docker only"), CONTAINERS[1]))
+
+    assert words(node(), container) == "no Docker engine: its agent does not know of one"
+    assert words(down, container) == "no Docker engine: the socket is not there"
+    assert words(only, process) == "no processes here: EASEL_RUNTIMES names docker only"
+    assert refusal(node(runtimes=CONTAINERS), container) is None
+    assert refusal(down, process) is None
+
+
+def test_a_node_is_asked_for_its_runtime_before_its_room() -> None:
+    """Room would not help; a silent node's runtimes are old news."""
+    need = Need.of(revision(cpu=16, image=IMAGE))
+
+    for where, name in ((node(), "runtime"), (node(state="lost"), "state"), (node(runtimes=CONTAINERS), "cpu")):
+        found = refusal(where, need)
+        assert found is not None
+        assert found.filter == name
+
+
+def test_a_container_mounts_on_any_node() -> None:
+    """The engine does it, whatever the agent may."""
+    cannot = node(can_mount=False, can_mount_why_not="not root", runtimes=CONTAINERS)
+    mounts = (Mount(mount_path="/models", host_path="/data"), Mount(mount_path="/git", source=GitSource(repo="r")))
+
+    assert refusal(cannot, Need.of(revision(image=IMAGE, mounts=mounts))) is None
+    assert "cannot mount /models, /git: not root" in words(cannot, Need.of(revision(mounts=mounts)))
+
+
+def test_no_engine_anywhere_is_told_apart_from_no_room() -> None:
+    """It is no shortage: asking for less would not help. Where one node has an engine, it is."""
+    need = Need.of(revision(cpu=16, image=IMAGE))
+
+    why = choose(need, (node("a"), node("b")))[0].why
+    assert why.code == "NoRuntime"
+    assert "a: no Docker engine: its agent does not know of one; b: no Docker engine" in why.message
+    mixed = choose(need, (node("a", cpu=32), node("b", cpu=32, runtimes=CONTAINERS, cpu_reserved=20)))[0].why
+    assert mixed.code == "NoCapacity"
+    assert choose(need, (node("a"), node("b", cpu=32, runtimes=CONTAINERS)))[0].node == "b"

@@ -390,20 +390,24 @@ class WatchEvent(_message.Message):
     REPLICA_MSGPACK_FIELD_NUMBER: _builtins.int
     SNAPSHOT_DONE_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
+    NODE_CHANGED_FIELD_NUMBER: _builtins.int
     replica_msgpack: _builtins.bytes
     """easel_contracts.runtime.ReplicaReport; empty on heartbeats"""
     snapshot_done: _builtins.bool
     heartbeat: _builtins.bool
+    node_changed: _builtins.bool
+    """Describe says something else now, e.g. that an engine is gone or back"""
     def __init__(
         self,
         *,
         replica_msgpack: _builtins.bytes = ...,
         snapshot_done: _builtins.bool = ...,
         heartbeat: _builtins.bool = ...,
+        node_changed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "replica_msgpack", b"replica_msgpack", "snapshot_done", b"snapshot_done"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "node_changed", b"node_changed", "replica_msgpack", b"replica_msgpack", "snapshot_done", b"snapshot_done"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

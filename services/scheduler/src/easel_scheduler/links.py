@@ -19,6 +19,9 @@ from easel_kit.telemetry import get_logger
 from easel_proto.internal.v1 import agent_pb2, agent_pb2_grpc
 
 DESCRIBE_S = 5.0
+DESCRIBE_AGAIN_S = 15.0
+"""How often a connected agent is asked anew what its node is, should a word that it changed have been lost."""
+
 RECONNECT_S = 0.2
 LEASE_AGAIN_S = 0.5
 
@@ -130,38 +133,59 @@ class AgentLink:
             await self._clock.sleep(LEASE_AGAIN_S)
             return
         await self._events.described(self, found)
+        described = self._clock.monotonic()
         call = self.stub.Watch(agent_pb2.WatchRequest(heartbeat_s=self._heartbeat_s))
         try:
-            while await self._receive(call, found.agent_run_id):
-                pass
+            while (event := await self._receive(call, found.agent_run_id)) is not None:
+                if event.node_changed or self._clock.monotonic() - described >= DESCRIBE_AGAIN_S:
+                    if not await self._described_again(found.agent_run_id):
+                        return
+                    described = self._clock.monotonic()
         finally:
             call.cancel()
 
-    async def _receive(self, call: Any, run_id: str) -> bool:
-        """Takes one message; False when the stream is over or this copy may no longer act on the node."""
+    async def _described_again(self, run_id: str) -> bool:
+        """Whether it is still the same life of the agent, as far as is known; then what it says now is told."""
+        try:
+            found = await self._describe(DESCRIBE_S)
+        except grpc.aio.AioRpcError:
+            return True  # its heartbeats say whether it is there
+        if found.agent_run_id != run_id:
+            return False
+        await self._events.described(self, found)
+        return True
+
+    async def _receive(self, call: Any, run_id: str) -> agent_pb2.WatchEvent | None:
+        """Takes one message; None when the stream is over, is another life's, or this copy may no longer act on the
+        node."""
         async with asyncio.timeout(self._lease_s):
             event = await call.read()
         if not isinstance(event, agent_pb2.WatchEvent):
-            return False  # the stream's end
+            return None  # the stream's end
         self.last_beat = self._clock.monotonic()
         if self._events.token_for(self.node_id or "") is None:
-            return False
-        if event.replica_msgpack:
-            self._take(event.replica_msgpack)
+            return None
+        if event.replica_msgpack and not self._take(event.replica_msgpack, run_id):
+            return None
         if event.snapshot_done:
             self.run_id = run_id
             log.info("agent connected", node=self.node_id, address=self.address, replicas=len(self.reports))
             await self._events.synced(self)
-        return True
+        return event
 
-    def _take(self, payload: bytes) -> None:
+    def _take(self, payload: bytes, run_id: str) -> bool:
+        """False: the agent was started anew since it said who it is, so that what it adopted would be taken for lost.
+        Reports of what ended in a former life are still that life's."""
         try:
             report = msgspec.msgpack.decode(payload, type=ReplicaReport)
         except msgspec.MsgspecError as error:  # from an agent of another version: its replica stays as it is
             log.error("report not understood", node=self.node_id, error=str(error))
-            return
+            return True
+        if report.agent_run_id != run_id and report.phase not in ("stopped", "failed"):
+            return False
         self.reports[report.replica] = report
         self._events.reported(report.replica)
+        return True
 
     def _down(self) -> None:
         was_up = self.run_id is not None

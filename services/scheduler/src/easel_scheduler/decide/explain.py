@@ -29,6 +29,8 @@ HINTS = {
     "NoNode": "start an agent, or see with `easel status` why it is not connected",
     "CrashLoop": "read its last lines: `easel logs NAME --previous`",
     "OutOfMemory": "raise metadata.memory, or make the program use less",
+    "ImageFailed": "see that the image's name and tag are right, and that dockerAuth is a login that may pull it",
+    "NoRuntime": "start an engine on a node (its agent sees it by itself), or deploy code instead of an image",
     "WrongPort": "listen on the port in the environment variable PORT",
     "RequirementsFailed": "try the requirements with pip on the same Python version",
     "ProbeFailed": "see that the probe's path and port answer, and how long the program needs to start",

@@ -22,6 +22,7 @@ CAUSES: dict[FailureCause, str] = {
     "code": "CodeUnavailable",
     "command": "CommandFailed",
     "wrong_port": "WrongPort",
+    "image": "ImageFailed",
     "internal": "AgentError",
 }
 """The agent's words → reasons as users see them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 from msgspec.structs import replace
 
-from easel_scheduler.decide.filters import refusal
+from easel_scheduler.decide.filters import refusal, runtime
 from easel_scheduler.decide.filters.cpu import ROUNDING
 from easel_scheduler.decide.score import allocated, score
 from easel_scheduler.decide.world import Need, Node, Reason, Refusal, Replica
@@ -79,6 +79,8 @@ def _no_room(need: Need, refusals: tuple[Refusal, ...], *, never: bool) -> Reaso
     if not refusals:
         return Reason("NoNode", f"no node has joined yet; the replica asks for {asked}")
     each = "; ".join(f"{r.node}: {r.message}" for r in refusals)
+    if runtime.lacking(refusals):
+        return Reason("NoRuntime", f"no node can run it. {each}. It is placed when one of them can, or another joins")
     if never:
         help_ = "No node could take it even when empty: lower what it asks for, or add a larger node"
         return Reason("TooLarge", f"no node takes a replica with {asked}. {each}. {help_}")

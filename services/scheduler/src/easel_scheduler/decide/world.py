@@ -9,7 +9,7 @@ from typing import Literal
 from msgspec import Struct
 
 from easel_contracts.facts import Endpoint, RouteState, ScaleState, ServiceState
-from easel_contracts.spec import Resources, RevisionSpec
+from easel_contracts.spec import Resources, RevisionSpec, Runtime
 from easel_contracts.states import REPLICA, is_final
 
 NAMED_HOLDERS = 3
@@ -36,7 +36,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
 
     node: str
     filter: str
-    """Name of the filter that refused: state, cpu, memory, gpu, mounts."""
+    """Name of the filter that refused: state, runtime, mounts, cpu, memory, gpu."""
     message: str
 
 
@@ -94,6 +94,13 @@ class Replica(Struct, frozen=True, kw_only=True):
     """Number of the newest one that its agent carried out."""
     keep_alive_s: float | None = None
     """How long its server keeps an idle connection, where that is too short for the gateway."""
+    pins: dict[str, str] = {}
+    """What it runs: path of a source in the service.json → digest or commit, as its agent found it."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """What runs it on its node."""
+        return self.spec.runtime
 
     @property
     def restarts_in_place(self) -> bool:
@@ -126,6 +133,20 @@ class Holder(Struct, frozen=True, kw_only=True):
     gpu: int = 0
 
 
+class NodeRuntime(Struct, frozen=True, kw_only=True):
+    """What can run replicas on a node."""
+
+    name: str
+    """process, docker, or one that a newer agent knows."""
+    why_not: str = ""
+    """Why it cannot now; empty: it can."""
+    version: str = ""
+
+
+PROCESSES = (NodeRuntime(name="process"),)
+"""Of an agent that does not say: it runs processes."""
+
+
 class Node(Struct, frozen=True, kw_only=True):
     """A node with what its live replicas reserve."""
 
@@ -138,6 +159,9 @@ class Node(Struct, frozen=True, kw_only=True):
     gpu: int = 0
     can_mount: bool = True
     can_mount_why_not: str = ""
+    runtimes: tuple[NodeRuntime, ...] = PROCESSES
+    capacity: str = ""
+    """How what is reserved is kept to, in the agent's words; empty: not said."""
     cpu_reserved: float = 0.0
     memory_reserved_mib: int = 0
     gpu_reserved: int = 0
@@ -161,12 +185,15 @@ class Need(Struct, frozen=True):
 
     resources: Resources
     mounts: tuple[tuple[str, str | None], ...]
-    """(path in the replica, path on the node or None for uploaded code)."""
+    """Of a process: (path in the replica, path on the node or None for what the agent fetches). An engine can always
+    mount, so a container needs nothing of its node for it."""
+    runtime: Runtime = "process"
 
     @classmethod
     def of(cls, spec: RevisionSpec) -> Need:
         """What one replica of this revision asks for."""
-        return cls(spec.resources, tuple((m.mount_path, m.host_path) for m in spec.mounts))
+        mounts = spec.mounts if spec.runtime == "process" else ()
+        return cls(spec.resources, tuple((m.mount_path, m.host_path) for m in mounts), spec.runtime)
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):

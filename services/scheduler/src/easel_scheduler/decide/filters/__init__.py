@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from easel_scheduler.decide.filters import cpu, gpu, memory, mounts, state
+from easel_scheduler.decide.filters import cpu, gpu, memory, mounts, runtime, state
 from easel_scheduler.decide.world import Need, Node, Refusal
 
-ALL = (state, mounts, cpu, memory, gpu)
+ALL = (state, runtime, mounts, cpu, memory, gpu)
 
 
 def refusal(node: Node, need: Need) -> Refusal | None:

@@ -1,4 +1,4 @@
-"""Refuses nodes that cannot show a replica its mounts."""
+"""Refuses nodes that cannot show a process its mounts."""
 
 from __future__ import annotations
 
