@@ -10,6 +10,8 @@ from hypothesis import settings
 
 from easel_kit.testing import real_nats, real_postgres, short_directory
 
+pytest_plugins = ["tests.docker_rig", "tests.docker_registry", "tests.docker_private"]
+
 # A busy machine must not fail an example by taking long.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
