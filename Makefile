@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check bench soak proto fmt wheels compose-smoke clean
+.PHONY: setup demo test docker-test check bench soak proto fmt wheels compose-smoke clean
 
 setup: .venv/.ready  ## virtual environment with every member and the development tools
 
@@ -13,12 +13,16 @@ setup: .venv/.ready  ## virtual environment with every member and the developmen
 	.uv/bin/uv sync --quiet --python $(PYTHON)
 	@touch $@
 
-demo: setup  ## the main job on this machine; KEEP=1 leaves the platform up
-	$(BIN)/python tools/demo.py $(if $(KEEP),--keep)
+demo: setup  ## the main job on this machine; RUNTIME=docker: in containers; KEEP=1 leaves the platform up
+	$(BIN)/python tools/demo.py $(if $(RUNTIME),--runtime $(RUNTIME)) $(if $(KEEP),--keep)
 
 test: setup  ## unit, property, contract, flow and end-to-end tests
 	$(BIN)/python -m pytest -q -m "not soak and not docker" -n 3 --dist loadfile --ignore tests/e2e
 	$(BIN)/python -m pytest -q -m "not soak and not docker" tests/e2e
+
+docker-test: setup  ## tests with a real Docker engine, which is installed and started where there is none (as root)
+	$(BIN)/python deploy/engine.py
+	$(BIN)/python -m pytest -q -m "docker and not soak" tests
 
 check: setup  ## ruff, mypy strict, import-linter, generated files up to date
 	$(BIN)/ruff check .
@@ -44,9 +48,8 @@ fmt: setup
 wheels: setup  ## wheels of every member into dist/, and a platform run from them in a clean environment
 	$(BIN)/python tools/wheels.py
 
-compose-smoke: setup  ## images, the compose stack, examples/filetype deployed in it and called; tests that need an engine
+compose-smoke: setup  ## images, the compose stack, examples/filetype deployed in it and called
 	$(BIN)/python tools/compose_smoke.py
-	$(BIN)/python -m pytest -q -m docker tests/e2e
 
 clean:
 	rm -rf .venv .uv dist .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -3,7 +3,7 @@
 Starts a platform in a scratch directory, deploys examples/ocr, reads its sample images through the gateway, drives load
 so that replicas go 1 → 3 → 1, kills a replica and then Envoy with SIGKILL under load; then examples/filetype is updated
 under load, updated badly, sent to zero and woken (demo_releases.py). Prints a summary. Exits non-zero when something
-was not as promised. --keep leaves the platform up.
+was not as promised. --runtime docker: the same with containers instead of processes. --keep leaves the platform up.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-from demo_parts import EASEL, Failed, Load, Platform, until
+from demo_parts import EASEL, ROOT, SPEC_FILES, Failed, Load, Platform, make_images, until
+from demo_releases import EXAMPLE as RELEASED
 from demo_releases import releases
 
-ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "ocr"
 SCRATCH = ROOT / ".demo"
 CLIENTS = 6
@@ -64,8 +63,7 @@ async def scale_and_heal(platform: Platform, service: dict[str, Any], images: li
         seen["replicas 1 → 3"] = f"{await until('three replicas', lambda: ready() == 3, 150):.1f} s under load"
         before = time.monotonic()
         victim = next(replica for replica in platform.read("w", name) if replica["ready"])
-        print(f"\nkill -9 {victim['pid']}  (replica {victim['name']})")
-        os.kill(int(victim["pid"]), signal.SIGKILL)
+        platform.kill_replica(victim)
         healed = await until("the killed replica replaced", lambda: _healed(platform, name, victim), 90)
         seen["replica killed"] = f"{len(load.failed_since(before))} failed requests, healed in {healed:.1f} s"
         before, answered = time.monotonic(), load.answered
@@ -103,14 +101,17 @@ def main() -> int:
     """Runs the demo; 0 when everything was as promised."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the platform up at the end")
-    keep = parser.parse_args().keep
+    parser.add_argument("--runtime", choices=SPEC_FILES, default="process", help="what replicas are")
+    arguments = parser.parse_args()
     shutil.rmtree(SCRATCH, ignore_errors=True)
-    platform = Platform(SCRATCH / "home")
+    if arguments.runtime == "docker":
+        make_images([EXAMPLE, RELEASED])
+    platform = Platform(SCRATCH / "home", arguments.runtime)
     started = time.monotonic()
     try:
         platform.show("up", "--port", str(platform.port), "--control-port", str(platform.control_port), "--detach")
         seen = {"platform up": f"{time.monotonic() - started:.1f} s"}
-        platform.show("create", str(EXAMPLE / "service.json"), "--wait", "--timeout", "300")
+        platform.show("create", str(platform.spec(EXAMPLE)), "--wait", "--timeout", "300")
         service = platform.read("desc", "ocr")
         images = read_samples(platform, service)
         seen |= asyncio.run(scale_and_heal(platform, service, images))
@@ -121,7 +122,7 @@ def main() -> int:
         print(f"logs: {platform.home / 'logs'}", file=sys.stderr)
         return 1
     finally:
-        if keep:
+        if arguments.keep:
             print(f"\nThe platform is still up: export EASEL_HOME={platform.home}; `easel down` ends it.")
         else:
             subprocess.run([EASEL, "down", "--home", platform.home], check=False)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,10 @@ import aiohttp
 
 from easel_kit.testing import free_port
 
+ROOT = Path(__file__).resolve().parent.parent
 EASEL = Path(sys.executable).parent / "easel"
+SPEC_FILES = {"process": "service.json", "docker": "service-docker.json"}
+"""What the examples run as → the file of an example that says so."""
 
 
 class Failed(Exception):
@@ -24,8 +30,9 @@ class Failed(Exception):
 class Platform:
     """The scratch platform, spoken to by the command line as a user would."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, home: Path, runtime: str = "process") -> None:
+        """`runtime`: what the examples run as, `process` or `docker`."""
+        self.home, self.runtime = home, runtime
         self.port, self.control_port = free_port(), free_port()
 
     def easel(self, *arguments: str) -> str:
@@ -45,6 +52,40 @@ class Platform:
     def read(self, *arguments: str) -> Any:
         """The JSON that a command prints."""
         return json.loads(self.easel(*arguments, "-o", "json"))
+
+    def spec(self, example: Path) -> Path:
+        """An example's service.json for the runtime."""
+        return example / SPEC_FILES[self.runtime]
+
+    def kill_replica(self, replica: dict[str, Any]) -> None:
+        """Its program ends at once, unasked, by the hand of somebody else."""
+        if self.runtime == "docker":
+            labels = [f"label=easel.replica={replica['name']}", "label=easel.container=0"]
+            container = _docker("ps", "--quiet", *(word for label in labels for word in ("--filter", label)))
+            print(f"\ndocker kill {container}  (replica {replica['name']})")
+            _docker("kill", container)
+        else:
+            print(f"\nkill -9 {replica['pid']}  (replica {replica['name']})")
+            os.kill(int(replica["pid"]), signal.SIGKILL)
+
+
+def make_images(examples: Sequence[Path]) -> None:
+    """A Docker engine where there is none, and the images that these examples are deployed from."""
+    subprocess.run([sys.executable, ROOT / "deploy" / "engine.py"], check=True)
+    images = {
+        json.loads((example / SPEC_FILES["docker"]).read_text())["containers"][0]["image"] for example in examples
+    }
+    missing = [image for image in sorted(images) if not _docker("images", "--quiet", image)]
+    if missing:
+        names = [image.removeprefix("easel/").partition(":")[0] for image in missing]
+        subprocess.run([sys.executable, ROOT / "deploy" / "runtimes.py", *names], check=True)
+
+
+def _docker(*arguments: str) -> str:
+    done = subprocess.run(["docker", *arguments], text=True, capture_output=True, check=False)
+    if done.returncode:
+        raise Failed(f"docker {' '.join(arguments)} exited with {done.returncode}\n{done.stderr}")
+    return done.stdout.strip()
 
 
 class Load:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from demo_parts import Failed, Load, Platform, until
+from demo_parts import ROOT, Failed, Load, Platform, until
 
-EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "filetype"
+EXAMPLE = ROOT / "examples" / "filetype"
 NAME = "filetype"
 CALLERS = 4
 WAITING = 20
@@ -24,8 +24,9 @@ WAITING = 20
 
 async def releases(platform: Platform) -> dict[str, str]:
     """What was seen, line by line."""
-    document = json.loads((EXAMPLE / "service.json").read_text())
-    await asyncio.to_thread(platform.show, "create", str(EXAMPLE / "service.json"), "--wait", "--timeout", "300")
+    spec = platform.spec(EXAMPLE)
+    document = json.loads(spec.read_text())
+    await asyncio.to_thread(platform.show, "create", str(spec), "--wait", "--timeout", "300")
     await asyncio.to_thread(platform.show, "scale", NAME, "2", "--wait")
     service = platform.read("desc", NAME)
     seen = await updates(platform, service, document)

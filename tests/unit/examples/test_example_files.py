@@ -13,17 +13,24 @@ from easel_control.decide.admit import Admitted, admit
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/service.json"))
+FILES = ("service.json", "service-docker.json")
+IN_IMAGE = {
+    "easel/python-inference:latest": {"starlette", "uvicorn", "numpy"},
+    "easel/onnx:latest": {"starlette", "uvicorn", "numpy", "onnxruntime", "pillow"},
+}
+"""Of what the examples import, what deploy/runtimes puts into the images."""
 
 
-def service_json(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((EXAMPLES / name / "service.json").read_text())
+def service_json(name: str, file: str = "service.json") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((EXAMPLES / name / file).read_text())
     return found
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_admitted_as_written(name: str) -> None:
+@pytest.mark.parametrize("file", FILES)
+def test_admitted_as_written(name: str, file: str) -> None:
     """With its local path made absolute, as the CLI does, a service.json is admitted without a remark."""
-    document = service_json(name)
+    document = service_json(name, file)
     for mount in document["storage"]:
         mount["local"]["path"] = str((EXAMPLES / name / mount["local"]["path"]).resolve())
 
@@ -53,8 +60,26 @@ def test_requirements_name_what_is_imported(name: str) -> None:
     }  # fmt: skip
     third_party = imported & {"rapidocr", "magika", "PIL", "cv2", "numpy", "starlette", "uvicorn", "onnxruntime"}
     distribution = {"PIL": "pillow", "cv2": "rapidocr", "numpy": "rapidocr"}
-    required = service_json(name)["containers"][0]["prepare"]["pythonRequirements"]
-    listed = {requirement.split(">=")[0] for requirement in required}
+    wanted = {distribution.get(module, module) for module in third_party}
+    listed = required(service_json(name))
 
-    assert {distribution.get(module, module) for module in third_party} <= listed
+    assert wanted <= listed
+    in_container = service_json(name, "service-docker.json")
+    assert wanted <= required(in_container) | IN_IMAGE[in_container["containers"][0]["image"]]
     assert all(f"{package}" in (EXAMPLES / name / "README.md").read_text() for package in listed)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_container_differs_in_its_image_alone(name: str) -> None:
+    """What is limited, probed, mounted and scaled is the same as for the process."""
+    process, container = service_json(name), service_json(name, "service-docker.json")
+    for document in (process, container):
+        document["containers"][0].pop("prepare")
+    assert container["containers"][0].pop("image").startswith("easel/")
+
+    assert container == process
+
+
+def required(document: dict[str, Any]) -> set[str]:
+    """Names of the Python requirements."""
+    return {line.split(">=")[0] for line in document["containers"][0]["prepare"]["pythonRequirements"]}
