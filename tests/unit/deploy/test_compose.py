@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from easel_migrate.processes import PROCESSES, WITH_SCHEMA
 
 COMPOSE = Path(__file__).parents[3] / "deploy" / "compose"
 STACK: dict[str, Any] = yaml.safe_load((COMPOSE / "compose.yaml").read_text())
+WITH_ENGINE: dict[str, Any] = yaml.safe_load((COMPOSE / "docker-runtime.yaml").read_text())
 CONTAINERS: dict[str, dict[str, Any]] = STACK["services"]
 ONCE = ("setup", "migrate", "access-key")
 LASTING = sorted(set(CONTAINERS) - set(ONCE))
@@ -130,3 +132,30 @@ def test_seccomp_profile() -> None:
     (new_users,) = [rule for rule in profile["syscalls"] if "args" in rule]
     assert set(new_users["names"]) == {"unshare", "clone"}
     assert new_users["args"][0]["value"] == 0x10000000
+
+
+def test_only_the_agent_sees_the_engine() -> None:
+    """The socket lies where its replicas cannot look; its data has one name for the engine and for itself."""
+    agent = WITH_ENGINE["services"]["agent"]
+    socket, home = agent["volumes"]
+    hidden = CONTAINERS["agent"]["environment"]["EASEL_AGENT_HIDE"].split(":")
+
+    assert [name for name, container in WITH_ENGINE["services"].items() if "volumes" in container] == ["agent"]
+    assert str(Path(socket.rpartition(":")[2]).parent) in hidden
+    assert agent["environment"]["EASEL_AGENT_DOCKER"] == "unix://" + socket.rpartition(":")[2]
+    assert home == "{0}:{0}".format(agent["environment"]["EASEL_HOME"])
+    assert set(WITH_ENGINE["services"]) <= set(CONTAINERS)
+
+
+def test_network_of_containers() -> None:
+    """Gateway and agent are on it, nobody else; the agent is told its name; the engine's own addresses are a part."""
+    network = WITH_ENGINE["networks"]["replicas"]
+    (config,) = network["ipam"]["config"]
+    subnet, others = (ip_network(re.sub(r"\$\{\w+:-(.*)}", r"\1", config[key])) for key in ("subnet", "ip_range"))
+
+    assert {name for name, container in WITH_ENGINE["services"].items() if "replicas" in container["networks"]} == {
+        "agent", "envoy",
+    }  # fmt: skip
+    assert WITH_ENGINE["services"]["agent"]["environment"]["EASEL_AGENT_DOCKER_NETWORK"] == network["name"]
+    assert others != subnet
+    assert ip_address(others[0]) in subnet
