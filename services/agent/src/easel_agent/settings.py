@@ -44,6 +44,21 @@ class AgentSettings(ProcessSettings, frozen=True, kw_only=True):
     archives_kept: int = 50
     build_timeout_s: float = 1800.0
     """Longest time to install a set of Python requirements."""
+    git_timeout_s: float = 600.0
+    """Longest time to fetch a git repository."""
+    git_max_mib: int = 4096
+    """Most bytes fetched from a git repository, and most that its files may have."""
+    git_trees_kept: int = 20
+    image_trees_kept: int = 20
+    """Copies of images' files."""
+    objects_timeout_s: float = 7200.0
+    """Longest time to fetch what lies below a prefix of an object store."""
+    objects_parallel: int = 8
+    """Objects that are downloaded at a time."""
+    objects_cache_mib: int = 51200
+    """Above this, objects that no replica uses are removed, those first that were used least lately."""
+    object_stores_file: Path | None = None
+    """JSON with logins for object stores, mode 0600: `{"oss": {"key": …, "secret": …}, "s3://bucket": {…}}`."""
 
     def node_id(self) -> str:
         """The node's id."""
@@ -58,7 +73,8 @@ class AgentSettings(ProcessSettings, frozen=True, kw_only=True):
 
     def hidden(self) -> list[Path]:
         """Everything of Easel's own: home, `hide`, and where secrets and sockets lie."""
-        files = [self.nats_seed_file, self.db_password_file, self.process_token_file, self.peers_file]
+        files = [self.nats_seed_file, self.db_password_file, self.process_token_file, self.peers_file,
+                 self.object_stores_file]  # fmt: skip
         found = [self.home, *(Path(part) for part in self.hide.split(":") if part)]
         found += [file.parent for file in files if file is not None]
         addresses = [self.health_addr, self.control_addr, self.scheduler_addr, self.agent_addr, self.autoscaler_addr,
