@@ -1,4 +1,4 @@
-"""What every runtime of replicas promises. Classes over the fixture `runtime`; the Docker runtime joins later."""
+"""What every runtime of replicas promises: processes and containers alike."""
 
 from __future__ import annotations
 
@@ -16,17 +16,30 @@ import pytest
 from easel_contracts.metrics import ReplicaMetrics
 from easel_contracts.spec import ExecCheck, HttpCheck, Lifecycle, Mount, Probe
 from easel_kit.testing import eventually
-from tests.contract.agent.process_runtime import ProcessRuntime, process_runtime
+from tests.contract.agent.rig import Rig, docker_runtime, process_runtime
 
 SERVER = "python -m http.server $PORT"
 FAST: dict[str, Any] = {"period_s": 0.1, "timeout_s": 5}
 
 
+RUNTIMES = {"process": process_runtime, "docker": docker_runtime}
+
+
+@pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which runtime."""
+    return str(request.param)
+
+
 @pytest.fixture
-async def runtime(short_path: Path) -> AsyncIterator[ProcessRuntime]:
-    """The process runtime."""
-    async with process_runtime(short_path / "agent") as made:
+async def runtime(short_path: Path, kind: str) -> AsyncIterator[Rig]:
+    """A runtime."""
+    async with RUNTIMES[kind](short_path / "agent") as made:
         yield made
+
+
+only_processes = pytest.mark.parametrize("kind", ["process"], indirect=True)
+"""What containers do in another way, see test_containers.py."""
 
 
 def get(url: str) -> tuple[int, bytes]:
@@ -39,7 +52,7 @@ def get(url: str) -> tuple[int, bytes]:
 class TestLife:
     """From Start to Stop."""
 
-    async def test_a_server_becomes_ready_and_answers(self, runtime: ProcessRuntime) -> None:
+    async def test_a_server_becomes_ready_and_answers(self, runtime: Rig) -> None:
         """Ready means: a request to the reported address is answered by the replica."""
         run = await runtime.run(SERVER)
 
@@ -50,7 +63,7 @@ class TestLife:
         assert report.phase == "running"
         assert {"fetch", "start", "probe"} <= report.phase_s.keys()
 
-    async def test_a_second_start_changes_nothing(self, runtime: ProcessRuntime) -> None:
+    async def test_a_second_start_changes_nothing(self, runtime: Rig) -> None:
         """Start is idempotent by replica id."""
         run = await runtime.run(SERVER)
         first = await runtime.ready(run)
@@ -60,7 +73,7 @@ class TestLife:
         assert known
         assert runtime.agent.fleet.replicas[run.replica].report.pid == first.pid
 
-    async def test_a_stopped_replica_is_not_started_by_a_late_command(self, runtime: ProcessRuntime) -> None:
+    async def test_a_stopped_replica_is_not_started_by_a_late_command(self, runtime: Rig) -> None:
         """The end is final."""
         run = await runtime.run(SERVER)
         await runtime.ready(run)
@@ -69,36 +82,36 @@ class TestLife:
         assert runtime.agent.fleet.start(run, 1)
         assert run.replica not in runtime.agent.fleet.replicas
 
-    async def test_two_replicas_have_two_ports(self, runtime: ProcessRuntime) -> None:
-        """A port of its own for each."""
+    async def test_two_replicas_have_two_addresses(self, runtime: Rig) -> None:
+        """One of its own for each."""
         reports = [await runtime.ready(run) for run in [await runtime.run(SERVER), await runtime.run(SERVER)]]
 
-        assert reports[0].port != reports[1].port
+        assert (reports[0].ip, reports[0].port) != (reports[1].ip, reports[1].port)
 
-    async def test_many_at_once(self, runtime: ProcessRuntime) -> None:
+    async def test_many_at_once(self, runtime: Rig) -> None:
         """Starts do not get in each other's way."""
         runs = [await runtime.run("sleep 100") for _ in range(15)]
 
         reports = [await runtime.until(run, lambda seen: seen.pid is not None) for run in runs]
 
-        assert len({report.pid for report in reports}) == len({report.port for report in reports}) == 15
+        addresses = {(report.ip, report.port) for report in reports}
+        assert len({report.pid for report in reports}) == len(addresses) == 15
 
-    async def test_stop_leaves_nothing(self, runtime: ProcessRuntime) -> None:
+    async def test_stop_leaves_nothing(self, runtime: Rig) -> None:
         """Also processes that left the group and the session are gone, and the directory with them."""
         run = await runtime.run(script="setsid setsid sleep 300 & (setsid sleep 301 &) ; " + SERVER)
         await runtime.ready(run)
         replica = runtime.agent.fleet.replicas[run.replica]
         assert replica.program is not None
-        init = psutil.Process(replica.program.init_pid)
-        below = init.children(recursive=True)
-        assert len(below) >= 3
+        running = runtime.processes(run)
+        assert len(running) >= 4
 
         await runtime.stop(run)
 
-        assert not [process for process in (init, *below) if process.is_running()]
+        assert not [process for process in running if process.is_running()]
         assert not replica.directory.exists()
 
-    async def test_sigterm_only_when_wanted(self, runtime: ProcessRuntime) -> None:
+    async def test_sigterm_only_when_wanted(self, runtime: Rig) -> None:
         """With enable_sigterm the program can say goodbye."""
         script = "trap 'echo goodbye; exit 0' TERM; python -m http.server $PORT & wait"
         polite, rude = await runtime.run(script=script), await runtime.run(script=script)
@@ -111,9 +124,7 @@ class TestLife:
         assert ("stdout", "goodbye\n") in await runtime.logs(polite)
         assert ("stdout", "goodbye\n") not in await runtime.logs(rude)
 
-    async def test_without_sigterm_a_busy_replica_lives_until_the_grace_period_ends(
-        self, runtime: ProcessRuntime
-    ) -> None:
+    async def test_without_sigterm_a_busy_replica_lives_until_the_grace_period_ends(self, runtime: Rig) -> None:
         """Stop without signal waits; a second Stop that says idle ends it at once."""
         run = await runtime.run(SERVER)
         report = await runtime.ready(run)
@@ -126,17 +137,17 @@ class TestLife:
 
         assert (await stopping).phase == "stopped"
 
-    async def test_probes_fall_silent_when_it_is_stopped(self, runtime: ProcessRuntime) -> None:
+    async def test_probes_fall_silent_when_it_is_stopped(self, runtime: Rig) -> None:
         """A replica that ends is not told ready once more, however long its grace period."""
         probe = Probe(check=ExecCheck(command=("sh", "-c", "echo asked >> asked")), **FAST)
         run = await runtime.run(SERVER, readiness=probe)
         await runtime.ready(run)
-        asked = runtime.agent.fleet.replicas[run.replica].directory / "home/asked"
+        asked = runtime.home(run) / "asked"
         stopping = asyncio.create_task(runtime.stop(run, grace_s=300, idle=False))
         await runtime.until(run, lambda seen: seen.phase == "stopping")
         size = asked.stat().st_size
         other = await runtime.run(SERVER, readiness=probe)
-        mark = runtime.agent.fleet.replicas[other.replica].directory / "home/asked"
+        mark = runtime.home(other) / "asked"
         await eventually(lambda: mark.exists() and mark.stat().st_size > 30)  # as many probes as the first would have
 
         assert asked.stat().st_size <= size + len("asked\n")  # one may have been on its way
@@ -149,7 +160,7 @@ class TestLife:
 class TestSurroundings:
     """What a program sees."""
 
-    async def test_environment(self, runtime: ProcessRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_environment(self, runtime: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         """Its own values and EAS's variables; nothing of the agent's."""
         monkeypatch.setenv("SECRET_OF_THE_AGENT", "x")
         runtime.control.env = {"MINE": "yes", "PORT": "1"}
@@ -162,7 +173,7 @@ class TestSurroundings:
         assert {"MINE=yes", f"PORT={report.port}", f"POD_NAME={run.replica}", "NAMESPACE=default"} <= set(lines)
         assert "SECRET_OF_THE_AGENT" not in output
 
-    async def test_code_is_the_working_directory(self, runtime: ProcessRuntime) -> None:
+    async def test_code_is_the_working_directory(self, runtime: Rig) -> None:
         """The first code mount, at its mount_path, read-only."""
         digest = runtime.control.pack(app_py="import os; print('at', os.getcwd(), os.access('.', os.W_OK), flush=True)")
         mount = Mount(mount_path="/ml/usercode", code_digest=digest)
@@ -170,7 +181,7 @@ class TestSurroundings:
 
         assert "at /ml/usercode False" in await runtime.printed(run, "at ")
 
-    async def test_host_directory(self, runtime: ProcessRuntime, tmp_path: Path) -> None:
+    async def test_host_directory(self, runtime: Rig, tmp_path: Path) -> None:
         """Read-only by default, writable when asked for; nothing is created on the host outside it."""
         (tmp_path / "model").write_text("weights")
         mounts = (
@@ -192,7 +203,7 @@ class TestSurroundings:
         assert not Path("/mnt/some").exists()
         assert not Path("/data/out").exists()
 
-    async def test_code_that_may_be_written_to_is_the_replicas_own(self, runtime: ProcessRuntime) -> None:
+    async def test_code_that_may_be_written_to_is_the_replicas_own(self, runtime: Rig) -> None:
         """A copy for each; the archive stays as it was uploaded."""
         mount = Mount(mount_path="/ml/usercode", code_digest=runtime.control.pack(app_py="x"), read_only=False)
         script = "ls; echo y > new.txt && cp app.py b.py && echo done; sleep 100"
@@ -249,12 +260,12 @@ def make_wheel(directory: Path) -> None:
 class TestProbes:
     """Startup, readiness, liveness."""
 
-    async def test_http_readiness_follows_the_answer(self, runtime: ProcessRuntime) -> None:
+    async def test_http_readiness_follows_the_answer(self, runtime: Rig) -> None:
         """Unready while the probe fails, ready again when it passes."""
         probe = Probe(check=HttpCheck(path="/ok"), failure_threshold=1, **FAST)
         run = await runtime.run(script="touch ok; exec " + SERVER, readiness=probe)
         await runtime.ready(run)
-        home = runtime.agent.fleet.replicas[run.replica].directory / "home"
+        home = runtime.home(run)
 
         (home / "ok").unlink()
         await runtime.until(run, lambda report: report.phase == "running" and "404" in report.message)
@@ -264,7 +275,7 @@ class TestProbes:
 
         assert (await runtime.ready(run)).restarts == 0
 
-    async def test_failed_liveness_restarts(self, runtime: ProcessRuntime) -> None:
+    async def test_failed_liveness_restarts(self, runtime: Rig) -> None:
         """The sentence names the probe."""
         probe = Probe(check=HttpCheck(path="/missing"), failure_threshold=2, **FAST)
         run = await runtime.run(SERVER, liveness=probe)
@@ -276,14 +287,14 @@ class TestProbes:
         assert "404" in report.message
         assert (await runtime.until(run, lambda seen: seen.restarts == 1 and seen.phase == "running")).pid
 
-    async def test_exec_probe_runs_beside_the_program(self, runtime: ProcessRuntime) -> None:
+    async def test_exec_probe_runs_beside_the_program(self, runtime: Rig) -> None:
         """With its files, its user and its environment."""
         probe = Probe(check=ExecCheck(command=("sh", "-c", 'test "$(id -u)" = "$(cat uid)"')), **FAST)
         run = await runtime.run(script="id -u > uid; exec " + SERVER, readiness=probe)
 
         assert (await runtime.ready(run)).ready
 
-    async def test_startup_that_never_passes(self, runtime: ProcessRuntime) -> None:
+    async def test_startup_that_never_passes(self, runtime: Rig) -> None:
         """Ended after period × threshold, and told so."""
         probe = Probe(check=HttpCheck(path="/missing"), failure_threshold=3, **FAST)
         run = await runtime.run(SERVER, startup=probe)
@@ -293,7 +304,8 @@ class TestProbes:
         assert report.cause == "probe"
         assert "startup" in report.message
 
-    async def test_a_program_on_the_declared_port(self, runtime: ProcessRuntime) -> None:
+    @only_processes
+    async def test_a_program_on_the_declared_port(self, runtime: Rig) -> None:
         """It is not ready, and what to change is said."""
         run = await runtime.run("python -m http.server 28765 --bind 127.0.0.1", port=28765)
 
@@ -307,7 +319,7 @@ class TestProbes:
 class TestFailures:
     """Each with a cause and a sentence."""
 
-    async def test_crash_loop(self, runtime: ProcessRuntime) -> None:
+    async def test_crash_loop(self, runtime: Rig) -> None:
         """Restarted with back-off; named after three failures, with the last log lines."""
         run = await runtime.run(script="echo to stdout; echo bad thing >&2; exit 3")
 
@@ -320,13 +332,13 @@ class TestFailures:
         assert "bad thing" in loop.log_tail
         assert ("stderr", "bad thing\n") in await runtime.logs(run, previous=True)
 
-    async def test_signal_is_named(self, runtime: ProcessRuntime) -> None:
+    async def test_signal_is_named(self, runtime: Rig) -> None:
         """Not a negative number."""
         run = await runtime.run(script="kill -SEGV $$")
 
         assert "SIGSEGV" in (await runtime.until(run, lambda seen: seen.phase == "backoff")).message
 
-    async def test_unknown_command(self, runtime: ProcessRuntime) -> None:
+    async def test_unknown_command(self, runtime: Rig) -> None:
         """Not started again."""
         run = await runtime.run("no-such-program --port $PORT")
 
@@ -335,7 +347,7 @@ class TestFailures:
         assert report.cause == "command"
         assert "no-such-program" in report.message
 
-    async def test_out_of_memory(self, runtime: ProcessRuntime) -> None:
+    async def test_out_of_memory(self, runtime: Rig) -> None:
         """Recognised, with the limit and what to raise."""
         run = await runtime.run('python -c "x = bytearray(900 << 20); import time; time.sleep(60)"', memory_mib=128)
 
@@ -345,7 +357,7 @@ class TestFailures:
         assert "128" in report.message
         assert "metadata.memory" in report.message
 
-    async def test_missing_mount(self, runtime: ProcessRuntime) -> None:
+    async def test_missing_mount(self, runtime: Rig) -> None:
         """The path is named."""
         run = await runtime.run(SERVER, mounts=(Mount(mount_path="/mnt/data", host_path="/no/such/dir"),))
 
@@ -355,7 +367,7 @@ class TestFailures:
         assert "/no/such/dir" in report.message
 
     @pytest.mark.parametrize("path", ["/", "/bin", "/usr/lib", "/etc/x", "relative"])
-    async def test_forbidden_mount_path(self, runtime: ProcessRuntime, path: str, tmp_path: Path) -> None:
+    async def test_forbidden_mount_path(self, runtime: Rig, path: str, tmp_path: Path) -> None:
         """System directories stay as they are."""
         run = await runtime.run(SERVER, mounts=(Mount(mount_path=path, host_path=str(tmp_path)),))
 
@@ -375,7 +387,7 @@ class TestFailures:
             assert report.cause == "requirements"
             assert "no-such-package-of-easel" in "".join(text for _, text in await runtime.logs(run))
 
-    async def test_archive_with_another_content(self, runtime: ProcessRuntime) -> None:
+    async def test_archive_with_another_content(self, runtime: Rig) -> None:
         """Never run what was not admitted."""
         digest = runtime.control.pack(app_py="print(1)")
         runtime.control.archives[digest] += b"x"
@@ -383,7 +395,7 @@ class TestFailures:
 
         assert (await runtime.until(run, lambda seen: seen.phase == "failed")).cause == "code"
 
-    async def test_a_killed_replica_comes_back(self, runtime: ProcessRuntime) -> None:
+    async def test_a_killed_replica_comes_back(self, runtime: Rig) -> None:
         """kill -9 of the program: restarted on the same port."""
         run = await runtime.run(SERVER, lifecycle=Lifecycle())
         report = await runtime.ready(run)
@@ -399,7 +411,7 @@ class TestFailures:
 class TestLogs:
     """Kept, streamed."""
 
-    async def test_tail_and_follow(self, runtime: ProcessRuntime) -> None:
+    async def test_tail_and_follow(self, runtime: Rig) -> None:
         """The last lines first, then what comes, until the replica ends."""
         wait = "while ! test -e go; do sleep 0.05; done"
         run = await runtime.run(script=f"for i in 1 2 3; do echo line $i; done; {wait}; echo later; sleep 99")
@@ -411,7 +423,7 @@ class TestLogs:
                 seen.append(data.decode())
 
         following = asyncio.create_task(follow())
-        (runtime.agent.fleet.replicas[run.replica].directory / "home" / "go").touch()
+        (runtime.home(run) / "go").touch()
         await runtime.printed(run, "later")
         await runtime.stop(run)
         await following
@@ -422,7 +434,7 @@ class TestLogs:
 class TestMeasures:
     """CPU and memory once a second."""
 
-    async def test_a_busy_replica_uses_a_core(self, runtime: ProcessRuntime) -> None:
+    async def test_a_busy_replica_uses_a_core(self, runtime: Rig) -> None:
         """In cores and MiB, of the replica alone."""
         run = await runtime.run('python -c "x = bytearray(50 << 20)\nwhile True: pass"')
 

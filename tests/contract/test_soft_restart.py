@@ -11,7 +11,7 @@ import pytest
 
 from easel_agent.decide.restarts import RestartPolicy
 from easel_kit.testing import eventually
-from tests.contract.agent.process_runtime import ProcessRuntime, process_runtime
+from tests.contract.agent.rig import Rig, docker_runtime, process_runtime
 
 SERVER = "python -m http.server $PORT"
 COUNTED = "echo started >> starts; exec " + SERVER
@@ -20,19 +20,23 @@ DEAF = "echo started >> starts; trap '' TERM; " + SERVER
 """Does not end on SIGTERM (nor does its server, which inherits that)."""
 
 
-@pytest.fixture
-async def runtime(short_path: Path) -> AsyncIterator[ProcessRuntime]:
-    """The process runtime."""
-    async with process_runtime(short_path / "agent") as made:
+RUNTIMES = {"process": process_runtime, "docker": docker_runtime}
+
+
+@pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
+async def runtime(short_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    """A runtime."""
+    async with RUNTIMES[request.param](short_path / "agent") as made:
         yield made
 
 
-def starts(runtime: ProcessRuntime, replica: str) -> int:
+def starts(runtime: Rig, replica: str) -> int:
     """How often its program has been started."""
-    return (runtime.agent.fleet.replicas[replica].directory / "home/starts").read_text().count("started")
+    run = runtime.agent.fleet.replicas[replica].spec
+    return (runtime.home(run) / "starts").read_text().count("started")
 
 
-async def test_same_replica_new_process(runtime: ProcessRuntime) -> None:
+async def test_same_replica_new_process(runtime: Rig) -> None:
     """Port, user, directory and environment stay; it is starting, then ready; no crash is counted."""
     run = await runtime.run(script="echo started >> starts; id -u; env | sort; exec " + SERVER)
     first = await runtime.ready(run)
@@ -57,7 +61,7 @@ async def test_same_replica_new_process(runtime: ProcessRuntime) -> None:
     assert starts(runtime, run.replica) == 2  # its directory stayed too
 
 
-async def test_each_number_is_carried_out_once(runtime: ProcessRuntime) -> None:
+async def test_each_number_is_carried_out_once(runtime: Rig) -> None:
     """Sent again, or late: nothing. Above the newest: another start."""
     run = await runtime.run(script=COUNTED)
     await runtime.ready(run)
@@ -73,7 +77,7 @@ async def test_each_number_is_carried_out_once(runtime: ProcessRuntime) -> None:
     assert starts(runtime, run.replica) == 3
 
 
-async def test_asked_for_before_the_first_start(runtime: ProcessRuntime) -> None:
+async def test_asked_for_before_the_first_start(runtime: Rig) -> None:
     """The start that follows carries it out."""
     run = await runtime.run(script=COUNTED)
     runtime.restart(run, 1)
@@ -84,7 +88,7 @@ async def test_asked_for_before_the_first_start(runtime: ProcessRuntime) -> None
     assert starts(runtime, run.replica) == 1
 
 
-async def test_the_program_may_say_goodbye(runtime: ProcessRuntime) -> None:
+async def test_the_program_may_say_goodbye(runtime: Rig) -> None:
     """SIGTERM as asked; its last words are in the log of the run before."""
     run = await runtime.run(script="trap 'echo goodbye; exit 3' TERM; python -m http.server $PORT & wait")
     await runtime.ready(run)
@@ -96,7 +100,7 @@ async def test_the_program_may_say_goodbye(runtime: ProcessRuntime) -> None:
 
 
 @pytest.mark.parametrize("sigterm", [True, False])
-async def test_killed_at_the_end_of_the_grace_period(runtime: ProcessRuntime, sigterm: bool) -> None:
+async def test_killed_at_the_end_of_the_grace_period(runtime: Rig, sigterm: bool) -> None:
     """Deaf to SIGTERM, or not told."""
     run = await runtime.run(script=DEAF)
     await runtime.ready(run)
@@ -106,7 +110,7 @@ async def test_killed_at_the_end_of_the_grace_period(runtime: ProcessRuntime, si
     assert (await runtime.until(run, lambda report: report.restart_number == 1 and report.ready)).restarts == 0
 
 
-async def test_a_newer_restart_may_be_less_patient(runtime: ProcessRuntime) -> None:
+async def test_a_newer_restart_may_be_less_patient(runtime: Rig) -> None:
     """Both are carried out by one start."""
     run = await runtime.run(script=DEAF)
     await runtime.ready(run)
@@ -119,14 +123,14 @@ async def test_a_newer_restart_may_be_less_patient(runtime: ProcessRuntime) -> N
     assert starts(runtime, run.replica) == 2
 
 
-async def test_back_off_ends_at_once(runtime: ProcessRuntime) -> None:
+async def test_back_off_ends_at_once(runtime: Rig) -> None:
     """And a new row of failures begins."""
     runtime.agent.fleet.policy = RestartPolicy(first_delay_s=3600, longest_delay_s=3600, loop_after=2)
     run = await runtime.run(script="echo started >> starts; test -e go && exec " + SERVER)
     await runtime.until(run, lambda report: report.phase == "backoff")
     runtime.restart(run, 1)
     again = await runtime.until(run, lambda report: report.phase == "backoff" and report.restart_number == 1)
-    (runtime.agent.fleet.replicas[run.replica].directory / "home/go").touch()
+    (runtime.home(run) / "go").touch()
     runtime.restart(run, 2)
 
     report = await runtime.ready(run)
@@ -136,7 +140,7 @@ async def test_back_off_ends_at_once(runtime: ProcessRuntime) -> None:
     assert starts(runtime, run.replica) == 3
 
 
-async def test_a_stop_wins(runtime: ProcessRuntime) -> None:
+async def test_a_stop_wins(runtime: Rig) -> None:
     """Asked for while the restart waits for the program: it is not started again."""
     run = await runtime.run(script=DEAF)
     await runtime.ready(run)
@@ -152,7 +156,7 @@ async def test_a_stop_wins(runtime: ProcessRuntime) -> None:
     assert phases[phases.index("stopping") :] == ["stopping", "stopped"]
 
 
-async def test_a_stop_with_more_patience_wins_too(runtime: ProcessRuntime) -> None:
+async def test_a_stop_with_more_patience_wins_too(runtime: Rig) -> None:
     """The restart's shorter grace period no longer counts: the program may end as the stop allows."""
     waits = "trap 'while ! test -e go; do sleep 0.05; done; echo finished; exit' TERM; "
     run = await runtime.run(script=waits + SERVER + " & wait")
@@ -162,7 +166,7 @@ async def test_a_stop_with_more_patience_wins_too(runtime: ProcessRuntime) -> No
     await runtime.until(run, lambda report: "anew" in report.message)
     stopping = asyncio.create_task(runtime.stop(run, grace_s=300, sigterm=True, idle=False))
     await eventually(lambda: asyncio.get_running_loop().time() > began + 0.6)  # past the restart's grace period
-    (runtime.agent.fleet.replicas[run.replica].directory / "home/go").touch()
+    (runtime.home(run) / "go").touch()
 
     await stopping
 
@@ -170,7 +174,7 @@ async def test_a_stop_with_more_patience_wins_too(runtime: ProcessRuntime) -> No
     assert not any(report.restart_number for report in runtime.seen[run.replica])
 
 
-async def test_after_the_end(runtime: ProcessRuntime) -> None:
+async def test_after_the_end(runtime: Rig) -> None:
     """Known, and nothing happens; a replica that never was is not known."""
     run = await runtime.run(SERVER)
     await runtime.ready(run)

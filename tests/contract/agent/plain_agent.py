@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from easel_agent.watched import LimitsWatched
-from tests.contract.agent.process_runtime import process_runtime
+from tests.contract.agent.rig import process_runtime
 from tests.contract.agent.test_plain import PLAIN
 
 

@@ -14,7 +14,7 @@ from easel_agent.decide.keep_alive import too_short_s
 from easel_agent.keep_alive import exchange
 from easel_contracts.spec import HttpCheck
 from easel_kit.clock import SystemClock
-from tests.contract.agent.process_runtime import ProcessRuntime, process_runtime
+from tests.contract.agent.rig import Rig, process_runtime
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Answers = Callable[[asyncio.StreamReader, asyncio.StreamWriter, asyncio.Server], Coroutine[Any, Any, None]]
@@ -123,7 +123,7 @@ async def test_nobody_there() -> None:
 
 
 @pytest.fixture
-async def runtime(short_path: Path) -> AsyncIterator[ProcessRuntime]:
+async def runtime(short_path: Path) -> AsyncIterator[Rig]:
     """The process runtime."""
     async with process_runtime(short_path / "agent") as made:
         yield made
@@ -134,7 +134,7 @@ def script(program: str) -> str:
     return f"cat > server.py <<'END'\n{program}\nEND\nexec python server.py"
 
 
-async def test_an_impatient_replica_is_told_once(runtime: ProcessRuntime) -> None:
+async def test_an_impatient_replica_is_told_once(runtime: Rig) -> None:
     """Ready first, then what was found; it stays known over a restart and is not asked again."""
     run = await runtime.run(script=script(IMPATIENT))
     ready = await runtime.ready(run)
@@ -151,7 +151,7 @@ async def test_an_impatient_replica_is_told_once(runtime: ProcessRuntime) -> Non
     assert len([text for _, text in logs if '"HEAD / HTTP/1.1"' in text]) == 1
 
 
-async def test_a_replica_that_ends_meanwhile_is_not_misread(runtime: ProcessRuntime) -> None:
+async def test_a_replica_that_ends_meanwhile_is_not_misread(runtime: Rig) -> None:
     """Neither a stop nor a crash is a closed idle connection; the check ends with the program."""
     patient = script(IMPATIENT.replace('"HTTP/1.1", 1', '"HTTP/1.1", 100'))
     stopped, killed = await runtime.run(script=patient), await runtime.run(script=patient)

@@ -18,7 +18,7 @@ from easel_agent.processes import Children, become_subreaper
 from easel_agent.watched import LimitsWatched
 from easel_contracts.spec import Mount
 from easel_kit.testing import eventually
-from tests.contract.agent.process_runtime import ProcessRuntime, process_runtime
+from tests.contract.agent.rig import Rig, process_runtime
 
 PLAIN = Isolation(
     user_ns=False, mount_ns=False, pid_ns=False, own_uid=False, sentence="not isolated: test", mounts_refused="test"
@@ -27,20 +27,18 @@ SERVER = "python -m http.server $PORT"
 
 
 @pytest.fixture
-async def runtime(short_path: Path) -> AsyncIterator[ProcessRuntime]:
+async def runtime(short_path: Path) -> AsyncIterator[Rig]:
     """The process runtime without isolation and control groups."""
     async with process_runtime(short_path / "agent", found=PLAIN, limits=LimitsWatched()) as made:
         yield made
 
 
-async def test_ready_and_stopped_without_leftovers(runtime: ProcessRuntime) -> None:
+async def test_ready_and_stopped_without_leftovers(runtime: Rig) -> None:
     """Also processes that left group and session are ended."""
     run = await runtime.run(script="setsid setsid sleep 300 & (setsid sleep 301 &) ; " + SERVER)
     report = await runtime.ready(run)
-    program = runtime.agent.fleet.replicas[run.replica].program
-    assert program is not None
-    below = psutil.Process(program.init_pid).children(recursive=True)
-    assert len(below) >= 3
+    below = runtime.processes(run)
+    assert len(below) >= 4
 
     await runtime.stop(run)
 
@@ -51,7 +49,7 @@ async def test_ready_and_stopped_without_leftovers(runtime: ProcessRuntime) -> N
     assert report.limits.startswith("watched")
 
 
-async def test_memory_is_watched(runtime: ProcessRuntime) -> None:
+async def test_memory_is_watched(runtime: Rig) -> None:
     """Killed above the limit, and explained."""
     run = await runtime.run('python -c "x = bytearray(300 << 20); import time; time.sleep(60)"', memory_mib=128)
 
@@ -61,7 +59,7 @@ async def test_memory_is_watched(runtime: ProcessRuntime) -> None:
     assert "of 128" in report.message
 
 
-async def test_mounts_are_refused_with_the_reason(runtime: ProcessRuntime, tmp_path: Path) -> None:
+async def test_mounts_are_refused_with_the_reason(runtime: Rig, tmp_path: Path) -> None:
     """Except where there is nothing to mount."""
     same = await runtime.run(SERVER, mounts=(Mount(mount_path=str(tmp_path), host_path=str(tmp_path)),))
     other = await runtime.run(SERVER, mounts=(Mount(mount_path="/mnt/data", host_path=str(tmp_path)),))

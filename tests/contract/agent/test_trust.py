@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.agent.process_runtime import process_runtime
+from tests.contract.agent.rig import process_runtime
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="separate users need root; elsewhere: `not isolated`")
 

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from easel_agent import cgroups, isolation
 from easel_agent.archives import CodeStore, FetchCode
 from easel_agent.control_client import ControlSecrets
+from easel_agent.docker.build import NoDocker, docker_runtime
+from easel_agent.docker.engine import EngineAway, EngineError
 from easel_agent.environments import Environments
+from easel_agent.fetching import Fetching
 from easel_agent.fleet import Fleet
-from easel_agent.handlers import AgentApi
+from easel_agent.handlers import AgentApi, What
 from easel_agent.inventory import Inventory
-from easel_agent.launching import Node, Preparer, Secrets
+from easel_agent.launching import Preparer
 from easel_agent.limits import Limits
 from easel_agent.model import Isolation
 from easel_agent.port_ledger import PortLedger
+from easel_agent.process_runtime import ProcessRuntime
 from easel_agent.processes import Children, become_subreaper
-from easel_agent.sampler import Publish, Sampler
+from easel_agent.runtime import Node, Secrets, Survivor
+from easel_agent.sampler import Caches, Publish, Sampler
 from easel_agent.sandbox import FIRST_UID, Sandbox
 from easel_agent.settings import AgentSettings
+from easel_agent.sources import ObjectStores, SourceLimits, Sources
 from easel_agent.watched import LimitsWatched
 from easel_contracts.ids import uuid7
 from easel_kit.clock import Clock
@@ -37,7 +45,6 @@ class Agent:
     def __init__(self, settings: AgentSettings, found: Isolation, children: Children, clock: Clock, secrets: Secrets,
                  fetch_code: FetchCode, publish: Publish, limits: Limits | None = None) -> None:  # fmt: skip
         home = settings.home.resolve()
-        cpu, memory_mib = settings.capacity()
         sandbox = Sandbox(found, settings.hidden())
         inherited = {name: os.environ[name] for name in settings.inherit.split() if name in os.environ}
         self.environments = Environments(
@@ -45,24 +52,59 @@ class Agent:
             uid=BUILD_USER if found.own_uid else None, env=os.environ,
         )  # fmt: skip
         self.code = CodeStore(home / "code", fetch_code, settings.archives_kept)
+        self.sources = Sources(home / "sources", source_limits(settings), ObjectStores(settings.object_stores_file))
         node = Node(
-            home=home, node_id=settings.node_id(), run_id=uuid7(), address=settings.address, network=settings.network,
-            isolation=found.sentence, limits=limits or cgroups.find(group_name(settings)) or LimitsWatched(),
-            children=children, processes_per_replica=settings.processes_per_replica,
-            startup_limit_s=settings.startup_limit_s, started=lambda _replica: None,
+            home=home, node_id=settings.node_id(), run_id=uuid7(), network=settings.network,
+            processes_per_replica=settings.processes_per_replica, startup_limit_s=settings.startup_limit_s,
         )  # fmt: skip
+        fetching = Fetching(node.node_id, self.code, self.sources)
         start = random.randint(settings.first_port, settings.last_port)
         ledger = PortLedger(settings.first_port, settings.last_port, settings.address, start=start)
         preparer = Preparer(
-            node=node, ledger=ledger, sandbox=sandbox,
-            environments=self.environments, code=self.code, secrets=secrets, inherited=inherited,
+            node=node, address=settings.address, ledger=ledger, sandbox=sandbox, environments=self.environments,
+            fetching=fetching, secrets=secrets, inherited=inherited,
         )  # fmt: skip
-        self.fleet = Fleet(node=node, preparer=preparer, inventory=Inventory(home / "inventory.json"), clock=clock,
+        groups = limits or cgroups.find(group_name(settings)) or LimitsWatched()
+        processes = ProcessRuntime(node=node, preparer=preparer, children=children, limits=groups,
+                                   isolation=found.sentence)  # fmt: skip
+        self.docker = docker_runtime(settings, node=node, group=group_name(settings), fetching=fetching,
+                                     secrets=secrets, clock=clock, hidden=sandbox.hidden, env=os.environ)  # fmt: skip
+        self.fleet = Fleet(node=node, runtimes={"process": processes, "docker": self.docker or NoDocker()},
+                           inventory=Inventory(home / "inventory.json"), clock=clock,
                            log_file_bytes=settings.log_file_mib << 20, log_files=settings.log_files)  # fmt: skip
+        processes.remember = self.fleet.remember_pid
+        if self.docker is not None:
+            self.docker.events.on_changed = self.fleet.node_changed
+        caches = Caches(environments=self.environments, code=self.code, sources=self.sources,
+                        packages=self.docker.packages if self.docker else None, limits=groups)  # fmt: skip
         self.sampler = Sampler(fleet=self.fleet, children=children, clock=clock, publish=publish,
-                               workspace=settings.workspace, environments=self.environments, code=self.code,
+                               workspace=settings.workspace, caches=caches,
                                logs_total_bytes=settings.logs_total_mib << 20)  # fmt: skip
-        self.api = AgentApi(self.fleet, found, cpu, memory_mib)
+        cpu, memory_mib = settings.capacity()
+        self.what = What(address=settings.address, cpu=cpu, memory_mib=memory_mib, gpus=settings.gpus_found(),
+                         limits=groups.sentence, capacity=settings.capacity_sentence(), isolation=found)  # fmt: skip
+        self.api = AgentApi(self.fleet, self.what, self.docker)
+
+    async def begin(self) -> list[str]:
+        """Adopt containers of an earlier run, clear away everything else of it; the names of what was cleared away."""
+        survivors: Sequence[Survivor] = ()
+        if self.docker is not None:
+            with contextlib.suppress(EngineAway, EngineError):
+                survivors = await self.docker.survivors(self.fleet.expected())
+        left = self.fleet.clear_leftovers(frozenset(survivor.run.replica for survivor in survivors))
+        await self.fleet.adopt(survivors)
+        await self.sampler.prune()
+        return left
+
+
+def source_limits(settings: AgentSettings) -> SourceLimits:
+    """The settings of what is fetched."""
+    return SourceLimits(
+        git_timeout_s=settings.git_timeout_s, git_max_mib=settings.git_max_mib,
+        git_trees_kept=settings.git_trees_kept, image_trees_kept=settings.image_trees_kept,
+        objects_timeout_s=settings.objects_timeout_s, objects_parallel=settings.objects_parallel,
+        objects_cache_mib=settings.objects_cache_mib,
+    )  # fmt: skip
 
 
 def group_name(settings: AgentSettings) -> str:
@@ -80,12 +122,13 @@ async def build(process: Process[Any]) -> None:
     found = await isolation.find(settings.home.resolve(), settings.hidden(), children, root=os.geteuid() == 0)
     secrets = ControlSecrets(process.channel("control"))
     agent = Agent(settings, found, children, process.clock, secrets, secrets.code, process.publish_metrics)
-    left = agent.fleet.clear_leftovers()
-    await agent.sampler.prune()
-    process.log.info("agent", isolation=found.sentence, limits=agent.fleet.node.limits.sentence,
-                     node=agent.fleet.node.node_id, left_by_earlier_run=len(left))  # fmt: skip
+    left = await agent.begin()
+    process.log.info("agent", isolation=found.sentence, limits=agent.what.limits, node=agent.fleet.node.node_id,
+                     left_by_earlier_run=len(left), adopted=len(agent.fleet.replicas))  # fmt: skip
     process.serve(agent_pb2_grpc.add_AgentServicer_to_server, agent.api, "easel.internal.v1.Agent")
     process.background(agent.sampler.run)
+    if agent.docker is not None:
+        process.background(agent.docker.events.run)
     process.background(agent.fleet.keep)
     process.gauge("replicas", "Replicas on this node", lambda: float(len(agent.fleet.replicas)))
     process.gauge("environments_building", "Python environments being made now", lambda: agent.environments.building)

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 
 from easel_agent.decide.probing import target_port
-from easel_agent.processes import Launched
+from easel_agent.runtime import Program
 from easel_contracts.spec import ExecCheck, HttpCheck, Probe, TcpCheck
 
 
@@ -17,7 +17,7 @@ class Checks:
         self._address, self._port, self._declared = address, port, declared_port
         self._tls = unverified_tls()
 
-    async def run(self, probe: Probe, program: Launched) -> str | None:
+    async def run(self, probe: Probe, program: Program) -> str | None:
         """Make one check within the probe's time limit."""
         check = probe.check
         if isinstance(check, ExecCheck):

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import grpc
 
+from easel_agent.runtime import Login, RevisionSecrets
 from easel_kit.grpc_errors import from_rpc
 from easel_proto.internal.v1 import control_pb2, control_pb2_grpc
 
@@ -14,19 +15,24 @@ ANSWER_S = 20.0
 
 
 class ControlSecrets:
-    """See launching.Secrets and archives.FetchCode."""
+    """See runtime.Secrets and archives.FetchCode."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = control_pb2_grpc.SecretsStub(channel)
 
-    async def environment(self, workspace: str, service: str, revision: int) -> dict[str, str]:
-        """The values of a revision's environment. Raises EaselError."""
+    async def of_revision(self, workspace: str, service: str, revision: int) -> RevisionSecrets:
+        """See runtime.Secrets."""
         request = control_pb2.GetEnvironmentRequest(workspace=workspace, service=service, revision=revision)
         try:
             answer = await self._stub.GetEnvironment(request, timeout=ANSWER_S, wait_for_ready=True)
         except grpc.aio.AioRpcError as error:
             raise from_rpc(error) from error
-        return dict(answer.env)
+        return RevisionSecrets(
+            env=dict(answer.env), sidecars=tuple(dict(sidecar.env) for sidecar in answer.sidecars),
+            registry_login=answer.registry_login,
+            logins={number: Login(username=login.username, password=login.password)
+                    for number, login in answer.logins.items()},
+        )  # fmt: skip
 
     async def code(self, digest: str) -> AsyncIterator[bytes]:
         """Pieces of an archive. Raises EaselError."""

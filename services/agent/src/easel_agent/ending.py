@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from easel_agent.model import Stopping
-from easel_agent.processes import Launched
+from easel_agent.runtime import Program
 from easel_kit.clock import Clock
 
 
-async def end(program: Launched, how: Callable[[], Stopping], changed: asyncio.Event, clock: Clock) -> None:
+async def end(program: Program, how: Callable[[], Stopping], changed: asyncio.Event, clock: Clock) -> None:
     """Returns when the program has ended or its time is over: the caller kills what is left.
 
     `how` is asked again each time `changed` is set. Without SIGTERM a program with nothing in flight has no time.

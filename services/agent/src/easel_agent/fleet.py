@@ -7,15 +7,17 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container, Mapping, Sequence
 from pathlib import Path
+
+from msgspec import Struct
 
 from easel_agent.decide.restarts import RestartPolicy
 from easel_agent.inventory import Inventory, Started, start_time
-from easel_agent.launching import Node, Preparer
 from easel_agent.model import Restarting, Stopping
 from easel_agent.replica import Replica
 from easel_agent.replica_log import ReplicaLog, tail
+from easel_agent.runtime import Node, Runtime, Survivor
 from easel_contracts.errors import NotFound
 from easel_contracts.runtime import ReplicaReport
 from easel_contracts.spec import RunSpec
@@ -23,8 +25,21 @@ from easel_kit.clock import Clock
 from easel_kit.telemetry import get_logger
 
 log = get_logger("fleet")
+ADOPTED_WITHIN_S = 5.0
 ENDED_SHOWN = 200
 """Ended replicas in a snapshot: the scheduler may have been away when they ended."""
+
+
+class NodeChanged(Struct, frozen=True):
+    """What the node can run is not what it was."""
+
+
+class InUse(Struct, frozen=True):
+    """Keys of what is in the caches."""
+
+    venvs: set[str]
+    archives: set[str]
+    sources: set[str]
 
 
 class Watch:
@@ -33,15 +48,15 @@ class Watch:
     def __init__(self) -> None:
         self.dirty: dict[str, None] = {}
         self.wake = asyncio.Event()
-        self.ended = False
+        self.node_changed = self.ended = False
 
 
 class Fleet:
     """The node's replicas. All methods are for the event loop's thread."""
 
-    def __init__(self, *, node: Node, preparer: Preparer, inventory: Inventory, clock: Clock,
+    def __init__(self, *, node: Node, runtimes: Mapping[str, Runtime], inventory: Inventory, clock: Clock,
                  log_file_bytes: int, log_files: int, policy: RestartPolicy | None = None) -> None:  # fmt: skip
-        self.node, self._preparer, self._inventory, self._clock = node, preparer, inventory, clock
+        self.node, self._runtimes, self._inventory, self._clock = node, runtimes, inventory, clock
         self._log_file_bytes, self._log_files = log_file_bytes, log_files
         self.policy = policy or RestartPolicy()
         """For replicas that are started from here on."""
@@ -51,7 +66,6 @@ class Fleet:
         self._closing = False
         self.starts_failed = 0
         """Runs that ended without having been ready, and replicas that could not be prepared, since the start."""
-        node.started = self._remember
 
     def start(self, run: RunSpec, fencing_token: int) -> bool:
         """Start a replica unless it is known, also as ended; True when it was. Raises Conflict for an old token."""
@@ -59,12 +73,36 @@ class Fleet:
         if run.replica in self.replicas or run.replica in self._inventory.content.ended:
             return True
         self._inventory.begun(Started(replica=run.replica, service=run.service))
-        kept = ReplicaLog(self.log_directory(run.replica), file_bytes=self._log_file_bytes, files=self._log_files)
-        replica = Replica(run, self.node, self._preparer, self._clock, kept, self._on_change, self.policy)
-        self.replicas[run.replica] = replica
-        self._on_change(replica)
-        self._tasks[run.replica] = asyncio.create_task(self._live(replica), name=f"replica {run.replica}")
+        self._begin(self._made(run))
         return False
+
+    async def adopt(self, survivors: Sequence[Survivor]) -> None:
+        """Go on with replicas that ran while no agent was there; returns when it is known which of them are ready.
+
+        Not later than ADOPTED_WITHIN_S: what is not ready by then is reported so.
+        """
+        adopted = [await self._adopted(survivor) for survivor in survivors]
+        end = self._clock.monotonic() + ADOPTED_WITHIN_S
+        while self._clock.monotonic() < end and not all(replica.progress.ready for replica in adopted):
+            await self._clock.sleep(0.02)
+
+    async def _adopted(self, survivor: Survivor) -> Replica:
+        replica = self._made(survivor.run, adopted=True)
+        await survivor.attach(replica)
+        replica.ip, replica.port = survivor.ip, survivor.port
+        self._begin(replica)
+        return replica
+
+    def _made(self, run: RunSpec, *, adopted: bool = False) -> Replica:
+        kept = ReplicaLog(self.log_directory(run.replica), file_bytes=self._log_file_bytes, files=self._log_files)
+        runtime = self._runtimes[run.revision.runtime]
+        return Replica(run, self.node, runtime, self._clock, kept, self._on_change, self.policy, adopted=adopted)
+
+    def _begin(self, replica: Replica) -> None:
+        name = replica.spec.replica
+        self.replicas[name] = replica
+        self._on_change(replica)
+        self._tasks[name] = asyncio.create_task(self._live(replica), name=f"replica {name}")
 
     def stop(self, replica_id: str, stopping: Stopping, fencing_token: int) -> bool:
         """Begin to end a replica; False when it is not known. Raises Conflict for an old token."""
@@ -84,11 +122,9 @@ class Fleet:
         replica.orders.restart(restarting)
         return True
 
-    async def watch(self, heartbeat_s: float) -> AsyncIterator[ReplicaReport | None]:
+    async def watch(self, heartbeat_s: float) -> AsyncIterator[ReplicaReport | NodeChanged | None]:
         """Every report, then None (the snapshot is done), then each change; None again as heartbeat."""
-        if self._watch is not None:
-            self._watch.ended = True
-            self._watch.wake.set()
+        self._end_watch()
         mine = self._watch = Watch()
         try:
             for report in self.reports():
@@ -99,7 +135,10 @@ class Fleet:
                     async with asyncio.timeout(heartbeat_s):
                         await mine.wake.wait()
                 mine.wake.clear()
-                if not mine.dirty:
+                if mine.node_changed:
+                    mine.node_changed = False
+                    yield NodeChanged()
+                elif not mine.dirty:
                     yield None
                 while mine.dirty and not mine.ended:
                     replica_id = next(iter(mine.dirty))
@@ -149,30 +188,53 @@ class Fleet:
             replica.orders.stop(Stopping(grace_s=0, sigterm=False, idle=True))
         if self._tasks:
             await asyncio.wait(self._tasks.values())
-        self.node.limits.close()
-        if self._watch is not None:
-            self._watch.ended = True
-            self._watch.wake.set()
+        for runtime in self._runtimes.values():
+            await runtime.close()
+        self._end_watch()
 
-    def clear_leftovers(self) -> list[str]:
-        """What an earlier run of the agent left: processes, control groups, directories. Names of those replicas."""
-        left = self._inventory.content.started
+    def expected(self) -> frozenset[str]:
+        """Replicas that an earlier run of the agent started and did not end."""
+        return frozenset(self._inventory.content.started)
+
+    def clear_leftovers(self, spared: Container[str] = ()) -> list[str]:
+        """What an earlier run of the agent left, but for the replicas `spared`: processes and directories.
+
+        Names of those replicas.
+        """
+        left = {name: entry for name, entry in self._inventory.content.started.items() if name not in spared}
         for entry in left.values():
             if entry.init_pid and start_time(entry.init_pid) == entry.init_started:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(entry.init_pid, signal.SIGKILL)
-        names = list(left)
-        left.clear()
+        for name in left:
+            del self._inventory.content.started[name]
         self._inventory.write()
-        shutil.rmtree(self.node.home / "replicas", ignore_errors=True)
+        replicas = self.node.home / "replicas"
+        for directory in replicas.iterdir() if replicas.is_dir() else ():
+            if directory.name not in spared:
+                shutil.rmtree(directory, ignore_errors=True)
         shutil.rmtree(self.node.home / "builds", ignore_errors=True)
-        self.node.limits.clean()
-        return names
+        return list(left)
 
-    def in_use(self) -> tuple[set[str], set[str]]:
-        """Keys of Python environments and of archives that replicas use now."""
+    def in_use(self) -> InUse:
+        """What replicas use of the caches now."""
         prepared = [replica.prepared for replica in self.replicas.values() if replica.prepared]
-        return {item.venv for item in prepared if item.venv}, {key for item in prepared for key in item.archives}
+        return InUse(
+            venvs={item.venv for item in prepared if item.venv},
+            archives={key for item in prepared for key in item.archives},
+            sources={key for item in prepared for key in item.held},
+        )
+
+    def node_changed(self) -> None:
+        """Have the reader of changes ask again what this node is."""
+        if self._watch is not None:
+            self._watch.node_changed = True
+            self._watch.wake.set()
+
+    def _end_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.ended = True
+            self._watch.wake.set()
 
     async def _live(self, replica: Replica) -> None:
         name = replica.spec.replica
@@ -187,9 +249,8 @@ class Fleet:
                 self._inventory.ended(replica.report)
             self._on_change(replica)
 
-    def _remember(self, replica: Replica) -> None:
-        program = replica.program
-        pid = program.init_pid if program else None
+    def remember_pid(self, replica: Replica, pid: int | None) -> None:
+        """A process that must not outlive the agent; kept for the agent's next run."""
         self._inventory.begun(
             Started(replica=replica.spec.replica, service=replica.spec.service, port=replica.port, init_pid=pid,
                     init_started=start_time(pid) if pid else 0)

@@ -6,8 +6,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
-from easel_agent.fleet import Fleet
+from easel_agent.docker.build import NOT_CONFIGURED
+from easel_agent.docker.runtime import DockerRuntime
+from easel_agent.fleet import Fleet, NodeChanged
 from easel_agent.model import Isolation, Restarting, Stopping
 from easel_contracts.errors import InvalidInput, Refused, Unauthenticated
 from easel_contracts.spec import RunSpec
@@ -17,22 +20,40 @@ from easel_proto.internal.v1 import agent_pb2, agent_pb2_grpc
 SHORTEST_HEARTBEAT_S = 0.2
 
 
+class What(Struct, frozen=True, kw_only=True):
+    """What this node is and can."""
+
+    address: str
+    cpu: float
+    memory_mib: int
+    gpus: int
+    limits: str
+    capacity: str
+    isolation: Isolation
+
+
 class AgentApi(agent_pb2_grpc.AgentServicer):
     """Only the scheduler calls this."""
 
-    def __init__(self, fleet: Fleet, isolation: Isolation, cpu: float, memory_mib: int) -> None:
-        self._fleet, self._isolation, self._cpu, self._memory_mib = fleet, isolation, cpu, memory_mib
+    def __init__(self, fleet: Fleet, what: What, docker: DockerRuntime | None) -> None:
+        self._fleet, self._what, self._docker = fleet, what, docker
 
     async def Describe(self, request: agent_pb2.DescribeRequest, context: Any) -> agent_pb2.NodeDescription:
         """What this node is and can."""
         _from_scheduler()
-        node = self._fleet.node
+        node, what, isolation = self._fleet.node, self._what, self._what.isolation
         return agent_pb2.NodeDescription(
-            node_id=node.node_id, address=node.address, network=node.network, cpu=self._cpu,
-            memory_mib=self._memory_mib, isolation=self._isolation.sentence, limits=node.limits.sentence,
-            can_mount=self._isolation.mount_ns, can_mount_why_not=self._isolation.mounts_refused,
-            agent_run_id=node.run_id,
+            node_id=node.node_id, address=what.address, network=node.network, cpu=what.cpu,
+            memory_mib=what.memory_mib, isolation=isolation.sentence, limits=what.limits,
+            can_mount=isolation.mount_ns, can_mount_why_not=isolation.mounts_refused, agent_run_id=node.run_id,
+            gpu=what.gpus, capacity=what.capacity, runtimes=[agent_pb2.Runtime(name="process"), self._docker_here()],
         )  # fmt: skip
+
+    def _docker_here(self) -> agent_pb2.Runtime:
+        if self._docker is None:
+            return agent_pb2.Runtime(name="docker", why_not=NOT_CONFIGURED)
+        events = self._docker.events
+        return agent_pb2.Runtime(name="docker", why_not=events.why_not, version=events.version)
 
     async def Start(self, request: agent_pb2.StartRequest, context: Any) -> agent_pb2.StartResponse:
         """Start a replica."""
@@ -71,7 +92,9 @@ class AgentApi(agent_pb2_grpc.AgentServicer):
         _from_scheduler()
         snapshot = True
         async for report in self._fleet.watch(max(SHORTEST_HEARTBEAT_S, request.heartbeat_s or 1.0)):
-            if report is not None:
+            if isinstance(report, NodeChanged):
+                yield agent_pb2.WatchEvent(node_changed=True)
+            elif report is not None:
                 yield agent_pb2.WatchEvent(replica_msgpack=msgspec.msgpack.encode(report))
             elif snapshot:
                 snapshot = False
@@ -82,7 +105,13 @@ class AgentApi(agent_pb2_grpc.AgentServicer):
     async def Images(self, request: agent_pb2.ImagesRequest, context: Any) -> agent_pb2.ImagesResponse:
         """Images of the node's engine; none without one."""
         _from_scheduler()
-        return agent_pb2.ImagesResponse()
+        listed = await self._docker.images.listed() if self._docker else []
+        return agent_pb2.ImagesResponse(images=[
+            agent_pb2.NodeImage(
+                id=item["Id"], tags=item.get("RepoTags") or (), digests=item.get("RepoDigests") or (),
+                size_bytes=item["Size"], created_unix_s=item["Created"], labels=item.get("Labels") or {},
+            ) for item in listed
+        ])  # fmt: skip
 
     async def Logs(self, request: agent_pb2.LogsRequest, context: Any) -> AsyncIterator[agent_pb2.LogData]:
         """A replica's log."""

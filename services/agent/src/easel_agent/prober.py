@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from easel_agent import keep_alive, proc
+from easel_agent import keep_alive
 from easel_agent.checks import Checks
 from easel_agent.decide import listening
 from easel_agent.decide.keep_alive import question, too_short_s
 from easel_agent.decide.probing import ProbeState, observe, starting_period_s, startup_budget_s
-from easel_agent.model import Killed, Listening, Progress, Refusal
-from easel_agent.processes import Launched
+from easel_agent.model import Killed, Progress, Refusal
+from easel_agent.runtime import Node, Program
 from easel_contracts.spec import Probe, TcpCheck
 from easel_kit.clock import Clock
 
 if TYPE_CHECKING:
-    from easel_agent.launching import Node
     from easel_agent.replica import Replica
 
 READINESS = Probe(check=TcpCheck(), period_s=5.0, failure_threshold=2)
@@ -30,11 +29,13 @@ EXPLAIN_AFTER_S = 2.0
 class Prober:
     """One for each run. Tells the replica what it finds, and has it kill a program that failed a probe for good."""
 
-    def __init__(self, replica: Replica, program: Launched, node: Node, clock: Clock,
-                 phase_s: dict[str, float]) -> None:  # fmt: skip
+    def __init__(self, replica: Replica, program: Program, node: Node, clock: Clock, phase_s: dict[str, float], *,
+                 runs_already: bool = False) -> None:  # fmt: skip
+        """`runs_already`: probes need not wait for a start that was long ago."""
+        self._delays = not runs_already
         self._replica, self._program, self._node, self._clock = replica, program, node, clock
         self._revision, self._phase_s = replica.spec.revision, phase_s
-        self._checks = Checks(node.address, replica.port, self._revision.port)
+        self._checks = Checks(replica.ip, replica.port, self._revision.port)
         self._started = clock.monotonic()
         self.was_ready = False
 
@@ -54,7 +55,7 @@ class Prober:
         probe = self._revision.startup
         budget_s = startup_budget_s(probe, self._node.startup_limit_s)
         state = ProbeState()
-        if probe is not None and probe.initial_delay_s:
+        if probe is not None and probe.initial_delay_s and self._delays:
             await self._clock.sleep(probe.initial_delay_s)
         explained_at = self._started
         while True:
@@ -76,7 +77,7 @@ class Prober:
 
     async def _probe_readiness(self, running: Progress, group: asyncio.TaskGroup) -> None:
         probe = self._revision.readiness or READINESS
-        if self._revision.readiness is not None and probe.initial_delay_s:
+        if self._revision.readiness is not None and probe.initial_delay_s and self._delays:
             self._replica.tell(running)
             await self._clock.sleep(probe.initial_delay_s)
         state, first, began = ProbeState(), True, self._clock.monotonic()
@@ -84,6 +85,8 @@ class Prober:
         while True:
             asked = self._clock.monotonic()
             failure = await self._checks.run(probe, self._program)
+            if failure is None and self._revision.readiness is None:
+                failure = self._program.complaint()
             if failure is None and not owned:
                 refusal = self._whose_port()
                 owned, failure = refusal is None, refusal.message if refusal else None
@@ -109,7 +112,7 @@ class Prober:
     async def _check_keep_alive(self) -> None:
         """Once in a replica's life, beside everything else: nobody waits for it."""
         check = question(self._revision, self._replica.port)
-        seen = await keep_alive.exchange(self._node.address, self._replica.port, check, self._clock)
+        seen = await keep_alive.exchange(self._replica.ip, self._replica.port, check, self._clock)
         if not self._program.exited.done():
             self._replica.tell_keep_alive(too_short_s(seen))
 
@@ -137,16 +140,17 @@ class Prober:
     # ---- where it listens
 
     def _where(self) -> Refusal | None:
-        return listening.where(self._node.address, self._replica.port, self._revision.port, self._sockets())
+        sockets = self._program.listening()
+        if sockets is None:
+            return None
+        return listening.where(self._replica.ip, self._replica.port, self._revision.port, sockets)
 
     def _whose_port(self) -> Refusal | None:
         """None when the replica's own process accepts at the replica's port."""
-        port, sockets = self._replica.port, self._sockets()
-        refusal = listening.where(self._node.address, port, self._revision.port, sockets)
+        port, sockets = self._replica.port, self._program.listening()
+        if sockets is None:
+            return None
+        refusal = listening.where(self._replica.ip, port, self._revision.port, sockets)
         if refusal is None or any(socket.port == port for socket in sockets):
             return refusal
         return refusal if sockets else listening.taken(port)
-
-    def _sockets(self) -> list[Listening]:
-        assert self._program.init_pid is not None
-        return proc.listening(proc.below(self._program.init_pid))

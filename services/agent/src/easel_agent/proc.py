@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 
@@ -10,6 +12,8 @@ from easel_agent.model import Listening, Usage
 
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / (1024 * 1024)
+EMBEDDED_DNS = "127.0.0.11"
+"""Where an engine's own name server listens in each container."""
 LISTEN = "0A"
 """TCP state in /proc/net/tcp."""
 
@@ -94,6 +98,28 @@ def listening(pids: Iterable[int]) -> list[Listening]:
     return sorted({socket for inode, socket in _listeners() if inode in inodes})
 
 
+def listening_in(pid: int) -> list[Listening] | None:
+    """Sockets that accept TCP connections in the network of a process; None: it cannot be looked at."""
+    if same_network(os.getpid(), pid) is not False:
+        return None
+    found = sorted({socket for _, socket in _listeners(f"/proc/{pid}/net")})
+    return [socket for socket in found if socket.ip != EMBEDDED_DNS]
+
+
+def same_network(one: int, other: int) -> bool | None:
+    """Whether two processes share a network; None: that cannot be seen."""
+    try:
+        return os.readlink(f"/proc/{one}/ns/net") == os.readlink(f"/proc/{other}/ns/net")
+    except OSError:
+        return None
+
+
+def kill(pid: int) -> None:
+    """End a process that may have ended already, or may not be ours to end."""
+    with contextlib.suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
+
+
 def _sockets(pid: int) -> set[str]:
     found: set[str] = set()
     try:
@@ -110,10 +136,10 @@ def _sockets(pid: int) -> set[str]:
     return found
 
 
-def _listeners() -> Iterable[tuple[str, Listening]]:
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+def _listeners(directory: str = "/proc/net") -> Iterable[tuple[str, Listening]]:
+    for table in ("tcp", "tcp6"):
         try:
-            with open(table, encoding="ascii") as stream:
+            with open(f"{directory}/{table}", encoding="ascii") as stream:
                 rows = stream.readlines()[1:]
         except OSError:
             continue

@@ -17,7 +17,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
-from easel_agent import launch
+from easel_agent import launch, proc
+from easel_agent.model import Listening, Refusal
 from easel_agent.proc import children_of
 from easel_agent.sandbox import Plan
 
@@ -154,6 +155,18 @@ class Launched:
             return None
         finally:
             self._probes.pop(job, None)
+
+    def listening(self) -> list[Listening] | None:
+        """See runtime.Program."""
+        return [] if self.init_pid is None else proc.listening(proc.below(self.init_pid))
+
+    def refusal(self) -> Refusal | None:
+        """See runtime.Program; such a program does not start."""
+        return None
+
+    def complaint(self) -> str | None:
+        """See runtime.Program."""
+        return None
 
     def _send(self, message: bytes) -> None:
         if self._control is not None:

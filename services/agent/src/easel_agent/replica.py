@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from easel_agent.decide.exits import ExitFacts, explain, explain_start
+from easel_agent.decide.exits import ExitFacts, explain
 from easel_agent.decide.restarts import RestartPolicy, after_exit
 from easel_agent.ending import end
-from easel_agent.launching import CannotPrepare, Node, Prepared, Preparer
 from easel_agent.limits import Group
 from easel_agent.model import Exit, Killed, Progress
 from easel_agent.orders import Orders
 from easel_agent.prober import Prober
-from easel_agent.processes import Launched, StartFailed
 from easel_agent.replica_log import ReplicaLog
+from easel_agent.runtime import CannotPrepare, Node, Prepared, Program, Runtime
 from easel_contracts.errors import EaselError, Unavailable
 from easel_contracts.runtime import ReplicaReport
 from easel_contracts.spec import RunSpec
@@ -34,32 +32,39 @@ from easel_kit.clock import Clock
 from easel_kit.telemetry import get_logger
 
 log = get_logger("replica")
+T = TypeVar("T")
 
 
 class Replica:
     """One replica. `changed` is called with each new report."""
 
-    def __init__(self, run: RunSpec, node: Node, preparer: Preparer, clock: Clock, log: ReplicaLog,
-                 changed: Callable[[Replica], None], policy: RestartPolicy) -> None:  # fmt: skip
-        self.spec, self._node, self._preparer, self._clock = run, node, preparer, clock
+    def __init__(self, run: RunSpec, node: Node, runtime: Runtime, clock: Clock, log: ReplicaLog,
+                 changed: Callable[[Replica], None], policy: RestartPolicy, *,
+                 adopted: bool = False) -> None:  # fmt: skip
+        """`adopted`: its program runs already, and is put into `program` before `live` begins."""
+        self.spec, self._node, self._runtime, self._clock = run, node, runtime, clock
+        self.adopted = adopted
         self.log, self._changed, self._policy = log, changed, policy
         self.orders = Orders()
         self._sequence = 0
-        self.progress = Progress(phase="fetching")
+        self.progress = Progress(phase="starting" if adopted else "fetching")
         self._restart_number = 0
         """Of the newest restart that the running program was started after."""
         self._restarts = 0
         """How often a program that ended by itself was followed by another."""
         self._failures = 0
         self._killed: Killed | None = None
-        self._oom_before = 0
+        self.kills_before = 0
+        """Of `group`, when the present run began."""
         self._keep_alive_s: float | None = None
         self.keep_alive_known = False
-        self.port = 0
+        self.ip, self.port = "", 0
         self.uid: int | None = None
-        self.program: Launched | None = None
+        self.program: Program | None = None
         self.group: Group | None = None
         self.prepared: Prepared | None = None
+        self.pins = dict(run.pins) if adopted else {}
+        """What its sources are, once they are fetched."""
         self._prober: Prober | None = None
         self._watching: asyncio.Task[None] | None = None
         self.report = self._make_report()
@@ -116,12 +121,14 @@ class Replica:
 
     async def _run(self) -> None:
         try:
-            self.tell(Progress(phase="fetching"))
-            began = self._clock.monotonic()
-            self.prepared = await self._prepare()
-            phase_s = {"fetch": round(self._clock.monotonic() - began, 3)}
+            phase_s: dict[str, float] = {}
             while True:
-                await self._run_once(self.prepared, phase_s)
+                if self.prepared is None and self.program is None:
+                    self.tell(Progress(phase="fetching", phase_s=phase_s))
+                    began = self._clock.monotonic()
+                    self.prepared = await self._insisting(lambda: self._runtime.prepare(self))
+                    phase_s = {"fetch": round(self._clock.monotonic() - began, 3)}
+                await self._run_once(phase_s)
                 self._forget_group()
                 self.log.next_run()
         except CannotPrepare as error:
@@ -134,29 +141,33 @@ class Replica:
             log.error("replica cannot run", replica=self.spec.replica, error=repr(error), exc_info=error)
             self._tell_fault(f"The agent could not run the replica: {error}")
 
-    async def _prepare(self) -> Prepared:
-        """Also over an outage of control: waiting costs time, giving up would cost the replica."""
-        for attempt in itertools.count():
+    async def _insisting(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Also over an outage of control or of an engine: waiting costs time, giving up would cost the replica."""
+        before = self.progress.message
+        for number in itertools.count():
             try:
-                return await self._preparer.prepare(self)
+                found = await attempt()
+                self.progress = msgspec.structs.replace(self.progress, message=before)
+                return found
             except Unavailable as error:
-                self.tell(Progress(phase="fetching", message=f"Waiting for Easel's control process: {error.message}."))
-                await self._clock.sleep(min(10.0, 0.5 * 2 ** min(attempt, 10)))
+                self.tell(msgspec.structs.replace(self.progress, message=f"Waiting: {error.message}."))
+                await self._clock.sleep(min(10.0, 0.5 * 2 ** min(number, 10)))
         raise AssertionError("unreachable")
 
-    async def _run_once(self, prepared: Prepared, phase_s: dict[str, float]) -> None:
+    async def _run_once(self, phase_s: dict[str, float]) -> None:
         """One run of the program, and the back-off after it; returns when it is time for the next."""
         number = self.orders.restarting.number  # one asked for from here on is for the program that is being started
         began = self._clock.monotonic()
         # Not told yet: a start is told once, with the program's pid.
         self.progress = msgspec.structs.replace(self.progress, phase="starting", ready=False, pid=None, phase_s=phase_s)
-        program = await self._start(prepared)
+        runs_already = self.program is not None
+        program = self.program or await self._start()
         await self.orders.leave_to_stop()
         started = self._clock.monotonic()
         phase_s = {**phase_s, "mount": program.mount_s, "start": round(started - began - program.mount_s, 3)}
         self._restart_number = number
         self.tell(msgspec.structs.replace(self.progress, pid=program.pid, phase_s=phase_s))
-        self._prober = prober = Prober(self, program, self._node, self._clock, phase_s)
+        self._prober = prober = Prober(self, program, self._node, self._clock, phase_s, runs_already=runs_already)
         self._watching = asyncio.create_task(prober.watch())
         try:
             await self._until_over(program, self._watching, number)
@@ -166,10 +177,12 @@ class Replica:
         if self.orders.restarting.number > number:
             self._failures = 0  # somebody looked after it: a new row, and no back-off
             return
+        if (refusal := program.refusal()) is not None:
+            raise CannotPrepare(refusal)
         exit_ = Exit(code=program.exited.result(), ran_s=self._clock.monotonic() - started, was_ready=prober.was_ready)
         await self._back_off(self._tell_exit(exit_), number)
 
-    async def _until_over(self, program: Launched, watching: asyncio.Task[None], number: int) -> None:
+    async def _until_over(self, program: Program, watching: asyncio.Task[None], number: int) -> None:
         """Until the program has ended by itself, or as a restart wants it. A stop wins: `live` carries that out."""
         asked = asyncio.create_task(self.orders.restart_above(number))
         waiting: list[asyncio.Future[Any]] = [watching, program.exited, asked]
@@ -187,30 +200,15 @@ class Replica:
             await end(program, self.orders.how_to_restart, self.orders.restart_asked, self._clock)
         await self.orders.leave_to_stop()
 
-    async def _start(self, prepared: Prepared) -> Launched:
-        resources = self.spec.revision.resources
+    async def _start(self) -> Program:
         self._killed = self._prober = None
-        self.group = group = self._node.limits.group(
-            self.spec.replica, memory_mib=resources.memory_mib, cpu=resources.cpu,
-            processes=self._node.processes_per_replica,
-        )  # fmt: skip
-        self._oom_before = group.kills()
-        program = Launched(self._node.children, group.add, self.log.event)
-        self.program = program
-        out, err = self.log.attach("O"), self.log.attach("E")
+        prepared = self.prepared
+        assert prepared is not None
         try:
-            program.launch(prepared.plan, out, err)
-        finally:
-            os.close(out)
-            os.close(err)
-        try:
-            await program.started
-        except StartFailed as error:
+            return await self._insisting(lambda: self._runtime.start(self, prepared))
+        except CannotPrepare:
             await self._finish_program()
-            refusal = explain_start(error.stage, error.errno, error.text, prepared.plan.argv)
-            raise CannotPrepare(refusal) from error
-        self._node.started(self)
-        return program
+            raise
 
     async def _back_off(self, delay_s: float, number: int) -> None:
         """Until the delay is over, or a restart is asked for."""
@@ -234,7 +232,7 @@ class Replica:
     def _tell_exit(self, exit_: Exit) -> float:
         """Says why the program ended; how long to wait before the next start."""
         assert self.group is not None
-        out_of_memory = self.group.kills() > self._oom_before and exit_.code != 0
+        out_of_memory = self.group.kills() > self.kills_before and exit_.code != 0
         restart = after_exit(exit_, self._failures, self._policy)
         self._failures = restart.failures_in_row
         facts = ExitFacts(
@@ -259,10 +257,11 @@ class Replica:
         return ReplicaReport(
             replica=self.spec.replica, service=self.spec.service, revision=self.spec.revision.number,
             sequence=self._sequence, agent_run_id=node.run_id, phase=now.phase, ready=now.ready, pid=now.pid,
-            ip=node.address, port=self.port, network=node.network, restarts=self._restarts, exit_code=now.exit_code,
+            ip=self.ip, port=self.port, network=node.network, restarts=self._restarts, exit_code=now.exit_code,
             cause=now.cause, message=now.message, log_tail=now.log_tail, phase_s=now.phase_s,
             keep_alive_s=self._keep_alive_s, restart_number=self._restart_number,
-            at_unix_s=self._clock.now().timestamp(), isolation=node.isolation, limits=node.limits.sentence,
+            at_unix_s=self._clock.now().timestamp(), isolation=self._runtime.isolation,
+            limits=self._runtime.limits, runtime=self.spec.revision.runtime, pins=self.pins, adopted=self.adopted,
         )  # fmt: skip
 
     # ---- the end
@@ -292,7 +291,7 @@ class Replica:
     async def _clean(self) -> None:
         await self._finish_program()
         self._forget_group()
-        self._preparer.release(self)
+        await self._runtime.release(self)
         self.log.event("stopped")
         self.log.close()
         await asyncio.to_thread(shutil.rmtree, self.directory, True)

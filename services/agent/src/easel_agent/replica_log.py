@@ -46,6 +46,10 @@ class ReplicaLog:
         """Write a line of the agent's own."""
         self._write([("V", text.encode())])
 
+    def add(self, mark: str, text: bytes) -> None:
+        """Write a line that came by another way than a pipe; a small mark: it did not end with a newline."""
+        self._write([(mark, text)])
+
     def tail(self, lines: int = 20) -> tuple[str, ...]:
         """The last lines the program wrote in this run."""
         return tuple(self._tail)[-lines:]

@@ -12,10 +12,13 @@ from msgspec import Struct
 
 from easel_agent import proc
 from easel_agent.archives import CodeStore
+from easel_agent.docker.packages import Packages
 from easel_agent.environments import Environments
 from easel_agent.fleet import Fleet
+from easel_agent.limits import Limits
 from easel_agent.processes import Children
 from easel_agent.replica import Replica
+from easel_agent.sources import Sources
 from easel_agent.watched import GroupWatched
 from easel_contracts.metrics import NodeMetrics, ReplicaMetrics
 from easel_kit.clock import Clock
@@ -28,14 +31,23 @@ PRUNE_EVERY_S = 300.0
 MIB = 1024 * 1024
 
 
+class Caches(Struct, kw_only=True):
+    """What grows, and is pruned."""
+
+    environments: Environments
+    code: CodeStore
+    sources: Sources
+    packages: Packages | None
+    limits: Limits
+
+
 class Sampler:
     """Runs as long as the agent."""
 
     def __init__(self, *, fleet: Fleet, children: Children, clock: Clock, publish: Publish, workspace: str,
-                 environments: Environments, code: CodeStore, logs_total_bytes: int) -> None:  # fmt: skip
+                 caches: Caches, logs_total_bytes: int) -> None:  # fmt: skip
         self._fleet, self._children, self._clock, self._publish = fleet, children, clock, publish
-        self._workspace, self._environments, self._code = workspace, environments, code
-        self._logs_total_bytes = logs_total_bytes
+        self._workspace, self._caches, self._logs_total_bytes = workspace, caches, logs_total_bytes
         self._cpu_before: dict[str, tuple[float, float]] = {}
         self._node_cpu_before: tuple[float, float] | None = None
 
@@ -65,10 +77,13 @@ class Sampler:
 
     async def prune(self) -> None:
         """Keep everything that grows under its cap."""
-        venvs, archives = self._fleet.in_use()
-        await asyncio.to_thread(self._environments.prune, venvs)
-        await asyncio.to_thread(self._code.prune, archives)
-        self._fleet.node.limits.clean(keep=self._fleet.replicas.keys())
+        used, caches = self._fleet.in_use(), self._caches
+        await asyncio.to_thread(caches.environments.prune, used.venvs)
+        if caches.packages is not None:
+            await asyncio.to_thread(caches.packages.prune, used.venvs)
+        await asyncio.to_thread(caches.code.prune, used.archives)
+        await caches.sources.prune(used.sources)
+        caches.limits.clean(keep=self._fleet.replicas.keys())
         await asyncio.to_thread(self._prune_logs, set(self._fleet.replicas))
 
     def _measure(self, replica: Replica, table: proc.ProcessTable | None) -> ReplicaMetrics | None:

@@ -31,6 +31,13 @@ class AgentSettings(ProcessSettings, frozen=True, kw_only=True):
     """Directories that replicas must never see, separated by `:`; beside home and the directories of all secrets."""
     inherit: str = "TZ SSL_CERT_FILE SSL_CERT_DIR CUDA_VISIBLE_DEVICES NVIDIA_VISIBLE_DEVICES"
     """Names of the machine's environment variables that replicas get."""
+    docker: str = "auto"
+    """Socket of the Docker engine that runs containers here, `unix:///path`; `auto`: unix:///var/run/docker.sock where
+    there is one; empty: no containers."""
+    docker_network: str = ""
+    """An existing network with a subnet of its own that replicas join; empty: the agent makes one."""
+    gpus: int = -1
+    """GPUs that may be given to containers; -1: those that the machine shows."""
     startup_limit_s: float = 1800.0
     """A program without a startup probe that has not opened its port by then is started again."""
     processes_per_replica: int = 4096
@@ -70,6 +77,25 @@ class AgentSettings(ProcessSettings, frozen=True, kw_only=True):
         """Cores and MiB that may be promised."""
         cpu = self.cpu or float(len(os.sched_getaffinity(0)))
         return cpu, self.memory_mib or min(psutil.virtual_memory().total, _group_limit()) // (1024 * 1024)
+
+    def capacity_sentence(self) -> str:
+        """Whether what is promised here is kept from others on the same machine."""
+        if self.cpu or self.memory_mib:
+            return "accounted: it is a part of a machine, which what runs beside it may use too"
+        return "whole machine"
+
+    def docker_socket(self) -> Path | None:
+        """Where the engine is spoken to; None: nowhere."""
+        if self.docker == "auto":
+            return Path("/var/run/docker.sock")
+        return Path(self.docker.removeprefix("unix://")) if self.docker else None
+
+    def gpus_found(self) -> int:
+        """Devices that may be given to replicas."""
+        if self.gpus >= 0:
+            return self.gpus
+        shown = Path("/proc/driver/nvidia/gpus")
+        return len(list(shown.iterdir())) if shown.is_dir() else 0
 
     def hidden(self) -> list[Path]:
         """Everything of Easel's own: home, `hide`, and where secrets and sockets lie."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from posixpath import isabs, normpath
 
 from easel_agent.decide.layout import within
-from easel_contracts.spec import Mount
+from easel_contracts.spec import Mount, ScratchSource
 
 SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys",
           "/usr", "/var/run")  # fmt: skip
@@ -20,7 +20,7 @@ def refusal(mounts: Sequence[Mount], hidden: Iterable[str]) -> str | None:
     seen: list[str] = []
     for mount in mounts:
         path = normpath(mount.mount_path)
-        why = _path_refusal(path) or _source_refusal(mount, hidden)
+        why = _path_refusal(path, mount) or _source_refusal(mount, hidden)
         if why:
             return why
         for other in seen:
@@ -30,7 +30,9 @@ def refusal(mounts: Sequence[Mount], hidden: Iterable[str]) -> str | None:
     return None
 
 
-def _path_refusal(path: str) -> str | None:
+def _path_refusal(path: str, mount: Mount) -> str | None:
+    if path == "/dev/shm" and isinstance(mount.source, ScratchSource) and mount.source.medium == "memory":
+        return None
     if not isabs(path):
         return f"mount_path {path!r} must be an absolute path, e.g. /mnt/data."
     if path in WHOLE or any(within(path, system) for system in SYSTEM):
@@ -40,7 +42,7 @@ def _path_refusal(path: str) -> str | None:
 
 def _source_refusal(mount: Mount, hidden: Iterable[str]) -> str | None:
     if mount.host_path is None:
-        return None if mount.code_digest else f"The mount at {mount.mount_path} has no source."
+        return None if mount.code_digest or mount.source else f"The mount at {mount.mount_path} has no source."
     source = normpath(mount.host_path)
     if not isabs(source):
         return f"The source of {mount.mount_path} must be an absolute path on the node; got {mount.host_path!r}."

@@ -1,0 +1,251 @@
+"""Replicas as containers: prepares, starts, adopts, and removes what nobody knows. See runtime.Runtime."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from easel_agent.decide import mounts as mount_rules
+from easel_agent.decide.containers import Part, Place, container, mounts, parts, refusal, volumes_of
+from easel_agent.docker.engine import Engine, EngineAway, EngineError
+from easel_agent.docker.events import Events
+from easel_agent.docker.files import FilesOfImages
+from easel_agent.docker.images import Found, Images
+from easel_agent.docker.logs import written_until
+from easel_agent.docker.network import Network
+from easel_agent.docker.packages import Packages
+from easel_agent.docker.run import ContainerRun
+from easel_agent.docker.usage import ContainerGroup
+from easel_agent.fetching import Fetching, requirements, resolved
+from easel_agent.model import Refusal
+from easel_agent.runtime import CannotPrepare, Node, Prepared, RevisionSecrets, Secrets, Survivor
+from easel_contracts.errors import Refused, Unavailable
+from easel_contracts.spec import RunSpec
+from easel_kit.clock import Clock
+from easel_kit.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from easel_agent.replica import Replica
+
+log = get_logger("docker")
+AGENT, REPLICA, RUN, CONTAINER = "easel.agent", "easel.replica", "easel.run", "easel.container"
+"""Labels: the agent's group, the replica's id, its RunSpec, the container's number."""
+
+
+class PreparedContainers(Struct, frozen=True, kw_only=True):
+    """See runtime.Prepared."""
+
+    parts: tuple[Part, ...]
+    place: Place
+    mounts: tuple[dict[str, Any], ...]
+    venv: str | None = None
+    archives: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+
+
+class DockerRuntime:
+    """Replicas of one agent on one engine."""
+
+    def __init__(self, *, node: Node, engine: Engine, events: Events, images: Images, network: Network,
+                 packages: Packages, fetching: Fetching, secrets: Secrets, clock: Clock, group: str, gpus: int,
+                 hidden: Collection[str], log_bytes: int, inherited: Mapping[str, str]) -> None:  # fmt: skip
+        self._node, self._engine, self.events, self.images, self._network = node, engine, events, images, network
+        self.packages, self._fetching, self._secrets, self._clock = packages, fetching, secrets, clock
+        self._group, self._hidden, self._log_bytes = group, hidden, log_bytes
+        self._inherited = dict(inherited)
+        self._gpus: dict[str, str | None] = {str(number): None for number in range(gpus)}
+        """GPU → the replica that has it."""
+        self._known: set[str] = set()
+        """Replicas whose containers are not to be removed as orphans."""
+        self._init = shutil.which("docker-init") is not None
+        self.isolation = "container"
+        self.limits = "docker: memory and CPU are hard limits, processes are counted"
+        events.on_back = self.remove_orphans
+
+    # ---- a replica
+
+    async def prepare(self, replica: Replica) -> Prepared:
+        """See Runtime."""
+        run, event = replica.spec, replica.log.event
+        if self.events.why_not:
+            raise Unavailable("NO_ENGINE", self.events.why_not)
+        self._check_mounts(run)
+        secrets = await self._secrets.of_revision(run.workspace, run.service, run.revision.number)
+        images = await self._images(run, secrets, event)
+        replica.directory.mkdir(parents=True, exist_ok=True, mode=0o711)
+        of_images = FilesOfImages(self._engine, self.images, secrets.registry_login, {AGENT: self._group}, event)
+        files = await self._fetching.fetch(run, replica.directory, secrets.logins, event, of_images)
+        lines = requirements(run, files.paths)
+        assert run.revision.image is not None
+        packages = await self.packages.get(images[0], run.revision.image.reference, lines, event) if lines else None
+        await self._reserve(replica)
+        replica.pins = {**_pins(images), **files.pins}
+        made = parts(run, [(found.id, found.config) for found in images], secrets.env, secrets.sidecars)
+        for part in made:
+            if (why := refusal(part)) is not None:
+                raise CannotPrepare(why)
+        place = self._place(replica, str(packages) if packages else None)
+        sources = {path: str(source) for path, source in files.paths.items()}
+        return PreparedContainers(
+            parts=made, place=place, mounts=mounts(run, sources, {AGENT: self._group}, place.packages),
+            venv=packages.name if packages else None, archives=files.archives, held=files.held,
+        )  # fmt: skip
+
+    async def start(self, replica: Replica, prepared: Prepared) -> ContainerRun:
+        """See Runtime."""
+        assert isinstance(prepared, PreparedContainers)
+        group = ContainerGroup(self._engine)
+        replica.group, replica.kills_before = group, 0
+        volumes = [f"{replica.spec.replica}-{number}" for number in volumes_of(replica.spec)]
+        run = ContainerRun(self._engine, self.events, self._clock, replica.log, group, volumes)
+        replica.program = run
+        place = msgspec.structs.replace(prepared.place, labels=self._labels(replica))
+        await run.begin(lambda main_id: [
+            container(replica.spec, part, place, prepared.mounts, main_id=main_id) for part in prepared.parts
+        ])  # fmt: skip
+        return run
+
+    async def release(self, replica: Replica) -> None:
+        """See Runtime."""
+        self._known.discard(replica.spec.replica)
+        if replica.ip:
+            self._network.release(replica.ip)
+        for gpu, holder in self._gpus.items():
+            if holder == replica.spec.replica:
+                self._gpus[gpu] = None
+
+    async def close(self) -> None:
+        """See Runtime."""
+        try:
+            if not self.events.why_not:
+                await self._network.remove()
+        except (EngineAway, EngineError) as error:
+            log.warning("network not removed", network=self._network.name, error=error.message)
+        await self._engine.end()
+
+    # ---- after the agent, or the engine, was away
+
+    async def survivors(self, expected: Collection[str]) -> list[Survivor]:
+        """What runs on from an earlier agent and should; everything else of ours is removed. Raises EngineAway."""
+        await self.events.look()
+        found = [
+            await self._survivor(name, listed) for name, listed in (await self._ours()).items() if name in expected
+        ]
+        adopted = [survivor for survivor in found if survivor is not None]
+        self._known |= {survivor.run.replica for survivor in adopted}
+        await self.remove_orphans()
+        return adopted
+
+    async def remove_orphans(self) -> None:
+        """Containers with our label of no replica that is known; volumes of none. Raises EngineAway."""
+        for name, listed in (await self._ours()).items():
+            if name not in self._known:
+                log.info("removed containers of nobody", replica=name, containers=len(listed))
+                for item in listed:
+                    await self._delete(f"containers/{item['Id']}")
+        filters = json.dumps({"label": [f"{AGENT}={self._group}"]})
+        volumes = (await self._engine.ask("GET", "volumes", params={"filters": filters})).get("Volumes") or ()
+        for volume in volumes:
+            if volume["Name"].rpartition("-")[0] not in self._known:
+                await self._delete(f"volumes/{volume['Name']}")
+
+    async def _survivor(self, name: str, listed: list[dict[str, Any]]) -> Survivor | None:
+        main = next((item for item in listed if item["Labels"].get(CONTAINER) == "0"), None)
+        if main is None or any(item["State"] != "running" for item in listed):
+            return None
+        try:
+            run = msgspec.msgpack.decode(base64.b64decode(main["Labels"][RUN]), type=RunSpec)
+        except (KeyError, ValueError, msgspec.MsgspecError):
+            return None
+        if len(listed) != 1 + len(run.revision.sidecars):
+            return None
+        await self._network.ensure()
+        address = main["NetworkSettings"]["Networks"][self._network.name]["IPAddress"]
+        self._network.keep(address, name)
+        ids = [str(item["Id"]) for item in listed]
+        since = written_until(self._node.home / "logs" / name / "current")
+        return Survivor(run=run, ip=address, port=run.revision.port, attach=partial(self._attach, ids, since))
+
+    async def _attach(self, containers: list[str], since: str, replica: Replica) -> None:
+        group = ContainerGroup(self._engine)
+        volumes = [f"{replica.spec.replica}-{number}" for number in volumes_of(replica.spec)]
+        run = ContainerRun(self._engine, self.events, self._clock, replica.log, group, volumes)
+        replica.group, replica.program = group, run
+        await run.adopt(containers, since)
+
+    async def _ours(self) -> dict[str, list[dict[str, Any]]]:
+        """Replica → its containers as the engine lists them, the main one first."""
+        filters = json.dumps({"label": [f"{AGENT}={self._group}"]})
+        listed = await self._engine.ask("GET", "containers/json", params={"all": "true", "filters": filters})
+        found: dict[str, list[dict[str, Any]]] = {}
+        for item in sorted(listed, key=lambda item: int(item["Labels"].get(CONTAINER, 0))):
+            found.setdefault(item["Labels"].get(REPLICA, ""), []).append(item)
+        return found
+
+    async def _delete(self, path: str) -> None:
+        try:
+            await self._engine.ask("DELETE", path, params={"force": "1", "v": "1"})
+        except EngineError as error:
+            if error.status not in (404, 409):
+                raise
+
+    # ---- parts of preparing
+
+    async def _images(self, run: RunSpec, secrets: RevisionSecrets, event: Any) -> list[Found]:
+        assert run.revision.image is not None
+        wanted = [run.revision.image, *(sidecar.image for sidecar in run.revision.sidecars)]
+        found = []
+        for number, image in enumerate(wanted):
+            pin = run.pins.get(f"containers[{number}].image")
+            found.append(await self.images.get(image, pin, secrets.registry_login, event))
+        return found
+
+    async def _reserve(self, replica: Replica) -> None:
+        self._known.add(replica.spec.replica)
+        replica.port = replica.spec.revision.port
+        if not replica.ip:  # else this is another attempt
+            try:
+                await self._network.ensure()
+                replica.ip = self._network.reserve(replica.spec.replica)
+            except Refused as error:
+                raise CannotPrepare(Refusal(cause="internal", message=str(error))) from error
+
+    def _gpus_of(self, replica: Replica) -> tuple[str, ...]:
+        name, wanted = replica.spec.replica, replica.spec.revision.resources.gpu
+        mine = [gpu for gpu, holder in self._gpus.items() if holder == name]
+        free = [gpu for gpu, holder in self._gpus.items() if holder is None]
+        taken = (mine + free)[:wanted]
+        if len(taken) < wanted:
+            message = f"{wanted} GPUs are wanted and {len(taken)} are free on node {self._node.node_id}."
+            raise CannotPrepare(Refusal(cause="internal", message=message))
+        self._gpus |= dict.fromkeys(taken, name)
+        return tuple(taken)
+
+    def _place(self, replica: Replica, packages: str | None) -> Place:
+        return Place(
+            labels={}, network=self._network.name, ip=replica.ip, node=self._node.node_id,
+            processes=self._node.processes_per_replica, init=self._init, log_bytes=self._log_bytes,
+            cpus=float(os.cpu_count() or 1), gpus=self._gpus_of(replica), packages=packages, inherited=self._inherited,
+        )  # fmt: skip
+
+    def _labels(self, replica: Replica) -> dict[str, str]:
+        run = msgspec.structs.replace(replica.spec, pins=replica.pins)
+        return {AGENT: self._group, REPLICA: run.replica, "easel.service": run.service,
+                RUN: base64.b64encode(msgspec.msgpack.encode(run)).decode()}  # fmt: skip
+
+    def _check_mounts(self, run: RunSpec) -> None:
+        why = mount_rules.refusal(resolved(run.revision.mounts), self._hidden)
+        if why is not None:
+            raise CannotPrepare(Refusal(cause="mount", message=why))
+
+
+def _pins(images: list[Found]) -> dict[str, str]:
+    return {f"containers[{number}].image": found.pin for number, found in enumerate(images)}

@@ -1,0 +1,154 @@
+"""What runs replicas on a node: the ports that processes (`process_runtime.py`) and containers (`docker/`) fill.
+
+A runtime prepares a replica once, then starts it any number of times; each start is a `Program`, from its first
+process to the end of its last one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
+
+from easel_agent.model import Listening, Refusal
+from easel_contracts.spec import RunSpec
+
+if TYPE_CHECKING:
+    from easel_agent.replica import Replica
+
+
+class Login(Struct, frozen=True, kw_only=True):
+    """For a git repository."""
+
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        return "Login(…)"
+
+
+class RevisionSecrets(Struct, frozen=True, kw_only=True):
+    """What control keeps of a revision. Never logged."""
+
+    env: dict[str, str] = {}
+    sidecars: tuple[dict[str, str], ...] = ()
+    registry_login: str = ""
+    """`user:password` in base64, as EAS's dockerAuth."""
+    logins: dict[int, Login] = {}
+    """By the mount's number."""
+
+    def __repr__(self) -> str:
+        return "RevisionSecrets(…)"
+
+
+class Secrets(Protocol):
+    """Where secrets come from (control)."""
+
+    async def of_revision(self, workspace: str, service: str, revision: int) -> RevisionSecrets:
+        """Raises EaselError when control does not answer."""
+
+
+class CannotPrepare(Exception):
+    """The replica cannot be started on this node as it is."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+class Program(Protocol):
+    """One run of a replica."""
+
+    pid: int | None
+    """Of its main process, as the agent sees it."""
+    mount_s: float
+    """How long its file system took."""
+    started: asyncio.Future[None]
+    exited: asyncio.Future[int]
+    """Exit code as subprocess gives it; set when the run is over, of whatever part of it ended first."""
+    gone: asyncio.Future[None]
+    """Set when nothing of the run is left."""
+
+    def terminate(self) -> None:
+        """Ask the program to end, once."""
+
+    def kill(self) -> None:
+        """End everything of it; `gone` tells when."""
+
+    async def probe(self, argv: Sequence[str], timeout_s: float) -> int | None:
+        """Run a command beside the program, with its rights; its exit code, None when it took too long."""
+
+    def listening(self) -> list[Listening] | None:
+        """Its own sockets that accept connections; None: they cannot be looked at, and the port is nobody else's."""
+
+    def refusal(self) -> Refusal | None:
+        """After its end: why another run would end in the same way at once; None: it may go better."""
+
+    def complaint(self) -> str | None:
+        """Why it says itself that it is not well; None: it does not."""
+
+
+class Prepared(Protocol):
+    """Ready to be started, any number of times."""
+
+    @property
+    def venv(self) -> str | None:
+        """Key of its Python environment."""
+
+    @property
+    def archives(self) -> tuple[str, ...]:
+        """Uploaded code it uses."""
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Keys of fetched sources it uses."""
+
+
+class Runtime(Protocol):
+    """Prepares, starts and clears away."""
+
+    isolation: str
+    """How replicas are kept apart, as the API says it."""
+    limits: str
+
+    async def prepare(self, replica: Replica) -> Prepared:
+        """Everything a start needs; sets the replica's `ip` and `port`. May be called again after it raised.
+
+        Raises CannotPrepare with the cause, or Unavailable while somebody it needs does not answer.
+        """
+
+    async def start(self, replica: Replica, prepared: Prepared) -> Program:
+        """Start a run; sets the replica's `group` and `program` as soon as there is something to clear away.
+
+        Raises CannotPrepare, or Unavailable.
+        """
+
+    async def release(self, replica: Replica) -> None:
+        """Give back what `prepare` took: the replica has ended."""
+
+    async def close(self) -> None:
+        """The agent ends, and so have its replicas."""
+
+
+class Survivor(Struct, kw_only=True):
+    """A replica that ran on while no agent was there."""
+
+    run: RunSpec
+    ip: str
+    port: int
+    attach: Callable[[Replica], Awaitable[None]]
+    """Sets the replica's `program` and `group`."""
+
+
+class Node(Struct, kw_only=True):
+    """What all replicas of this node share."""
+
+    home: Path
+    node_id: str
+    run_id: str
+    network: str
+    processes_per_replica: int
+    startup_limit_s: float
