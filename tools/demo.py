@@ -82,8 +82,13 @@ async def scale_and_heal(platform: Platform, service: dict[str, Any], images: li
 
 def _healed(platform: Platform, name: str, victim: dict[str, Any]) -> bool:
     replicas = platform.read("w", name)
-    same = [r for r in replicas if r["name"] == victim["name"] and r["pid"] == victim["pid"] and r["ready"]]
+    same = [r for r in replicas if r["ready"] and _run(r) == _run(victim)]
     return not same and sum(r["ready"] for r in replicas) >= 3
+
+
+def _run(replica: dict[str, Any]) -> tuple[Any, ...]:
+    """What changes when a replica is started anew in its place."""
+    return replica["name"], replica.get("pid"), replica.get("container")
 
 
 def tell(platform: Platform, service: dict[str, Any], seen: dict[str, str]) -> None:
