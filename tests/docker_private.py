@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -21,8 +22,11 @@ import pytest
 from easel_kit.testing import short_directory
 from tests.docker_rig import docker, make_small_image
 
-POOL = "base=10.213.0.0/16,size=24"
+POOL_NETWORK = "10.213.0.0/16"
+POOL = f"base={POOL_NETWORK},size=24"
 """Where its networks' addresses come from: not where the shared engine takes its own from."""
+HERE, THERE = "10.214.0.1", "10.214.0.2"
+"""The two ends between this machine's network and the engine's."""
 ANSWERS_WITHIN_S = 60.0
 
 
@@ -34,6 +38,8 @@ class PrivateEngine:
         self.directory, self._options = directory, options
         self.socket = directory / "docker.sock"
         self.url = f"unix://{self.socket}"
+        self._network = f"ez{secrets.token_hex(4)}"
+        """Namespace of its own: an engine without the usual bridge removes docker0, which is the shared engine's."""
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -42,13 +48,29 @@ class PrivateEngine:
         assert self._child is not None
         return self._child.pid
 
+    def connect(self) -> None:
+        """Makes its network: containers' addresses lead there from this machine, and nowhere else."""
+        name, inside = self._network, ["nsenter", f"--net=/run/netns/{self._network}"]
+        for command in (
+            ["ip", "netns", "add", name],
+            ["ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name],
+            ["ip", "address", "add", f"{HERE}/30", "dev", name],
+            ["ip", "link", "set", name, "up"],
+            ["ip", "-n", name, "address", "add", f"{THERE}/30", "dev", "eth0"],
+            ["ip", "-n", name, "link", "set", "eth0", "up"],
+            ["ip", "-n", name, "link", "set", "lo", "up"],
+            [*inside, "sysctl", "--quiet", "--write", "net.ipv4.ip_forward=1"],
+            ["ip", "route", "add", POOL_NETWORK, "via", THERE],
+        ):
+            subprocess.run(command, check=True)
+
     def start(self) -> None:
         """Returns when it answers."""
         assert self._child is None
         for stale in ("docker.pid", "exec/containerd/containerd.pid"):  # of one that was killed
             (self.directory / stale).unlink(missing_ok=True)
         command: list[str | Path] = [
-            "setpriv", "--pdeathsig", "TERM", "dockerd", "--host", self.url, "--data-root", self.directory / "data",
+            "nsenter", f"--net=/run/netns/{self._network}", "setpriv", "--pdeathsig", "TERM", "dockerd", "--host", self.url, "--data-root", self.directory / "data",
             "--exec-root", self.directory / "exec", "--pidfile", self.directory / "docker.pid", "--bridge", "none",
             "--iptables=false", "--ip6tables=false", "--default-address-pool", POOL, *self._options,
         ]  # fmt: skip
@@ -92,6 +114,7 @@ class PrivateEngine:
         for line in reversed(Path("/proc/mounts").read_text().splitlines()):  # a killed one leaves them
             if line.split()[1].startswith(f"{self.directory}/"):
                 subprocess.run(["umount", "--lazy", line.split()[1]], check=False)
+        subprocess.run(["ip", "netns", "delete", self._network], check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _end(self, how: signal.Signals) -> None:
@@ -129,6 +152,7 @@ def private_engine(*options: str) -> Iterator[PrivateEngine]:
     with short_directory() as directory:
         made = PrivateEngine(directory, *options)
         try:
+            made.connect()
             made.start()
             make_small_image(made.url)
             yield made
@@ -140,4 +164,11 @@ def private_engine(*options: str) -> Iterator[PrivateEngine]:
 def own_engine(engine: str) -> Iterator[PrivateEngine]:
     """A test's own engine, which it may kill."""
     with private_engine() as made:
+        yield made
+
+
+@pytest.fixture
+def live_engine(engine: str) -> Iterator[PrivateEngine]:
+    """One whose containers run on without it."""
+    with private_engine("--live-restore") as made:
         yield made

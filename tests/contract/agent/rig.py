@@ -26,6 +26,7 @@ from easel_agent.settings import AgentSettings
 from easel_contracts.runtime import ReplicaReport
 from easel_contracts.spec import Image, Mount, Resources, RevisionSpec, RunSpec, ScratchSource
 from easel_kit.clock import SystemClock
+from tests.docker_rig import SMALL_IMAGE
 
 DEADLINE_S = 20.0
 _numbers = itertools.count(1)
@@ -87,7 +88,9 @@ class Rig:
         """A replica with a name of its own."""
         number = next(_numbers)
         made = RevisionSpec(
-            number=1, resources=Resources(cpu=1, memory_mib=memory_mib), command=command, **({"port": 8000} | revision)
+            number=1,
+            command=command,
+            **({"port": 8000, "resources": Resources(cpu=1, memory_mib=memory_mib)} | revision),
         )
         return RunSpec(workspace="default", service="svc", replica=f"svc-1-{number:05}", revision=made)
 
@@ -159,6 +162,14 @@ class Rig:
                 self._changed.set()
 
 
+class Spared(Children):
+    """A test's own engine, and what it leaves behind, is below this process: nothing the agent may sweep up."""
+
+    def sweep(self) -> int:
+        """See Children."""
+        return 0
+
+
 class DockerRig(Rig):
     """Replicas as containers; each has a scratch directory, in which it is started unless it mounts another before."""
 
@@ -182,10 +193,18 @@ class DockerRig(Rig):
         return super().spec(command, memory_mib=memory_mib, **({"image": self.image, "mounts": mounts} | revision))
 
 
+class SmallRig(DockerRig):
+    """Of an image that is quick to start; it has a shell, httpd and nc, and no Python."""
+
+    image = Image(reference=SMALL_IMAGE, pull="Never")
+
+
 @contextlib.asynccontextmanager
-async def docker_runtime(home: Path, **settings: Any) -> AsyncIterator[DockerRig]:
-    """The agent's parts with the machine's engine."""
-    async with process_runtime(home, kind=DockerRig, docker="unix:///var/run/docker.sock", **settings) as made:
+async def docker_runtime(
+    home: Path, *, docker: str = "unix:///var/run/docker.sock", kind: type[DockerRig] | None = None, **settings: Any
+) -> AsyncIterator[DockerRig]:
+    """The agent's parts with an engine, the machine's by default."""
+    async with process_runtime(home, kind=kind or DockerRig, docker=docker, **settings) as made:
         assert isinstance(made, DockerRig)
         yield made
 
@@ -205,7 +224,7 @@ async def process_runtime(
     os.chmod(home, 0o711)
     made = AgentSettings(home=home, nats_url="", mode="standalone", docker=docker, **settings)
     become_subreaper()
-    children, control = Children(), FakeControl()
+    children, control = (Spared() if docker else Children()), FakeControl()
     found = found or await isolation.find(home, made.hidden(), children, root=os.geteuid() == 0)
     runtime: list[Rig] = []
 
