@@ -45,8 +45,8 @@ async def route_of(client: Client, name: str) -> tuple[Route | None, str]:
         return None, f"not known: {error.message}"
 
 
-def description(service: Service, route: Route | None, silence: str) -> list[tuple[str, object]]:
-    """EASCMD's two columns; `silence` says why there is no route."""
+def description(service: Service, route: Route | None, silence: str, replicas: str) -> list[tuple[str, object]]:
+    """EASCMD's two columns; `silence` says why there is no route, `replicas` has a line for each."""
     return [
         ("Status", service.status),
         ("Reason", service.reason),
@@ -71,10 +71,23 @@ def description(service: Service, route: Route | None, silence: str) -> list[tup
         ("Generation", f"{service.generation} (observed {service.observed_generation})"),
         ("Phases", phases(service)),
         *_at_the_gateway(route, silence),
+        ("Replicas", replicas),
         ("Sources", "\n".join(f"{s.source} {s.digest}" for s in service.sources)),
         ("Labels", ", ".join(f"{label.label_key}={label.label_value}" for label in service.labels)),
         ("ServiceConfig", _pretty(service.service_config)),
     ]
+
+
+async def replicas_of(client: Client, name: str) -> str:
+    """Each replica in a line: its state, what runs it and of which image, where."""
+    from easel_cli.replica import runs
+    from easel_sdk.errors import EaselError
+
+    try:
+        found = await client.replicas.list(name)
+    except EaselError as error:
+        return f"not known: {error.message}"
+    return "\n".join(f"{r.name}  {r.status}  {runs(r)}{f' on {r.node}' if r.node else ''}" for r in found)
 
 
 def _rollout(service: Service) -> str:

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from easel_cli import calling, events, init, observing, platform, releasing, replica, scaling, service
+from easel_cli import calling, events, images, init, observing, platform, releasing, replica, scaling, service
 from easel_cli.command import HomeOption, KeyOption, ServerOption
 
 HELP = """Easel turns trained models into services on your own machines.
@@ -50,6 +50,8 @@ app.add_typer(events.webhook_app, name="webhook", help="Have events posted to an
 app.add_typer(platform.gateway_app, name="gateway", help="The Envoys that calls come through.",
               rich_help_panel=platform.PANEL)  # fmt: skip
 app.add_typer(observing.node_app, name="node", help="Where replicas run.", rich_help_panel=observing.PANEL)
+app.add_typer(images.image_app, name="image", help="What services can be deployed from.",
+              rich_help_panel=images.PANEL)  # fmt: skip
 
 
 def main() -> None:

@@ -34,11 +34,11 @@ async def workers(
         return
     rows = [
         (r.name, r.address, r.node, when(r.create_time), r.restarts, r.status, "[1/1]" if r.ready else "[0/1]",
-         "yes" if r.isolated else "no", r.revision, r.reason, r.message)
+         "yes" if r.isolated else "no", r.revision, runs(r), r.reason, r.message)
         for r in replicas
     ]  # fmt: skip
     headers = ("INSTANCENAME", "INNERIP", "HOST", "STARTAT", "RESTARTS", "STATUS", "READY", "ISOLATED", "VERSION",
-               "REASON", "MESSAGE")  # fmt: skip
+               "RUNTIME", "REASON", "MESSAGE")  # fmt: skip
     table(headers, rows, empty=f"{name} has no replicas now; `easel explain {name}` says why")
 
 
@@ -197,7 +197,15 @@ def worker(replica: Replica) -> dict[str, Any]:
         "reason": replica.reason,
         "revision": replica.revision,
         "isolated": replica.isolated,
+        "runtime": replica.runtime,
+        "pins": dict(replica.pins),
     }
+
+
+def runs(replica: Replica) -> str:
+    """What runs it, and which image: `docker sha256:0123456789ab`."""
+    head, colon, digest = replica.pins.get("containers[0].image", "").rpartition(":")
+    return f"{replica.runtime} {head}{colon}{digest[:12]}".rstrip()
 
 
 class _LinePrinter:

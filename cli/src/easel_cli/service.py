@@ -128,15 +128,16 @@ async def list_services(cli: Session) -> None:
 @command(app, "desc", panel=PANEL, output=True, example="easel desc ocr\neasel desc ocr -o json")
 async def describe(cli: Session, name: Name) -> None:
     """Shows everything about a service: what is wanted, what is, its rollout, and who waits at the gateway."""
-    from easel_cli.describing import description, route_of
+    from easel_cli.describing import description, replicas_of, route_of
     from easel_cli.output import pairs, show
     from easel_sdk.documents import to_dict
 
     async with cli.client() as client:
         service = await client.services.get(name)
         route, silence = await route_of(client, name)
+        replicas = await replicas_of(client, name) if cli.is_table else ""
     if not show(cli, to_dict(service) | {"route": to_dict(route) if route else None}, [name]):
-        pairs(description(service, route, silence))
+        pairs(description(service, route, silence, replicas))
 
 
 @command(app, "start", panel=PANEL, output=True, example="easel start ocr --wait")

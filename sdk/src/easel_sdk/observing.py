@@ -46,6 +46,12 @@ class NodesApi(_Api):
         request = nodes_pb2.GetNodeRequest(workspace=self._workspace, node=node)
         return await self._transport.call(lambda t, m: self._stub().Get(request, timeout=t, metadata=m))
 
+    async def images(self, *, node: str = "", all: bool = False) -> nodes_pb2.ListImagesResponse:
+        """Images that the nodes' engines have; nothing is pulled. `all`: also those without a tag. `silent` names the
+        nodes whose images are not known, and why. Raises NotFound for a `node` that is not there."""
+        request = nodes_pb2.ListImagesRequest(workspace=self._workspace, node=node, all=all)
+        return await self._transport.call(lambda t, m: self._stub().ListImages(request, timeout=t, metadata=m))
+
     async def explain(self, node: str) -> Explanation:
         """Why a node has its state, and who holds what of it. Raises NotFound."""
         request = ExplainRequest(workspace=self._workspace, name=node)

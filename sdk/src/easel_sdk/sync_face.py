@@ -296,6 +296,11 @@ class NodesFace:
         """One node. Raises NotFound."""
         return self._runner.run(self._api.get(node))
 
+    def images(self, *, node: str = "", all: bool = False) -> nodes_pb2.ListImagesResponse:
+        """Images that the nodes' engines have; nothing is pulled. `all`: also those without a tag. `silent` names the
+        nodes whose images are not known, and why. Raises NotFound for a `node` that is not there."""
+        return self._runner.run(self._api.images(node=node, all=all))
+
     def explain(self, node: str) -> Explanation:
         """Why a node has its state, and who holds what of it. Raises NotFound."""
         return self._runner.run(self._api.explain(node))

@@ -10,7 +10,7 @@ from easel_proto.v1.audit_pb2 import AuditRecord
 from easel_proto.v1.common_pb2 import Explanation, Why
 from easel_proto.v1.events_pb2 import Event, EventsToken, Webhook
 from easel_proto.v1.metrics_pb2 import MetricsPoint, MetricsWindow
-from easel_proto.v1.nodes_pb2 import Node
+from easel_proto.v1.nodes_pb2 import Image, Node
 from easel_proto.v1.replicas_pb2 import LogChunk, Replica
 from easel_proto.v1.routes_pb2 import Route
 from easel_proto.v1.scaling_pb2 import Decision, ScaleTarget, ScalingStatus
@@ -23,6 +23,7 @@ __all__ = [
     "Event",
     "EventsToken",
     "Explanation",
+    "Image",
     "Info",
     "LogChunk",
     "MetricsPoint",

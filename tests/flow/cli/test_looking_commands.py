@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from easel_cli.main import app
+from easel_proto.v1.nodes_pb2 import Image, ListImagesResponse, NodeRuntime, SilentNode
 from easel_proto.v1.services_pb2 import Revision, SourceDigest
 from tests.flow.cli.conftest import Easel, json_of
 from tests.flow.sdk.platform import KEY, Platform
@@ -111,6 +112,45 @@ def test_audit_revisions_schema_and_nodes(platform: Platform, easel: Easel) -> N
     assert json_of(easel("revisions", "ocr", "-o", "json"))[0]["sources"][0]["digest"] == "mutable"
     assert json_of(easel("schema")) == {"type": "object"}
     assert json_of(easel("node", "desc", "local", "-o", "json"))["state"] == "ready"
+
+
+def test_nodes_say_what_they_can_run(platform: Platform, easel: Easel) -> None:
+    """With the version, and with the reason where they cannot."""
+    platform.runtimes = [
+        NodeRuntime(name="process"), NodeRuntime(name="docker", version="Docker 20.10.24, overlay2"),
+    ]  # fmt: skip
+    assert "  process, docker 20.10  " in easel("node", "ls").stdout
+    lines = easel("node", "desc", "local").stdout.splitlines()
+    assert [line.split("  ")[-1].strip() for line in lines if "Docker 20.10.24, overlay2" in line]
+
+    platform.runtimes = [NodeRuntime(name="process"), NodeRuntime(name="docker", why_not="there is no socket")]
+    assert "process, docker: not here (there is no socket)" in easel("node", "ls").stdout
+
+
+def test_image_ls_names_images_and_who_has_not_answered(platform: Platform, easel: Easel) -> None:
+    """A line for each name; what is missing goes to stderr, not into the list."""
+    images = [
+        Image(id="sha256:0123456789abcdef", tags=["easel/onnx:1.19", "easel/onnx:latest"], size_bytes=300 << 20,
+              runtime="onnx", nodes=["a", "b"]),
+        Image(id="sha256:fedcba9876543210", tags=["registry.example.com:5000/team/ocr:1.2", "ocr:1.2"], size_bytes=5000,
+              nodes=["a"]),
+    ]  # fmt: skip
+    platform.images.MergeFrom(
+        ListImagesResponse(images=images, silent=[SilentNode(node="c", why="did not answer within 5 s")])
+    )
+
+    result = easel("image", "ls", "--node", "a", "--all")
+
+    asked = platform.asked("Nodes.ListImages")[0]
+    assert (asked.node, asked.all) == ("a", True)
+    rows = [re.split(r"  +", line) for line in result.stdout.splitlines()]
+    assert rows[0] == ["NAME", "TAG", "ID", "SIZE", "CREATED", "NODES", "RUNTIME"]
+    assert rows[1] == ["easel/onnx", "1.19, latest", "0123456789ab", "300 MiB", "-", "a, b", "onnx"]
+    assert [row[:2] for row in rows[2:]] == [["registry.example.com:5000/team/ocr", "1.2"], ["ocr", "1.2"]]
+    assert rows[2][3] == "4.9 KiB"
+    assert "incomplete: images of c are not known: did not answer within 5 s" in result.stderr
+    assert "ocr:1.2" in easel("image", "ls", "-o", "name").stdout.splitlines()
+    assert json_of(easel("image", "ls", "-o", "json"))["silent"][0]["node"] == "c"
 
 
 def test_version(easel: Easel, tmp_path: Path) -> None:

@@ -121,3 +121,21 @@ def test_isolate_as_json(easel: Easel) -> None:
     """The replica as it is then."""
     assert json_of(easel("isolate", "ocr", A.name, "-o", "json"))["isolated"] is True
     assert easel("isolate", "ocr", "nothing").exit_code == 3
+
+
+def test_w_and_desc_show_what_runs_each_replica(platform: Platform, easel: Easel) -> None:
+    """The digest as the engine's own tools shorten it; in JSON it is whole."""
+    digest = "sha256:0123456789abcdef0123456789abcdef"
+    pinned = Replica(name="ocr-3-ddddd", status="ready", node="n1", runtime="docker",
+                     pins={"containers[0].image": digest})  # fmt: skip
+    platform.replicas = [pinned, Replica(name="ocr-3-eeeee", status="pending", runtime="process")]
+
+    rows = easel("w", "ocr").stdout.splitlines()
+    described = easel("desc", "ocr").stdout
+
+    assert " docker sha256:0123456789ab " in rows[1]
+    assert "  process" in rows[2]
+    assert "ocr-3-ddddd  ready  docker sha256:0123456789ab on n1" in described
+    assert "ocr-3-eeeee  pending  process\n" in described
+    found = json_of(easel("w", "ocr", "-o", "json"))
+    assert (found[0]["runtime"], found[0]["pins"]) == ("docker", {"containers[0].image": digest})

@@ -243,15 +243,18 @@ def test_w_as_json_has_exactly_its_fields(platform: Platform, easel: Easel) -> N
             restarts=1,
             revision=3,
             isolated=True,
+            runtime="process",
         ),
-        Replica(name="b", status="failed", node="local", container="c1", reason="OutOfMemory", revision=4),
-    ]
+        Replica(name="b", status="failed", node="local", container="c1", reason="OutOfMemory", revision=4,
+                runtime="docker", pins={"storage[0].git": "1a2b"}),
+    ]  # fmt: skip
 
     assert json_of(easel("w", "ocr", "-o", "json")) == [
         {"name": "a", "status": "ready", "ready": True, "node": "local", "address": "127.0.0.1:20001", "pid": 7,
-         "restarts": 1, "reason": "", "revision": 3, "isolated": True},
+         "restarts": 1, "reason": "", "revision": 3, "isolated": True, "runtime": "process", "pins": {}},
         {"name": "b", "status": "failed", "ready": False, "node": "local", "address": "", "container": "c1",
-         "restarts": 0, "reason": "OutOfMemory", "revision": 4, "isolated": False},
+         "restarts": 0, "reason": "OutOfMemory", "revision": 4, "isolated": False, "runtime": "docker",
+         "pins": {"storage[0].git": "1a2b"}},
     ]  # fmt: skip
     assert "[0/1]" in easel("w", "ocr").stdout
 

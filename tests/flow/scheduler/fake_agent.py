@@ -21,6 +21,10 @@ class FakeAgent(agent_pb2_grpc.AgentServicer):
     def __init__(self, address: str, node: str = "n1", *, cpu: float = 8.0, memory_mib: int = 8000) -> None:
         self.address, self.node, self.cpu, self.memory_mib = address, node, cpu, memory_mib
         self.run = 1
+        self.gpu = 0
+        self.runtimes = [agent_pb2.Runtime(name="process")]
+        self.images: list[agent_pb2.NodeImage] | None = []
+        """None: it answers no such question."""
         self.reports: dict[str, ReplicaReport] = {}
         self.specs: dict[str, RunSpec] = {}
         self.starts: list[str] = []
@@ -36,6 +40,9 @@ class FakeAgent(agent_pb2_grpc.AgentServicer):
         """Beats no more and answers nothing."""
         self.logs: dict[str, list[bytes]] = {}
         self.watches = 0
+        self.tells_all = asyncio.Event()
+        """Set: a snapshot comes to its end."""
+        self.tells_all.set()
         self._watch: asyncio.Queue[agent_pb2.WatchEvent | None] | None = None
         self._server: grpc.aio.Server | None = None
 
@@ -51,6 +58,17 @@ class FakeAgent(agent_pb2_grpc.AgentServicer):
         await self._server.stop(0)
         self.run += 1
         self.reports.clear()
+
+    async def crash(self, *adopted: str) -> None:
+        """As kill -9 of the agent, whose next life finds these replicas running and takes them over."""
+        assert self._server is not None
+        await self._server.stop(0)
+        self.run += 1
+        self.reports = {
+            name: replace(self.reports[name], agent_run_id=self.run_id, sequence=1, restarts=0, restart_number=0,
+                          adopted=True)
+            for name in adopted
+        }  # fmt: skip
 
     async def cut(self) -> None:
         """The connection breaks; the agent and its replicas live on."""
@@ -81,6 +99,7 @@ class FakeAgent(agent_pb2_grpc.AgentServicer):
         return agent_pb2.NodeDescription(
             node_id=self.node, address="127.0.0.1", network="host", cpu=self.cpu, memory_mib=self.memory_mib,
             isolation="uid", limits="cgroup v2", can_mount=True, agent_run_id=self.run_id,
+            gpu=self.gpu, runtimes=self.runtimes, capacity="whole machine",
         )  # fmt: skip
 
     async def Start(self, request: agent_pb2.StartRequest, context: Any) -> agent_pb2.StartResponse:
@@ -124,6 +143,7 @@ class FakeAgent(agent_pb2_grpc.AgentServicer):
         self.watches += 1
         mine: asyncio.Queue[agent_pb2.WatchEvent | None] = asyncio.Queue()
         self._watch = mine
+        await self.tells_all.wait()
         for report in list(self.reports.values()):
             yield _event(report)
         yield agent_pb2.WatchEvent(snapshot_done=True)
@@ -138,7 +158,9 @@ class FakeAgent(agent_pb2_grpc.AgentServicer):
                 yield event
 
     async def Images(self, request: agent_pb2.ImagesRequest, context: Any) -> agent_pb2.ImagesResponse:
-        return agent_pb2.ImagesResponse()
+        if self.images is None:
+            await asyncio.sleep(3600)
+        return agent_pb2.ImagesResponse(images=self.images)
 
     async def Logs(self, request: agent_pb2.LogsRequest, context: Any) -> AsyncIterator[agent_pb2.LogData]:
         if request.replica_id not in self.logs:
@@ -153,6 +175,11 @@ class FakeAgent(agent_pb2_grpc.AgentServicer):
         if token < self.highest:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "STALE_FENCING_TOKEN")
         self.highest = token
+
+    def say_changed(self) -> None:
+        """What it describes is another now."""
+        if self._watch is not None:
+            self._watch.put_nowait(agent_pb2.WatchEvent(node_changed=True))
 
     def _send(self, report: ReplicaReport) -> None:
         if self._watch is not None:

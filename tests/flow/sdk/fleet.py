@@ -61,11 +61,16 @@ class Nodes(nodes_pb2_grpc.NodesServicer):
 
     def List(self, request: Any, context: Any) -> Any:
         self._p.enter("Nodes.List", request, context)
-        return nodes_pb2.ListNodesResponse(nodes=[nodes_pb2.Node(node="local", state="ready", cpu=2, memory_mib=4096)])
+        node = nodes_pb2.Node(node="local", state="ready", cpu=2, memory_mib=4096, runtimes=self._p.runtimes)
+        return nodes_pb2.ListNodesResponse(nodes=[node])
 
     def Get(self, request: Any, context: Any) -> Any:
         self._p.enter("Nodes.Get", request, context)
-        return nodes_pb2.Node(node=request.node, state="ready")
+        return nodes_pb2.Node(node=request.node, state="ready", runtimes=self._p.runtimes)
+
+    def ListImages(self, request: Any, context: Any) -> Any:
+        self._p.enter("Nodes.ListImages", request, context)
+        return self._p.images
 
     def Explain(self, request: Any, context: Any) -> Any:
         self._p.enter("Nodes.Explain", request, context)

@@ -12,7 +12,7 @@ import grpc
 from easel_contracts import errors
 from easel_contracts.errors import EaselError
 from easel_kit.grpc_errors import to_status
-from easel_proto.v1 import common_pb2, events_pb2, replicas_pb2, routes_pb2, scaling_pb2, services_pb2
+from easel_proto.v1 import common_pb2, events_pb2, nodes_pb2, replicas_pb2, routes_pb2, scaling_pb2, services_pb2
 
 KEY = "ek_test"
 TOKEN = "secret-token"
@@ -33,6 +33,8 @@ class Platform:
         self.replicas: list[replicas_pb2.Replica] = []
         self.replicas_path: list[list[replicas_pb2.Replica]] = []
         """What the replicas become, a step with each look at them."""
+        self.runtimes: list[nodes_pb2.NodeRuntime] = []
+        self.images = nodes_pb2.ListImagesResponse()
         self.revisions: list[services_pb2.Revision] = []
         self.differences: list[services_pb2.Difference] = []
         self.rollout: services_pb2.Rollout | None = None

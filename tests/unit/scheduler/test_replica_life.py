@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
+from easel_contracts.facts import Endpoint
 from easel_contracts.runtime import FailureCause, ReplicaReport
 from easel_contracts.spec import Lifecycle
 from easel_contracts.states import IllegalTransition
@@ -195,6 +196,91 @@ def test_a_draining_replica_stays_draining() -> None:
 def test_every_cause_of_the_agent_has_a_word_for_users() -> None:
     """Nothing falls through."""
     assert set(CAUSES) == set(get_args(FailureCause))
+
+
+# Adopted by the agent's next life.
+
+
+def test_a_container_that_the_agents_next_life_adopts_goes_on() -> None:
+    """Whatever the sequence: it counts anew. From there on the new life's reports count, and no other's."""
+    ready = replica("a", "ready", sequence=50, pid=7, endpoints=(ENDPOINT,))
+    found = fold(ready, adopted("running", 1, ready=True, pid=7), at(1))
+
+    assert found is not None
+    assert (found.run, found.sequence, found.state, found.state_at) == ("run-2", 1, "ready", T0)
+    assert fold(found, adopted("running", 1, ready=True, pid=7), at(1)) is None
+    assert fold(found, report("stopped", 99), at(1)) is None
+    unready = fold(found, adopted("running", 2, cause="probe"), at(2))
+    assert unready is not None
+    assert (unready.state, unready.cause) == ("unready", "ProbeFailed")
+    assert isinstance(next_step(found, around(run="run-2")), Rest)
+
+
+def test_what_is_adopted_while_it_drains_drains_on() -> None:
+    """And is stopped as any other."""
+    found = fold(draining(), adopted("running", ready=True), at(1))
+
+    assert found is not None
+    assert (found.state, found.run, found.draining_at) == ("draining", "run-2", T0)
+    assert isinstance(next_step(found, around(run="run-2", drained=True)), Halt)
+    ended = fold(found, adopted("stopped", 2), at(2))
+    assert ended is not None
+    assert ended.state == "stopped"
+
+
+def test_restarts_are_counted_over_lives_of_the_agent() -> None:
+    """A life that counts from zero goes on from what was; one that knows the number keeps it."""
+    before = replica("a", "ready", restarts=3)
+
+    first = fold(before, adopted("running", 1, ready=True), at(1))
+    assert first is not None
+    second = fold(first, adopted("starting", 2, restarts=1), at(2))
+    assert second is not None
+    assert (first.restarts, second.restarts) == (3, 4)
+    third = fold(second, adopted("running", 1, agent_run_id="run-3", restarts=1, ready=True), at(3))
+    assert third is not None
+    assert third.restarts == 5
+    known = fold(before, adopted("running", 1, ready=True, restarts=3), at(1))
+    assert known is not None
+    assert known.restarts == 3
+
+
+def test_a_restart_that_was_asked_for_is_asked_for_again() -> None:
+    """The new life does not know of it: it stays out of traffic until that life has done it."""
+    found = fold(restarting(), adopted("running", ready=True), at(1))
+
+    assert found is not None
+    assert (found.out_of_traffic, found.restart_done) == ("restarting", 1)
+    assert isinstance(next_step(found, around(run="run-2", drained=True)), Again)
+
+
+def test_an_endpoint_may_change() -> None:
+    """Each run of a container may have an address of its own; where none is told, the last is kept."""
+    before = replica("a", "ready", endpoints=(ENDPOINT,))
+    moved = fold(before, report("starting", ip="172.20.0.9", port=8000, network="easel"), at(1))
+
+    assert moved is not None
+    assert moved.endpoints == (Endpoint(network="easel", ip="172.20.0.9", port=8000),)
+    kept = fold(before, report("backoff", ip="", port=0), at(1))
+    assert kept is not None
+    assert kept.endpoints == (ENDPOINT,)
+
+
+def test_pins_add_up() -> None:
+    """The image may be known before the repository is, and a report without pins takes none away."""
+    first = fold(replica("a", "placed"), report("fetching", pins={"containers[0].image": "sha256:1"}), at(1))
+    assert first is not None
+    second = fold(first, report("fetching", 2, pins={"storage[0].git": "c1"}), at(1))
+    assert second is not None
+    assert second.pins == {"containers[0].image": "sha256:1", "storage[0].git": "c1"}
+    assert fold(second, report("fetching", 3), at(1)) is None
+
+
+ENDPOINT = Endpoint(network="local", ip="127.0.0.1", port=20001)
+
+
+def adopted(phase: Any, sequence: int = 1, **more: Any) -> ReplicaReport:
+    return report(phase, sequence, **{"agent_run_id": "run-2", "adopted": True, **more})
 
 
 # Nodes.

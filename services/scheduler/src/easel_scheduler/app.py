@@ -22,9 +22,10 @@ from easel_scheduler.logs import Logs
 from easel_scheduler.model import NodeRow
 from easel_scheduler.nodes import Nodes
 from easel_scheduler.nodes_api import NodesApi
+from easel_scheduler.pins import Pins
 from easel_scheduler.placement_api import PlacementApi
 from easel_scheduler.planner import Planner
-from easel_scheduler.pruning import prune_for_ever
+from easel_scheduler.pruning import Pruning
 from easel_scheduler.replicas_api import ReplicasApi
 from easel_scheduler.settings import SchedulerSettings
 from easel_scheduler.store import Store, node_facts, replica_facts
@@ -53,7 +54,8 @@ class Scheduler:
         self.planner = Planner(self.store, self.nodes, leases, clock, settings, self.services, self.scales, self.routes,
                                in_flight, self._replica_changed)  # fmt: skip
         self.commands = Commands(self.store, clock, self._asked)
-        lives = Lives(self.store, self.links, self.nodes, leases, clock, self.routes, self.traffic,
+        self.pins = Pins(db, settings.workspace)
+        lives = Lives(self.store, self.links, self.nodes, leases, clock, self.routes, self.traffic, self.pins,
                       self._replica_changed)  # fmt: skip
         self.wakes = Wakes(db, leases, clock)
         self.loops = [
@@ -157,7 +159,8 @@ async def build(process: Process[SchedulerSettings]) -> None:
         link = scheduler.link(address)
         process.background(link.run)
         process.on_stop(link.close)
-    process.background(lambda: prune_for_ever(scheduler.store, process.clock, process.settings, scheduler.wake))
+    pruning = Pruning(scheduler.store, scheduler.pins, scheduler.services, process.settings, scheduler.wake)
+    process.background(lambda: pruning.run(process.clock))
     process.gauge("agents_connected", "Agents that are connected",
                   lambda: sum(link.run_id is not None for link in scheduler.links.all()))  # fmt: skip
 

@@ -22,9 +22,11 @@ from easel_kit.projection import Projection
 from easel_kit.telemetry import current_traceparent, get_logger, span_from
 from easel_scheduler.decide.fold import fold
 from easel_scheduler.decide.life import RESEND_S, Again, Around, End, Halt, Rest, Start, next_step
+from easel_scheduler.decide.pins import is_pinned, settled
 from easel_scheduler.decide.world import Reason, Replica
 from easel_scheduler.links import AgentLink, Links
 from easel_scheduler.nodes import Nodes
+from easel_scheduler.pins import Pins
 from easel_scheduler.store import Store
 
 REFUSED_AGAIN_S = 1.0
@@ -37,10 +39,10 @@ class Lives:
     """Reconciles single replicas; the key is the replica's id."""
 
     def __init__(self, store: Store, links: Links, nodes: Nodes, leases: Leases, clock: Clock,
-                 routes: Projection[RouteState], traffic: Projection[TrafficState],
+                 routes: Projection[RouteState], traffic: Projection[TrafficState], pins: Pins,
                  on_changed: Callable[[Replica], None]) -> None:  # fmt: skip
         self._store, self._links, self._nodes, self._leases, self._clock = store, links, nodes, leases, clock
-        self._routes, self._traffic = routes, traffic
+        self._routes, self._traffic, self._pins = routes, traffic, pins
         self._on_changed = on_changed
 
     async def keys(self) -> list[str]:
@@ -122,6 +124,7 @@ class Lives:
     async def _start(self, r: Replica, link: AgentLink, token: int) -> float:
         with span_from(r.traceparent, "start replica", replica=r.id, node=r.node or ""):
             spec = RunSpec(workspace=r.workspace, service=r.service, replica=r.id, revision=r.spec,
+                           pins=await self._pins.of(r) if is_pinned(r.spec) else {},
                            traceparent=current_traceparent() or r.traceparent)  # fmt: skip
             try:
                 await link.start(r.id, msgspec.msgpack.encode(spec), token)
@@ -174,6 +177,11 @@ class Lives:
 
     async def _write(self, before: Replica, after: Replica, why: Reason, token: int) -> Replica:
         async with self._store.database.transaction() as connection:
+            if after.pins != before.pins:
+                now = self._clock.now()
+                compared = settled(after, await self._pins.keep(connection, after, now), now)
+                if compared is not after:
+                    after, why = compared, Reason(compared.cause, compared.message)
             written = await self._store.update(connection, after, why, life_token=token)
         if written.state != before.state:
             log.info("replica", replica=written.id, state=written.state, reason=why.code, message=why.message)

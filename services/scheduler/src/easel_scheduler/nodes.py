@@ -63,7 +63,7 @@ class Nodes:
             return
         why = Reason("AgentJoined", f"the agent at {link.address} said what this node has")
         if before is not None and before.agent_run_id != row.agent_run_id:
-            why = Reason("AgentRestarted", "its agent was started anew; what ran before has ended")
+            why = Reason("AgentRestarted", "its agent was started anew; what it does not take over has ended")
         await self._write(replace(row, row_version=before.row_version if before else 0), why)
 
     async def reconcile(self, node_id: str) -> float | None:

@@ -9,6 +9,7 @@ from easel_kit.clock import Clock
 from easel_proto.v1 import common_pb2, nodes_pb2, nodes_pb2_grpc
 from easel_scheduler.decide.explain_node import explain_node
 from easel_scheduler.decide.world import Holder
+from easel_scheduler.images import Images
 from easel_scheduler.links import Links
 from easel_scheduler.model import NodeRow, node_message, node_view
 from easel_scheduler.nodes import Nodes
@@ -24,6 +25,7 @@ class NodesApi(nodes_pb2_grpc.NodesServicer):
     ) -> None:  # fmt: skip
         self._store, self._links, self._clock = store, links, clock
         self._nodes, self._settings = nodes, settings
+        self._images = Images(links)
 
     async def List(self, request: nodes_pb2.ListNodesRequest, context: object) -> nodes_pb2.ListNodesResponse:
         """Every node."""
@@ -35,6 +37,11 @@ class NodesApi(nodes_pb2_grpc.NodesServicer):
         """One node; NotFound."""
         row = await self._row(request.node)
         return self._message(row, (await self._store.holders()).get(row.id, ()))
+
+    async def ListImages(self, request: nodes_pb2.ListImagesRequest, context: object) -> nodes_pb2.ListImagesResponse:
+        """What the nodes' engines have, without pulling anything; NotFound for a node that is not known."""
+        rows = [await self._row(request.node)] if request.node else await self._store.nodes()
+        return await self._images.of(rows, everything=request.all)
 
     async def Explain(self, request: common_pb2.ExplainRequest, context: object) -> common_pb2.Explanation:
         """Why it has its state and who holds what of it; NotFound."""

@@ -1,4 +1,7 @@
-"""How an agent's report changes a replica. Reports may come twice or late: older ones change nothing."""
+"""How an agent's report changes a replica. Reports may come twice or late: older ones change nothing.
+
+A replica belongs to the life of the agent that started it (`run`), until a later one reports that it adopted it.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +40,15 @@ def fold(r: Replica, report: ReplicaReport, now: datetime) -> Replica | None:
         return None
     if r.run == report.agent_run_id and report.sequence <= r.sequence:
         return None
-    if r.run is not None and r.run != report.agent_run_id:
+    adopted = report.adopted and r.run is not None and r.run != report.agent_run_id
+    if r.run is not None and r.run != report.agent_run_id and not adopted:
         return None
     state, cause = _next(r, report)
     step("replica", REPLICA, r.state, state)
     entered = now if state != r.state else r.state_at
     restart_done = max(r.restart_done, min(report.restart_number, r.restart_asked))
     back = r.out_of_traffic == "restarting" and state == "ready" and restart_done >= r.restart_asked
+    restarts_before = r.restarts if adopted and report.restarts < r.restarts else 0 if adopted else r.restarts_before
     endpoint = Endpoint(network=report.network, ip=report.ip, port=report.port)
     folded = replace(
         r,
@@ -55,7 +60,8 @@ def fold(r: Replica, report: ReplicaReport, now: datetime) -> Replica | None:
         ended_at=now if state in ("stopped", "failed", "lost") else None,
         endpoints=(endpoint,) if report.port and report.ip else r.endpoints,
         pid=report.pid,
-        restarts=report.restarts,
+        restarts=restarts_before + report.restarts,
+        restarts_before=restarts_before,
         cause=cause,
         message=_message(r, report, state),
         exit_code=report.exit_code if report.exit_code is not None else r.exit_code,
@@ -64,6 +70,7 @@ def fold(r: Replica, report: ReplicaReport, now: datetime) -> Replica | None:
         isolation=report.isolation or r.isolation,
         limits=report.limits or r.limits,
         keep_alive_s=report.keep_alive_s,
+        pins={**r.pins, **report.pins},
         restart_done=restart_done,
         out_of_traffic="" if back else r.out_of_traffic,
         out_at=None if back else r.out_at,

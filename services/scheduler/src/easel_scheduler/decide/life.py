@@ -80,8 +80,8 @@ def next_step(r: Replica, a: Around) -> Step:
         return End("lost", Reason("NodeLost", f"{r.node} has been silent for longer than its lease"))
     if a.run is None:
         return Rest(None, Reason("AwaitsAgent", f"the agent of {r.node} is not connected"))
-    if r.run is not None and r.run != a.run:
-        return End("lost", Reason("AgentRestarted", f"the agent of {r.node} was started anew and its replicas ended"))
+    if r.run is not None and r.run != a.run:  # what it adopted has its `run` by now: reports are taken over first
+        return End("lost", Reason("AgentRestarted", f"the agent of {r.node} was started anew and has it no longer"))
     if r.state == "draining":
         return _draining(r, a)
     if r.state != "placed" and not a.known:

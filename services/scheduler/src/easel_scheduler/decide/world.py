@@ -60,6 +60,8 @@ class Replica(Struct, frozen=True, kw_only=True):
     endpoints: tuple[Endpoint, ...] = ()
     pid: int | None = None
     restarts: int = 0
+    restarts_before: int = 0
+    """Of them, how many were in lives of its agent that ended; an agent that adopts it counts from zero."""
     cause: str = ""
     message: str = ""
     exit_code: int | None = None
