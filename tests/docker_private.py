@@ -70,7 +70,8 @@ class PrivateEngine:
         for stale in ("docker.pid", "exec/containerd/containerd.pid"):  # of one that was killed
             (self.directory / stale).unlink(missing_ok=True)
         command: list[str | Path] = [
-            "nsenter", f"--net=/run/netns/{self._network}", "setpriv", "--pdeathsig", "TERM", "dockerd", "--host", self.url, "--data-root", self.directory / "data",
+            "nsenter", f"--net=/run/netns/{self._network}", "setpriv", "--pdeathsig", "TERM",
+            "dockerd", "--host", self.url, "--data-root", self.directory / "data",
             "--exec-root", self.directory / "exec", "--pidfile", self.directory / "docker.pid", "--bridge", "none",
             "--iptables=false", "--ip6tables=false", "--default-address-pool", POOL, *self._options,
         ]  # fmt: skip

@@ -152,6 +152,7 @@ class TestAMovedTag:
         first = registry.digest("team/app:1")
         await runtime.ready(await runtime.start(of(runtime, pushed)))
         push(registry, small_image, tmp_path, "team/app:1", "two")
+        docker("tag", f"{registry.address}/team/app@{first}", pushed)  # to push the other took it away
 
         kept = await runtime.ready(await runtime.start(of(runtime, pushed)))
         asked = await runtime.ready(await runtime.start(of(runtime, pushed, pull="Always")))
