@@ -17,9 +17,9 @@ from easel_agent.environments import BuildFailed, Environments
 from easel_agent.fetching import Fetching, first_directory, requirements, resolved
 from easel_agent.model import Refusal
 from easel_agent.port_ledger import PortLedger
-from easel_agent.runtime import CannotPrepare, Node, RevisionSecrets, Secrets
+from easel_agent.runtime import Asked, CannotPrepare, Node, Secrets
 from easel_agent.sandbox import Plan, Sandbox, python_targets
-from easel_contracts.spec import GitSource, Mount, NfsSource, RunSpec, ScratchSource
+from easel_contracts.spec import Mount, NfsSource, RunSpec, ScratchSource
 
 if TYPE_CHECKING:
     from easel_agent.replica import Replica
@@ -54,7 +54,7 @@ class Preparer:
         if not replica.port:  # else this is another attempt
             replica.port = self._ledger.reserve(run.replica)
         replica.uid = self._sandbox.uid_for(replica.port - self._first_port)
-        secrets = await self._revision_secrets(run)
+        secrets = await Asked(self._secrets, run).environment()
         self._make_directories(replica)
         files = await self._fetching.fetch(run, replica.directory, secrets.logins, replica.log.event, None,
                                            uid=replica.uid)  # fmt: skip
@@ -92,11 +92,6 @@ class Preparer:
                        "is the mount_path itself.")  # fmt: skip
         if why is not None:
             raise CannotPrepare(Refusal(cause="mount", message=why))
-
-    async def _revision_secrets(self, run: RunSpec) -> RevisionSecrets:
-        if not run.revision.env_names and not any(isinstance(m.source, GitSource) for m in run.revision.mounts):
-            return RevisionSecrets()
-        return await self._secrets.of_revision(run.workspace, run.service, run.revision.number)
 
     async def _venv(self, replica: Replica, lines: str) -> Path | None:
         if not lines:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec import Struct
 
 from easel_agent.model import Listening, Refusal
-from easel_contracts.spec import RunSpec
+from easel_contracts.spec import GitSource, RunSpec
 
 if TYPE_CHECKING:
     from easel_agent.replica import Replica
@@ -49,6 +49,33 @@ class Secrets(Protocol):
 
     async def of_revision(self, workspace: str, service: str, revision: int) -> RevisionSecrets:
         """Raises EaselError when control does not answer."""
+
+
+class Asked:
+    """A revision's secrets, asked of control when they are needed for the first time."""
+
+    def __init__(self, secrets: Secrets, run: RunSpec) -> None:
+        self._secrets, self._run = secrets, run
+        self._found: RevisionSecrets | None = None
+
+    async def all(self) -> RevisionSecrets:
+        """Raises EaselError when control does not answer."""
+        if self._found is None:
+            run = self._run
+            self._found = await self._secrets.of_revision(run.workspace, run.service, run.revision.number)
+        return self._found
+
+    async def environment(self) -> RevisionSecrets:
+        """Nobody is asked where the revision has none of its own."""
+        revision = self._run.revision
+        of_git = any(isinstance(mount.source, GitSource) and mount.source.login for mount in revision.mounts)
+        if revision.env_names or of_git or any(sidecar.env_names for sidecar in revision.sidecars):
+            return await self.all()
+        return RevisionSecrets()
+
+    async def registry_login(self) -> str:
+        """Only a pull needs it."""
+        return (await self.all()).registry_login
 
 
 class CannotPrepare(Exception):

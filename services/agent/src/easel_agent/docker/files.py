@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from easel_agent.docker.engine import Engine, EngineError
-from easel_agent.docker.images import Images
+from easel_agent.docker.images import Images, Login
 from easel_agent.runtime import CannotPrepare
 from easel_agent.sources import CannotFetch
 from easel_contracts.spec import Image
@@ -22,7 +22,7 @@ from easel_contracts.spec import Image
 class FilesOfImages:
     """See sources.ImageFiles; for one replica, with its login."""
 
-    def __init__(self, engine: Engine, images: Images, login: str, labels: Mapping[str, str],
+    def __init__(self, engine: Engine, images: Images, login: Login, labels: Mapping[str, str],
                  event: Callable[[str], None]) -> None:  # fmt: skip
         self._engine, self._images, self._login = engine, images, login
         self._labels, self._event = {**labels, "easel.build": "files"}, event

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -25,6 +25,8 @@ AT_A_TIME = 3
 TELL_EVERY_S = 2.0
 MIB = 1024 * 1024
 Event = Callable[[str], None]
+Login = Callable[[], Awaitable[str]]
+"""`user:password` in base64, empty for none; asked for when an image has to be pulled."""
 
 
 class Found(Struct, frozen=True, kw_only=True):
@@ -44,7 +46,7 @@ class Images:
         self._locks: dict[str, asyncio.Lock] = {}
         self._slots = asyncio.Semaphore(AT_A_TIME)
 
-    async def get(self, image: Image, pin: str | None, login: str, event: Event) -> Found:
+    async def get(self, image: Image, pin: str | None, login: Login, event: Event) -> Found:
         """The image, pulled where that is needed. Raises CannotPrepare, or EngineAway."""
         wanted = pinned(image.reference, pin) if pin else image.reference
         if image.pull != "Always" or pin:
@@ -56,7 +58,7 @@ class Images:
         async with self._locks.setdefault(wanted, asyncio.Lock()), self._slots:
             found = await self.find(wanted, image.reference) if image.pull != "Always" or pin else None
             if found is None:
-                await self._pull(image, wanted, login, event)
+                await self._pull(image, wanted, await login(), event)
                 found = await self.find(wanted, image.reference)
         if found is None:
             raise CannotPrepare(Refusal(cause="image", message=f"The image {wanted} was pulled and is not there."))

@@ -26,7 +26,7 @@ from easel_agent.docker.run import ContainerRun
 from easel_agent.docker.usage import ContainerGroup
 from easel_agent.fetching import Fetching, requirements, resolved
 from easel_agent.model import Refusal
-from easel_agent.runtime import CannotPrepare, Node, Prepared, RevisionSecrets, Secrets, Survivor
+from easel_agent.runtime import Asked, CannotPrepare, Node, Prepared, Secrets, Survivor
 from easel_contracts.errors import Refused, Unavailable
 from easel_contracts.spec import RunSpec
 from easel_kit.clock import Clock
@@ -78,10 +78,11 @@ class DockerRuntime:
         if self.events.why_not:
             raise Unavailable("NO_ENGINE", self.events.why_not)
         self._check_mounts(run)
-        secrets = await self._secrets.of_revision(run.workspace, run.service, run.revision.number)
-        images = await self._images(run, secrets, event)
+        asked = Asked(self._secrets, run)
+        secrets = await asked.environment()
+        images = await self._images(run, asked, event)
         replica.directory.mkdir(parents=True, exist_ok=True, mode=0o711)
-        of_images = FilesOfImages(self._engine, self.images, secrets.registry_login, {AGENT: self._group}, event)
+        of_images = FilesOfImages(self._engine, self.images, asked.registry_login, {AGENT: self._group}, event)
         files = await self._fetching.fetch(run, replica.directory, secrets.logins, event, of_images)
         lines = requirements(run, files.paths)
         assert run.revision.image is not None
@@ -199,13 +200,13 @@ class DockerRuntime:
 
     # ---- parts of preparing
 
-    async def _images(self, run: RunSpec, secrets: RevisionSecrets, event: Any) -> list[Found]:
+    async def _images(self, run: RunSpec, asked: Asked, event: Any) -> list[Found]:
         assert run.revision.image is not None
         wanted = [run.revision.image, *(sidecar.image for sidecar in run.revision.sidecars)]
         found = []
         for number, image in enumerate(wanted):
             pin = run.pins.get(f"containers[{number}].image")
-            found.append(await self.images.get(image, pin, secrets.registry_login, event))
+            found.append(await self.images.get(image, pin, asked.registry_login, event))
         return found
 
     async def _reserve(self, replica: Replica) -> None:
