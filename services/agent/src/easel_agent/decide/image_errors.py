@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 from easel_agent.decide.references import parse
 from easel_agent.model import Refusal
@@ -32,7 +33,7 @@ def explain_pull(reference: str, said: str, *, with_login: bool) -> Refusal:
     return Refusal(cause="image", message=f"The image {reference} cannot be pulled: {why} ({_short(said)}).")
 
 
-def explain_container(step: str, status: int, said: str, words: tuple[str, ...]) -> Refusal:
+def explain_container(step: Literal["create", "start"], status: int, said: str, words: tuple[str, ...]) -> Refusal:
     """Why a container could not be made (`create`) or started (`start`)."""
     low, name = said.lower(), words[0] if words else "the image's entry point"
     short = _short(said)
@@ -58,7 +59,8 @@ def explain_container(step: str, status: int, said: str, words: tuple[str, ...])
         return Refusal(cause="command", message=f"The image has no such user: see security.user ({short}).")
     if "bind source" in low or "mount" in low:
         return Refusal(cause="mount", message=f"A mount could not be made ({short}).")
-    return Refusal(cause="internal", message=f"The container could not be {step}ed ({short}).".replace("eed", "ed"))
+    done = {"create": "created", "start": "started"}[step]
+    return Refusal(cause="internal", message=f"The container could not be {done} ({short}).")
 
 
 def explain_init(lines: Sequence[str], words: tuple[str, ...]) -> Refusal | None:
