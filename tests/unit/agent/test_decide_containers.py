@@ -235,7 +235,9 @@ def test_why_an_image_cannot_be_pulled(said: str, login: bool, words: str) -> No
     ("start", 500, "a new thing", "internal", "could not be started (a new thing)"),
     ("create", 500, "a new thing", "internal", "could not be created (a new thing)"),
 ])  # fmt: skip
-def test_why_a_container_cannot_be(step: Literal["create", "start"], status: int, said: str, cause: str, words: str) -> None:
+def test_why_a_container_cannot_be(
+    step: Literal["create", "start"], status: int, said: str, cause: str, words: str
+) -> None:
     """Cause and sentence."""
     name = "/bin/sh" if "/bin/sh" in said else "nope"
     refused = explain_container(step, status, said, (name,))
@@ -256,7 +258,7 @@ def test_what_the_init_process_says() -> None:
 
 @given(st.integers(24, 30), st.data())
 def test_addresses_go_round(length: int, data: st.DataObject) -> None:
-    """Whatever is held: a free one of the subnet, never the gateway's, the one given longest ago; none only when full."""
+    """Whatever is held: a free one of the subnet, never the gateway's, the one given longest ago."""
     subnet = IPv4Network(f"10.9.0.0/{length}")
     usable = set(subnet.hosts()) - {IPv4Address("10.9.0.1")}
     held = data.draw(st.sets(st.sampled_from(sorted(usable)), max_size=len(usable)))
