@@ -85,6 +85,19 @@ async def test_a_pin_and_a_given_commit_are_obeyed(server: GitServer, tmp_path: 
     assert (pinned.pins, given.pins) == ({"storage[0].git": first}, {"storage[0].git": second})
 
 
+async def test_the_beginning_of_a_commit(server: GitServer, tmp_path: Path) -> None:
+    """Is enough, in the branch's history and at its tip; the pin is the whole id."""
+    repo = server.make("code")
+    first, second = commit(repo, {"a": b"1"}), commit(repo, {"a": b"2"})
+    node = Node(tmp_path)
+
+    found = [await node.fetch(GitSource(repo=server.address("code"), commit=one[:9])) for one in (first, second)]
+
+    assert [one.pins["storage[0].git"] for one in found] == [first, second]
+    assert [content(one.paths["/mnt/0"]) for one in found] == [{"a": b"1"}, {"a": b"2"}]
+    assert list((node.home / "git").glob(".looking-*")) == []
+
+
 async def test_the_default_branch_and_a_tag(server: GitServer, tmp_path: Path) -> None:
     """Without a branch: the repository's own; a branch may be a tag, and its commit is the pin."""
     repo = server.make("code")
@@ -132,7 +145,8 @@ async def test_a_login(server: GitServer, tmp_path: Path) -> None:
     [
         ({"branch": "nope"}, "no branch or tag 'nope'", False),
         ({"commit": "1" * 40}, "the commit is not there", False),
-        ({"commit": "1234567"}, "git.commit must be the whole id", False),
+        ({"commit": "1" * 7}, "the commit is not there", False),
+        ({"commit": "main"}, "at least 7 digits", False),
         ({"repo": "missing"}, "no such repository", False),
         ({"repo": "page"}, "not git", False),
         ({"repo": "empty"}, "no commit yet", False),

@@ -41,12 +41,12 @@ class Blobs:
     def need(self, keys: Iterable[str]) -> None:
         """These are not removed until `done`, whether they are there yet or not."""
         with self._lock:
-            self._needed.update(keys)
+            self._needed.update(list(keys))
 
     def done(self, keys: Iterable[str]) -> None:
         """Ends a `need`."""
         with self._lock:
-            self._needed.subtract(keys)
+            self._needed.subtract(list(keys))
             self._needed += Counter()  # drops those at zero
 
     def has(self, key: str, size: int) -> bool:

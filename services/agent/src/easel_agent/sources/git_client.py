@@ -34,6 +34,10 @@ class NoSuchCommit(Exception):
     """The repository does not have the commit, or not in what was asked for."""
 
 
+class AmbiguousCommit(Exception):
+    """Several commits begin like that."""
+
+
 class NotARepository(Exception):
     """Something answers there, but not git."""
 
@@ -64,6 +68,22 @@ class Remote:
                 return found.decode()
         raise NoSuchBranch
 
+    def whole(self, beginning: str, branch: str | None, directory: Path) -> str:
+        """The commit whose id begins so, in the branch or in any. Raises NoSuchCommit or AmbiguousCommit."""
+        repo = Repo.init_bare(str(directory / "commits"), mkdir=True)
+        try:
+            # Only commits, where the server can leave out the rest.
+            self._fetch(repo, lambda refs: _tips(refs, branch), depth=None, leave_out=b"tree:0")
+            store = repo.object_store
+            found = [sha for sha in store.iter_prefix(beginning.encode()) if isinstance(store[sha], Commit)]
+        finally:
+            repo.close()
+        if len(found) > 1:
+            raise AmbiguousCommit
+        if not found:
+            raise NoSuchCommit
+        return found[0].decode()
+
     def fetch(self, commit: str, branch: str | None, directory: Path) -> Repo:
         """A bare repository with (at least) the files of a commit. Raises NoSuchCommit.
 
@@ -86,11 +106,13 @@ class Remote:
             raise NoSuchCommit
         return repo
 
-    def _fetch(self, repo: Repo, wants: Callable[[Mapping[bytes, bytes]], list[ObjectID]], depth: int | None) -> None:
+    def _fetch(self, repo: Repo, wants: Callable[[Mapping[bytes, bytes]], list[ObjectID]], depth: int | None,
+               leave_out: bytes | None = None) -> None:  # fmt: skip
         def determine(refs: Mapping[Any, Any], depth: int | None = None) -> list[ObjectID]:
             return wants(refs)
 
-        self._client.fetch("", repo, determine, depth=depth, progress=lambda _: self._stop.check())
+        self._client.fetch("", repo, determine, depth=depth, filter_spec=leave_out,
+                           progress=lambda _: self._stop.check())  # fmt: skip
 
 
 def root_tree(repo: Repo, commit: str) -> ObjectID:

@@ -9,7 +9,7 @@ from dulwich.client import HTTPProxyUnauthorized, HTTPUnauthorized
 from dulwich.errors import GitProtocolError, NotGitRepository
 
 from easel_agent.sources.checkout import BadTree
-from easel_agent.sources.git_client import NoSuchBranch, NoSuchCommit, NotARepository, TooLarge
+from easel_agent.sources.git_client import AmbiguousCommit, NoSuchBranch, NoSuchCommit, NotARepository, TooLarge
 from easel_agent.sources.model import CannotFetch, chain
 from easel_agent.sources.threads import TookTooLong
 from easel_contracts.spec import GitSource
@@ -41,6 +41,8 @@ def _content(source: GitSource, error: Exception, timeout_s: float, max_mib: int
             where = f"not in branch {source.branch!r}" if source.branch else "not in any branch"
             return (f"the commit is not there, or {where}",
                     "Check git.commit; after a forced push an old commit is gone: deploy again.", False)  # fmt: skip
+        case AmbiguousCommit():
+            return "several commits begin like git.commit", "Give more of its digits.", False
         case TookTooLong():
             return (f"it took longer than {timeout_s:.0f} s", "This may pass; a smaller repository, or a larger "
                     "EASEL_AGENT_GIT_TIMEOUT_S on the node, helps where it does not.", True)  # fmt: skip

@@ -13,6 +13,7 @@ from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from re import fullmatch
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 from easel_agent.cache import DirectoryCache
@@ -25,6 +26,10 @@ from easel_agent.sources.threads import Stop, Stopped, T, in_thread
 from easel_contracts.spec import GitSource
 
 SECRET_BYTES = 32
+WHOLE = (40, 64)
+"""Digits of a commit's id."""
+LOOKING = ".looking-"
+"""Begins the name of a directory for the commits among which one is looked for."""
 
 
 class GitTrees:
@@ -35,14 +40,15 @@ class GitTrees:
         self._home, self._limits, self._pool = home, limits, pool
         self._flights = Flights()
         self._secret = _node_secret(home / ".key")
+        for left in home.glob(f"{LOOKING}*"):
+            shutil.rmtree(left, ignore_errors=True)
 
     async def get(self, at: str, source: GitSource, pin: str | None, login: Login | None, event: Event) -> Kept:
         """The tree of the pinned commit, of the one given, or else of the branch's tip now. Raises CannotFetch."""
         _check(at, source)
-        commit = pin or source.commit
-        if commit is None:
-            tip = partial(self._remote(source, login, stop := self._stop()).tip, source.branch)
-            commit = await self._blocking(at, source, login, stop, tip)
+        commit = pin or source.commit or ""
+        if len(commit) not in WHOLE:
+            commit = await self._whole(at, source, login)
         key = self._key(source.repo, commit, login)
         found = self._cache.find(key)
         if found is not None:
@@ -52,6 +58,19 @@ class GitTrees:
     def prune(self, held: Container[str]) -> None:
         """Remove what was used least lately, beyond the cap, but nothing that is held."""
         self._cache.prune(held)
+
+    async def _whole(self, at: str, source: GitSource, login: Login | None) -> str:
+        """The commit that a branch, or the beginning of a commit's id, names now."""
+        stop = self._stop()
+
+        def find() -> str:
+            remote = self._remote(source, login, stop)
+            if not source.commit:
+                return remote.tip(source.branch)
+            with TemporaryDirectory(dir=self._home, prefix=LOOKING) as directory:
+                return remote.whole(source.commit, source.branch, Path(directory))
+
+        return await self._blocking(at, source, login, stop, find)
 
     async def _fill(self, at: str, source: GitSource, commit: str, login: Login | None, key: str, say: Event) -> Kept:
         async def make(directory: Path) -> None:
@@ -111,9 +130,8 @@ def _check(at: str, source: GitSource) -> None:
                           "ssh is not supported.")  # fmt: skip
     if parts.username is not None or parts.password is not None:
         raise CannotFetch(f"{at}: git.repo must not hold a login. Give git.username and git.password.")
-    if source.commit is not None and not fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", source.commit):
-        raise CannotFetch(f"{at}: git.commit must be the whole id of a commit, 40 digits from 0 to f; "
-                          "`git rev-parse <name>` prints it.")  # fmt: skip
+    if source.commit is not None and not fullmatch(r"[0-9a-f]{7,64}", source.commit):
+        raise CannotFetch(f"{at}: git.commit must be the id of a commit, or at least 7 digits of its beginning.")
 
 
 def _remarks(written: Written) -> list[str]:

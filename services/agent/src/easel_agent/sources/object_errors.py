@@ -21,7 +21,12 @@ CODES: dict[str, Said] = {
     "RequestTimeTooSkewed": ("the node's clock is wrong", "Set it.", False),
     "SlowDown": ("the store asks for fewer requests", "This may pass.", True),
 }
-FORBIDDEN: Said = ("the store forbids reading it with the node's login", LOGIN, False)
+FORBIDDEN: Said = (
+    "the store forbids this node to read it",
+    "The store's entry in the node's EASEL_AGENT_OBJECT_STORES_FILE must have a login that may; without an entry, the "
+    "store is read as everybody may.",
+    False,
+)
 
 
 def explain(at: str, url: str, error: Exception, timeout_s: float) -> CannotFetch:

@@ -51,16 +51,15 @@ class Opened(Struct, frozen=True, kw_only=True):
 class ObjectStores:
     """What this node can read."""
 
-    def __init__(self, file: Path | None, drivers: Mapping[str, Driver] | None = None) -> None:
+    def __init__(self, file: Path | None) -> None:
         self._file = file
-        self._drivers = DRIVERS if drivers is None else drivers
 
     def open(self, at: str, source: ObjectSource) -> Opened:
         """Blocks a moment. Raises CannotFetch."""
         parts = urlsplit(source.url)
-        driver = self._drivers.get(parts.scheme)
+        driver = DRIVERS.get(parts.scheme)
         if driver is None:
-            known = ", ".join(f"{name}://" for name in sorted(self._drivers))
+            known = ", ".join(f"{name}://" for name in sorted(DRIVERS))
             raise CannotFetch(f"{at}: {parts.scheme or source.url}:// is no object store that can be mounted; "
                               f"known are {known}.")  # fmt: skip
         if not parts.hostname or parts.username is not None:

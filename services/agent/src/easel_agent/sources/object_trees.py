@@ -122,10 +122,13 @@ class ObjectTrees:
     async def _workers(self, job: _Job, store: Opened, todo: Iterator[tuple[str, Entry]]) -> None:
         stop = job.stop.again()  # ended for one worker, it is ended for all
 
+        def fetch(key: str, entry: Entry) -> None:
+            self._blobs.download(store, entry, key, stop, job.took)
+            job.came.append(key)  # in the thread: it has come also where nobody waits for that any more
+
         async def work() -> None:
             for key, entry in todo:
-                await self._blocking(job, partial(self._blobs.download, store, entry, key, stop, job.took), stop)
-                job.came.append(key)
+                await self._blocking(job, partial(fetch, key, entry), stop)
 
         workers = {asyncio.create_task(work()) for _ in range(min(self._limits.objects_parallel, job.files))}
         pending = workers
