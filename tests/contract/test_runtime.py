@@ -16,13 +16,10 @@ import pytest
 from easel_contracts.metrics import ReplicaMetrics
 from easel_contracts.spec import ExecCheck, HttpCheck, Lifecycle, Mount, Probe
 from easel_kit.testing import eventually
-from tests.contract.agent.rig import Rig, docker_runtime, process_runtime
+from tests.contract.agent.rig import Rig, process_runtime, runtime_of
 
 SERVER = "python -m http.server $PORT"
 FAST: dict[str, Any] = {"period_s": 0.1, "timeout_s": 5}
-
-
-RUNTIMES = {"process": process_runtime, "docker": docker_runtime}
 
 
 @pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
@@ -34,7 +31,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def runtime(short_path: Path, kind: str) -> AsyncIterator[Rig]:
     """A runtime."""
-    async with RUNTIMES[kind](short_path / "agent") as made:
+    async with runtime_of(kind, short_path / "agent") as made:
         yield made
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from easel_agent.decide.restarts import RestartPolicy
 from easel_kit.testing import eventually
-from tests.contract.agent.rig import Rig, docker_runtime, process_runtime
+from tests.contract.agent.rig import Rig, runtime_of
 
 SERVER = "python -m http.server $PORT"
 COUNTED = "echo started >> starts; exec " + SERVER
@@ -20,13 +20,10 @@ DEAF = "echo started >> starts; trap '' TERM; " + SERVER
 """Does not end on SIGTERM (nor does its server, which inherits that)."""
 
 
-RUNTIMES = {"process": process_runtime, "docker": docker_runtime}
-
-
 @pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
 async def runtime(short_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     """A runtime."""
-    async with RUNTIMES[request.param](short_path / "agent") as made:
+    async with runtime_of(request.param, short_path / "agent") as made:
         yield made
 
 

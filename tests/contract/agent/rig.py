@@ -87,11 +87,8 @@ class Rig:
     def spec(self, command: str | None = None, *, memory_mib: int = 256, **revision: Any) -> RunSpec:
         """A replica with a name of its own."""
         number = next(_numbers)
-        made = RevisionSpec(
-            number=1,
-            command=command,
-            **({"port": 8000, "resources": Resources(cpu=1, memory_mib=memory_mib)} | revision),
-        )
+        defaults: dict[str, Any] = {"port": 8000, "resources": Resources(cpu=1, memory_mib=memory_mib)}
+        made = RevisionSpec(number=1, command=command, **(defaults | revision))
         return RunSpec(workspace="default", service="svc", replica=f"svc-1-{number:05}", revision=made)
 
     async def start(self, run: RunSpec) -> RunSpec:
@@ -190,7 +187,8 @@ class DockerRig(Rig):
         """See Rig."""
         scratch = Mount(mount_path="/work", source=ScratchSource(), read_only=False)
         mounts = (*revision.pop("mounts", ()), scratch)
-        return super().spec(command, memory_mib=memory_mib, **({"image": self.image, "mounts": mounts} | revision))
+        defaults: dict[str, Any] = {"image": self.image, "mounts": mounts}
+        return super().spec(command, memory_mib=memory_mib, **(defaults | revision))
 
 
 class SmallRig(DockerRig):
@@ -207,6 +205,14 @@ async def docker_runtime(
     async with process_runtime(home, kind=kind or DockerRig, docker=docker, **settings) as made:
         assert isinstance(made, DockerRig)
         yield made
+
+
+@contextlib.asynccontextmanager
+async def runtime_of(kind: str, home: Path) -> AsyncIterator[Rig]:
+    """`process` or `docker`, as it is without settings."""
+    made = docker_runtime(home) if kind == "docker" else process_runtime(home)
+    async with made as rig:
+        yield rig
 
 
 @contextlib.asynccontextmanager

@@ -33,8 +33,8 @@ PLACE = Place(labels={"easel.agent": "g"}, network="n", ip="10.1.0.5", node="loc
 
 def run(**revision: Any) -> RunSpec:
     """A replica of an image."""
-    made = RevisionSpec(**({"number": 3, "resources": Resources(cpu=1, memory_mib=100), "port": 8000,
-                            "image": Image(reference="team/app:1")} | revision))  # fmt: skip
+    defaults: dict[str, Any] = {"resources": Resources(cpu=1, memory_mib=100), "image": Image(reference="team/app:1")}
+    made = RevisionSpec(number=3, port=8000, **(defaults | revision))
     return RunSpec(workspace="default", service="svc", replica="svc-3-abcde", revision=made)
 
 

@@ -12,8 +12,9 @@ import pytest
 from easel_agent.app import group_name
 from easel_agent.docker.engine import Engine, EngineAway, EngineError
 from easel_agent.settings import AgentSettings
+from easel_contracts.spec import RunSpec
 from easel_kit.testing import eventually
-from tests.contract.agent.rig import SmallRig, docker_runtime
+from tests.contract.agent.rig import DockerRig, SmallRig, docker_runtime
 from tests.docker_private import PrivateEngine
 from tests.docker_rig import SMALL_IMAGE, docker
 
@@ -40,7 +41,7 @@ async def test_streams_left_early_leave_no_connection(small_image: str) -> None:
             stream = (
                 engine.frames(path, params={"follow": "1", "stdout": "1"}) if number % 2 else engine.lines("GET", path)
             )
-            async with aclosing(stream) as pieces:  # type: ignore[type-var]
+            async with aclosing(stream) as pieces:
                 reading = asyncio.ensure_future(anext(aiter(pieces)))
                 await asyncio.sleep(0.05)
                 reading.cancel()
@@ -116,11 +117,11 @@ async def test_live_restore(short_path: Path, live_engine: PrivateEngine) -> Non
         assert lines == [str(number) for number in range(1, len(lines) + 1)]
 
 
-async def eventually_more(runtime: SmallRig, run: object, count: int) -> None:
+async def eventually_more(runtime: DockerRig, run: RunSpec, count: int) -> None:
     """Until the log has so many lines."""
 
     async def enough() -> bool:
-        return sum(stream == "stdout" for stream, _ in await runtime.logs(run)) >= count  # type: ignore[arg-type]
+        return sum(stream == "stdout" for stream, _ in await runtime.logs(run)) >= count
 
     await eventually(enough, 30)
 
