@@ -59,8 +59,10 @@ class Platform:
 
     def kill_replica(self, replica: dict[str, Any]) -> None:
         """Its program ends at once, unasked, by the hand of somebody else."""
-        if container := replica.get("container"):
-            print(f"\ndocker kill {container[:12]}  (replica {replica['name']})")
+        if self.runtime == "docker":
+            labels = (f"label=easel.replica={replica['name']}", "label=easel.container=0")
+            container = _docker("ps", "--quiet", *(word for label in labels for word in ("--filter", label)))
+            print(f"\ndocker kill {container}  (replica {replica['name']})")
             _docker("kill", container)
         else:
             print(f"\nkill -9 {replica['pid']}  (replica {replica['name']})")
