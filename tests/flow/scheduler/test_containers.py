@@ -307,7 +307,8 @@ async def test_images_of_all_nodes_and_who_has_not_answered(
     agents = [engine(short_path, f"n{number}") for number in (1, 2, 3, 4)]
     onnx = agent_pb2.NodeImage(id="sha256:1", tags=["easel/onnx:1"], labels={"easel.runtime.name": "onnx"},
                                size_bytes=7, created_unix_s=1_900_000_000)  # fmt: skip
-    plain, untagged = agent_pb2.NodeImage(id="sha256:2", tags=["a:1"]), agent_pb2.NodeImage(id="sha256:3")
+    plain = agent_pb2.NodeImage(id="sha256:2", tags=["a:1"])
+    untagged = agent_pb2.NodeImage(id="sha256:3", tags=["<none>:<none>"], digests=["<none>@<none>"])
     agents[0].images, agents[1].images, agents[2].images = [plain, onnx, untagged], [onnx], None
     agents[3].runtimes = [PROCESS, NO_DOCKER]
     for agent in agents:

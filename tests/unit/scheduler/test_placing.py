@@ -141,6 +141,8 @@ def test_a_container_needs_an_engine_and_a_process_an_agent_that_runs_processes(
     only = node(runtimes=(NodeRuntime(name="process", why_not="EASEL_RUNTIMES names docker only"), CONTAINERS[1]))
 
     assert words(node(), container) == "no Docker engine: its agent does not know of one"
+    none = node(runtimes=(NodeRuntime(name="docker", why_not="no Docker engine is configured on this node"),))
+    assert words(none, container) == "no Docker engine is configured on this node"
     assert words(down, container) == "no Docker engine: the socket is not there"
     assert words(only, process) == "no processes here: EASEL_RUNTIMES names docker only"
     assert refusal(node(runtimes=CONTAINERS), container) is None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import grpc.aio
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from easel_proto.internal.v1 import agent_pb2
 from easel_proto.v1 import nodes_pb2
+from easel_scheduler.decide.filters.runtime import lacks
 from easel_scheduler.links import Links
 from easel_scheduler.model import NodeRow
 
@@ -18,6 +19,9 @@ ASK_S = 5.0
 
 RUNTIME_LABEL = "easel.runtime.name"
 """Of images that are made to build services on."""
+
+NO_NAME = "<none>"
+"""How engines before version 24 spell that an image has no tag or digest."""
 
 Answer = list[agent_pb2.NodeImage] | str
 """A node's images, or why they are not known."""
@@ -59,19 +63,23 @@ def merged(answers: dict[str, list[agent_pb2.NodeImage]], *, everything: bool) -
     found: dict[str, nodes_pb2.Image] = {}
     for node, images in answers.items():
         for image in images:
-            if image.tags or everything:
+            if _named(image.tags) or everything:
                 _add(found.setdefault(image.id, nodes_pb2.Image(id=image.id)), node, image)
     return sorted(found.values(), key=lambda x: (not x.runtime, not x.tags, *x.tags[:1], x.id))
 
 
 def _add(known: nodes_pb2.Image, node: str, image: agent_pb2.NodeImage) -> None:
     known.nodes.append(node)
-    known.tags[:] = sorted({*known.tags, *image.tags})
-    known.digests[:] = sorted({*known.digests, *image.digests})
+    known.tags[:] = sorted({*known.tags, *_named(image.tags)})
+    known.digests[:] = sorted({*known.digests, *_named(image.digests)})
     known.size_bytes = image.size_bytes
     known.runtime = image.labels.get(RUNTIME_LABEL, known.runtime)
     if image.created_unix_s:
         known.create_time.CopyFrom(Timestamp(seconds=image.created_unix_s))
+
+
+def _named(references: Iterable[str]) -> list[str]:
+    return [each for each in references if not each.startswith(NO_NAME)]
 
 
 def _silence(row: NodeRow, error: grpc.aio.AioRpcError) -> str:
@@ -85,4 +93,4 @@ def _silence(row: NodeRow, error: grpc.aio.AioRpcError) -> str:
 def _no_engine(row: NodeRow) -> str:
     """Why the node's engine does not answer; empty where it does, or where the node has none by design."""
     why = next((r.why_not for r in row.runtimes if r.name == "docker"), "")
-    return f"no Docker engine: {why}" if why else ""
+    return lacks("docker", why) if why else ""

@@ -16,7 +16,13 @@ def refuse(node: Node, need: Need) -> str | None:
     if found is not None and not found.why_not:
         return None
     why = found.why_not if found is not None else "its agent does not know of one"
-    return f"{MISSING[need.runtime]}: {why}"
+    return lacks(need.runtime, why)
+
+
+def lacks(runtime: str, why: str) -> str:
+    """A sentence that begins with what is lacking, as some of the agents' own do."""
+    missing = MISSING.get(runtime, f"no {runtime}")
+    return why if why.startswith(missing) else f"{missing}: {why}"
 
 
 def lacking(refusals: tuple[Refusal, ...]) -> bool:
