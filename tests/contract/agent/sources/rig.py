@@ -10,6 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from easel_agent.cache import COMPLETE
 from easel_agent.sources import Fetched, ImageFiles, ObjectStores, SourceLimits, Sources
 from easel_contracts.spec import Mount, Resources, RevisionSpec, RunSpec, Source
 
@@ -71,6 +72,11 @@ def small_disk(at: Path, options: str) -> Iterator[Path]:
         yield at
     finally:
         subprocess.run(["umount", str(at)], check=True)
+
+
+def last_used(found: Fetched, at_unix_s: int) -> None:
+    """Date the use of the tree at /mnt/0: a file system's clock may be too coarse to tell which came first."""
+    os.utime(found.paths["/mnt/0"].parent / COMPLETE, (at_unix_s, at_unix_s))
 
 
 async def turn() -> None:

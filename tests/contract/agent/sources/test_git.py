@@ -18,7 +18,7 @@ from easel_agent.sources.threads import Stop
 from easel_contracts.spec import GitSource, Mount
 from easel_kit.testing import eventually, free_port
 from tests.contract.agent.sources.git_server import PASSWORD, USER, Files, GitServer, commit, git_server
-from tests.contract.agent.sources.rig import GitLogin, Node, content, small_disk
+from tests.contract.agent.sources.rig import GitLogin, Node, content, last_used, small_disk, turn
 
 GIT = pytest.param("git", marks=pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"))
 
@@ -279,7 +279,7 @@ async def test_cancelled_by_all_it_ends_and_leaves_nothing(server: GitServer, tm
     await eventually(lambda: server.downloads == 1)
 
     task.cancel()
-    await asyncio.sleep(0)
+    await turn()  # until the download knows
     server.gate.set()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -337,6 +337,9 @@ async def test_pruning_spares_what_is_held(server: GitServer, tmp_path: Path) ->
     commits = [commit(repo, {"a": str(number).encode()}) for number in range(3)]
     node = Node(tmp_path, SourceLimits(git_trees_kept=1))
     found = [await node.fetch(GitSource(repo=server.address("code"), commit=one)) for one in commits]
+
+    for number, one in enumerate(found):
+        last_used(one, number)
 
     await node.sources.prune(set(found[0].held))
 

@@ -12,7 +12,7 @@ import pytest
 from easel_agent.sources import CannotFetch, Fetched, SourceLimits
 from easel_contracts.spec import ImageSource, ScratchSource
 from easel_kit.testing import eventually
-from tests.contract.agent.sources.rig import Node, content
+from tests.contract.agent.sources.rig import Node, content, last_used
 
 NEWEST = "sha256:" + "a" * 64
 SOURCE = ImageSource(image="registry.example:5000/team/models:1.2", path="/models")
@@ -165,6 +165,9 @@ async def test_pruning(tmp_path: Path) -> None:
     for letter in "abc":
         engine.pin = "sha256:" + letter * 64
         found.append(await node.fetch(SOURCE, images=engine))
+
+    for number, one in enumerate(found):
+        last_used(one, number)
 
     await node.sources.prune(found[0].held)
 

@@ -15,7 +15,7 @@ import pytest
 from easel_agent.sources import CannotFetch, Fetched, SourceLimits
 from easel_contracts.spec import Mount, ObjectSource
 from easel_kit.testing import eventually, free_port
-from tests.contract.agent.sources.rig import Node, content, small_disk
+from tests.contract.agent.sources.rig import Node, content, small_disk, turn
 from tests.contract.agent.sources.s3_server import KEY, SECRET, S3Server, s3_server
 
 MODEL = {"model/config.json": b"{}", "model/weights/a.bin": b"A" * 1000, "model/weights/b.bin": b"B" * 2000}
@@ -232,7 +232,7 @@ async def test_cancelled_by_all_it_ends_and_leaves_nothing_half(store: S3Server,
     await eventually(lambda: len(store.downloads) == 3)
 
     task.cancel()
-    await asyncio.sleep(0)
+    await turn()  # until the download knows
     store.gate.set()
     with pytest.raises(asyncio.CancelledError):
         await task
