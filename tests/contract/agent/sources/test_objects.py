@@ -266,8 +266,9 @@ async def test_an_object_that_changes_meanwhile(store: S3Server, node: Node) -> 
     """The tree is never a mixture under an old name: it is looked at again."""
 
     def change(path: str) -> None:
-        store.before_download = None
-        store.put("models", {"model/config.json": b"{changed}"})
+        if path.endswith("config.json"):
+            store.before_download = None
+            store.put("models", {"model/config.json": b"{changed}"})
 
     store.before_download = change
     found = await node.fetch(ObjectSource(url="s3://models/model/"))
