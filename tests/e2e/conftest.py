@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from easel_sdk import Client
-from tests.e2e.platform import Platform, running_platform
+from tests.e2e.platform import Chosen, Platform, running_platform
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +20,15 @@ def platform() -> Iterator[Platform]:
         running_platform(Path(directory) / "home") as found,
     ):
         yield found
+
+
+@pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
+def runtime(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Once with replicas as processes, once as containers: `pytestmark = pytest.mark.usefixtures("runtime")`."""
+    if request.param == "docker":
+        request.getfixturevalue("engine")
+    monkeypatch.setattr(Chosen, "runtime", request.param)
+    return str(request.param)
 
 
 @pytest.fixture

@@ -18,14 +18,16 @@ from easel_kit.testing import binary, eventually, free_port
 from easel_sdk import Client
 from easel_sdk.errors import EaselError
 
+BASE_IMAGE = "python:3.11-slim-bookworm"
 HERE = Path(__file__).resolve().parent
 
 
 class Platform:
     """One running platform."""
 
-    def __init__(self, home: Path, prefix: tuple[str, ...] = ()) -> None:
-        self.home, self._prefix = home, prefix
+    def __init__(self, home: Path, prefix: tuple[str, ...] = (), env: dict[str, str] | None = None) -> None:
+        """`env`: EASEL_* variables of who calls `easel`; those of the tests' own surroundings do not count."""
+        self.home, self._prefix, self._env = home, prefix, env or {}
         self.port, self.control_port = free_port(), free_port()
 
     @property
@@ -49,7 +51,9 @@ class Platform:
 
     def try_easel(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """What `easel ...` did."""
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("EASEL_")} | {"COLUMNS": "200"}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("EASEL_")} | {
+            "COLUMNS": "200"
+        } | self._env  # fmt: skip
         return subprocess.run(
             [*self._prefix, binary("easel"), "--home", str(self.home), *arguments], text=True, capture_output=True,
             check=False, env=environment, timeout=180,
@@ -87,9 +91,11 @@ class Platform:
 
 
 @contextmanager
-def running_platform(home: Path, prefix: tuple[str, ...] = (), options: tuple[str, ...] = ()) -> Iterator[Platform]:
+def running_platform(
+    home: Path, prefix: tuple[str, ...] = (), options: tuple[str, ...] = (), env: dict[str, str] | None = None
+) -> Iterator[Platform]:
     """Up, and down at the end whatever happened; `prefix`: a command that runs `easel`, e.g. as somebody else."""
-    platform = Platform(home, prefix)
+    platform = Platform(home, prefix, env)
     try:
         platform.up(*options)
         yield platform
@@ -98,14 +104,24 @@ def running_platform(home: Path, prefix: tuple[str, ...] = (), options: tuple[st
         shutil.rmtree(home, ignore_errors=True)
 
 
+class Chosen:
+    """What runs the replicas of services made by `spec`; see the fixture `runtime`."""
+
+    runtime = "process"
+
+
 def spec(name: str, *, instance: int = 1, command: str | None = None, env: dict[str, str] | None = None,
          **changes: Any) -> dict[str, Any]:  # fmt: skip
     """A service.json around model_server.py; `changes` are further top-level keys."""
+    cpu = 0.1
     container: dict[str, Any] = {"port": 8000, "command": command or "python model_server.py"}
     if env:
         container["env"] = [{"name": key, "value": value} for key, value in env.items()]
+    if Chosen.runtime == "docker":
+        cpu = 0.25  # a hard limit there, where a process may use what is idle
+        container["image"] = BASE_IMAGE
     return {
-        "metadata": {"name": name, "instance": instance, "cpu": 0.1, "memory": 256},
+        "metadata": {"name": name, "instance": instance, "cpu": cpu, "memory": 256},
         "containers": [container],
         "storage": [{"mount_path": "/code", "local": {"path": str(HERE / "served")}}],
         **changes,

@@ -20,6 +20,8 @@ from easel_sdk.errors import EaselError, ServiceFailed
 from tests.e2e.load import Load, steady_load
 from tests.e2e.platform import Executions, Platform, deploy, remove, spec
 
+pytestmark = pytest.mark.usefixtures("runtime")
+
 NAME = "released"
 CLIENTS = 4
 WAIT_S = 90

@@ -18,6 +18,8 @@ from easel_sdk import Client
 from tests.e2e.load import steady_load
 from tests.e2e.platform import Executions, Platform, deploy, remove, spec
 
+pytestmark = pytest.mark.usefixtures("runtime")
+
 NAME = "sleeper"
 WAIT_S = 90
 ZERO = {

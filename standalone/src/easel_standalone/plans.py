@@ -23,7 +23,10 @@ from easel_standalone.keys import ROLES, Keys
 from easel_standalone.stores import nats
 from easel_standalone.stores.postgres import ADMIN, Postgres
 
-INHERITED = ("EASEL_LOG_LEVEL", "EASEL_OTLP_ENDPOINT")
+INHERITED = (
+    "EASEL_LOG_LEVEL", "EASEL_OTLP_ENDPOINT", "EASEL_AGENT_CPU", "EASEL_AGENT_MEMORY_MIB", "EASEL_AGENT_GPUS",
+    "EASEL_AGENT_DOCKER", "EASEL_AGENT_DOCKER_NETWORK", "EASEL_AGENT_OBJECT_STORES_FILE",
+)  # fmt: skip
 """Of the caller's EASEL_* variables, what reaches the processes; the rest of the platform's settings is ours."""
 
 NOT_INHERITED = ("NOTIFY_SOCKET", "PYTHONDONTWRITEBYTECODE")

@@ -62,7 +62,7 @@ async def test_no_engine(short_path: Path) -> None:
     async with docker_runtime(short_path / "agent", kind=SmallRig, docker=f"unix://{short_path}/none.sock") as runtime:
         docker_ = runtime.agent.docker
         assert docker_ is not None
-        await eventually(lambda: "does not answer" in docker_.events.why_not)
+        await eventually(lambda: "no Docker engine answers" in docker_.events.why_not)
 
         run = await runtime.run(script=SERVE)
 

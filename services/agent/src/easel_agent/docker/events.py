@@ -63,8 +63,10 @@ class Events:
         while True:
             try:
                 await self._follow()
-            except (EngineAway, EngineError) as error:
-                self._tell(str(error.message) if isinstance(error, EngineError) else error.message)
+            except EngineAway as error:
+                self._tell(f"no Docker engine answers at {self._engine.url}", error.message)
+            except EngineError as error:
+                self._tell(f"the Docker engine at {self._engine.url} cannot be used: {error.message}")
             await self._clock.sleep(AGAIN_S if self.version else SELDOM_S)
 
     async def look(self) -> None:
@@ -116,11 +118,11 @@ class Events:
             case "health_status":
                 listener.on_health(container, action.partition(":")[2].strip())
 
-    def _tell(self, why_not: str) -> None:
+    def _tell(self, why_not: str, detail: str = "") -> None:
         if why_not != self.why_not:
             self.why_not = why_not
             if why_not:
-                log.warning("no containers can be run", why=why_not)
+                log.warning("no containers can be run", why=why_not, detail=detail)
             else:
                 log.info("engine", version=self.version, url=self._engine.url)
             self.on_changed()
