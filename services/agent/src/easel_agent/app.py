@@ -85,6 +85,13 @@ class Agent:
                          limits=groups.sentence, capacity=settings.capacity_sentence(), isolation=found)  # fmt: skip
         self.api = AgentApi(self.fleet, self.what, self.docker)
 
+    async def keep(self) -> None:
+        """Runs as long as the agent."""
+        try:
+            await self.fleet.keep()
+        finally:
+            self.sources.close()
+
     async def begin(self) -> list[str]:
         """Adopt containers of an earlier run, clear away everything else of it; the names of what was cleared away."""
         survivors: Sequence[Survivor] = ()
@@ -129,7 +136,7 @@ async def build(process: Process[Any]) -> None:
     process.background(agent.sampler.run)
     if agent.docker is not None:
         process.background(agent.docker.events.run)
-    process.background(agent.fleet.keep)
+    process.background(agent.keep)
     process.gauge("replicas", "Replicas on this node", lambda: float(len(agent.fleet.replicas)))
     process.gauge("environments_building", "Python environments being made now", lambda: agent.environments.building)
     process.gauge("starts_failed", "Runs that ended before they were ready, since start",

@@ -16,7 +16,7 @@ from easel_agent.archives import BadArchive, CodeStore
 from easel_agent.decide.layout import within
 from easel_agent.model import Refusal
 from easel_agent.runtime import CannotPrepare, Login
-from easel_agent.sources import CannotFetch, ImageFiles, Sources
+from easel_agent.sources import CannotFetch, ImageFiles, Sources, inside
 from easel_contracts.errors import EaselError, Unavailable
 from easel_contracts.spec import Mount, RunSpec
 
@@ -51,6 +51,8 @@ class Fetching:
         try:
             found = await self._sources.fetch(run, directory, logins, event, images)
         except CannotFetch as error:
+            if error.temporary:
+                raise Unavailable("SOURCE_AWAY", error.message.rstrip(".")) from error
             raise CannotPrepare(Refusal(cause=error.cause, message=error.message)) from error
         paths = {mount.mount_path: Path(mount.host_path) for mount in run.revision.mounts if mount.host_path}
         for number, mount in enumerate(run.revision.mounts):
@@ -116,14 +118,18 @@ def first_directory(run: RunSpec, paths: Mapping[str, Path]) -> str | None:
 def _requirements_file(run: RunSpec, paths: Mapping[str, Path]) -> str:
     """The text of the file, which is named by its path as the replica sees it."""
     wanted = normpath(join(first_directory(run, paths) or "/", run.revision.python_requirements_path or ""))
-    real = wanted
-    for mount_path, path in paths.items():
-        root = normpath(mount_path)
-        if within(wanted, root):
-            real = str(path) + wanted[len(root) :]
+    root = next((root for root in map(normpath, paths) if within(wanted, root)), None)
+    if root is None:
+        message = f"prepare.pythonRequirementsPath: {wanted} lies in none of the mounts."
+        raise CannotPrepare(Refusal(cause="requirements", message=message))
+    source = next(path for mount_path, path in paths.items() if normpath(mount_path) == root)
     try:
-        return Path(real).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        rest = wanted[len(root) :].lstrip("/")
+        return (inside(source, rest) if rest else source).read_text(encoding="utf-8")
+    except ValueError as error:  # also UnicodeDecodeError
+        reason = "not a text file" if isinstance(error, UnicodeDecodeError) else "a link leads out of its mount"
         message = f"prepare.pythonRequirementsPath: {wanted} cannot be read ({reason})."
+        raise CannotPrepare(Refusal(cause="requirements", message=message)) from error
+    except OSError as error:
+        message = f"prepare.pythonRequirementsPath: {wanted} cannot be read ({error.strerror})."
         raise CannotPrepare(Refusal(cause="requirements", message=message)) from error
