@@ -24,13 +24,28 @@ is an error. So is every key that is not listed here: the answer names its path,
 All errors of a file come in one answer. Numbers stand without quotes.
 
 An update by *merge* (the default) lays the posted object over the stored one: objects key by key, lists and values
-whole, `null` takes a key away. *replace* puts the posted object in its place; the token is kept where none is given,
-and so is the value of an environment entry that gives neither `value` nor `secretRef`. An update that changes only
-`metadata.instance` is a scale. `metadata.rolling_strategy`, `rollout`, `autoscaler`, `labels` and the token belong to
-no revision either: changing them replaces no replica, and a switch to another revision leaves them as they are. Changed
-code in a mounted directory is a new revision, too: its content counts (up to 256 MiB and 10 000 files; `__pycache__`
-and `.git` do not count; above that, or where replicas may write, the source is called `mutable`, and a restart picks
-changes up).
+whole, `null` takes a key away. *replace* puts the posted object in its place; the token and `dockerAuth` are kept where
+none is given, and so is the value of an environment entry that gives neither `value` nor `secretRef`, and the password of
+a git repository. An update that changes only `metadata.instance` is a scale. `metadata.rolling_strategy`, `rollout`,
+`autoscaler`, `labels`, `dockerAuth` and the token belong to no revision either: changing them replaces no replica, and a
+switch to another revision leaves them as they are.
+
+Changed code in a mounted directory is a new revision, too: its content counts (up to 256 MiB and 10 000 files;
+`__pycache__` and `.git` do not count; above that, or where replicas may write, the source is called `mutable`, and a
+restart picks changes up). What an image, a git repository or a prefix of an object store is, the first replica of a
+revision finds out; it is `mutable` until then, and afterwards the same for all replicas of the revision, also after a
+restart and a switch back. A new revision looks anew.
+
+With `containers[0].image` a service runs as containers on a Docker engine, without as processes of the machine:
+
+```
+{
+  "metadata": {"name": "ocr", "instance": 2, "cpu": 2, "memory": 4096},
+  "containers": [{"image": "registry.example.com/team/ocr:1.2", "script": "python app.py", "port": 8000}],
+  "storage": [{"mount_path": "/models", "oss": {"path": "oss://models/ocr/v1/"}}],
+  "dockerAuth": "dXNlcjpwYXNzd29yZA=="
+}
+```
 
 The JSON Schema for editors: `GET /v1/schema` on the control address, or `Services.GetSchema`.
 """

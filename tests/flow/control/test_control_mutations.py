@@ -66,12 +66,12 @@ async def test_create_is_durable_told_and_audited(control: Control) -> None:
 
 async def test_bad_input_leaves_nothing(control: Control) -> None:
     """All errors come at once, with paths; no row, fact, audit record or outbox row is made."""
-    error = await refused(create(control, '{"name": "ocr", "metadata": {"cpus": 1}, "containers": [{"image": "x"}]}'))
+    error = await refused(create(control, '{"name": "ocr", "metadata": {"cpus": 1}, "containers": [{"args": ["x"]}]}'))
 
     assert isinstance(error, InvalidInput)
     assert {(f.path, f.code) for f in error.fields} == {
         ("metadata.cpus", "UNKNOWN_KEY"),
-        ("containers[0].image", "NOT_SUPPORTED_YET"),
+        ("containers[0].args", "NOT_SUPPORTED_YET"),
         ("containers[0].command", "MISSING"),
     }
     async with control.process.db.connection() as connection:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import copy
 import json
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from easel_control.decide.admit import Admitted, admit, text_of
+from easel_control.decide.admit import Admitted, admit, admit_document, parse, text_of
 from easel_control.decide.document import places
 from easel_control.decide.key import Node
 from easel_control.decide.keys import KEYS, SUPPORTED, TREE
+from easel_control.decide.merge import redacted, with_kept_secrets, with_values
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 json_values = st.recursive(
@@ -46,6 +49,10 @@ def value_for(node: Node) -> st.SearchStrategy[Any]:
         return st.integers(int(key.minimum or 0), int(key.maximum or 9)) | share
     if key.kind == "integer":
         return st.integers(int(key.minimum or 0), int(key.maximum or 9))
+    if key.kind == "cores":
+        return st.sampled_from([1, 0.5, "500m", "1.5"])
+    if key.kind == "size":
+        return st.sampled_from([512, "512Mi", "0.5Gi", "1G"])
     if key.kind == "number":
         return st.floats(key.minimum or 0.5, key.maximum or 9.0)
     return st.from_regex(key.pattern or r"[a-z]{1,9}", fullmatch=True).map(
@@ -59,23 +66,59 @@ def objects(node: Node) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries(required, optional={n: value_for(c) for n, c in built.items() if n not in required})
 
 
-def tidy(config: dict[str, Any]) -> dict[str, Any]:
-    """Takes out the contradictions that single keys cannot avoid, so that most files are sound."""
-    container = config["containers"][0]
-    container.pop("script", None)
-    container["command"] = "python app.py"
-    container.pop("prepare", None)
+MOUNTS: list[dict[str, Any]] = [
+    {"local": {"path": "/srv"}},
+    {"git": {"repo": "https://git.example.com/a.git", "username": "me", "password": "hush-git"}},
+    {"git": {"repo": "http://git.example.com/a.git", "branch": "main", "commit": "a" * 40}},
+    {"image": {"image": "models:1", "path": "/model"}},
+    {"oss": {"path": "oss://bucket/prefix/"}, "properties": {"resource_type": "model"}},
+    {"nfs": {"server": "files", "readOnly": False}},
+    {"empty_dir": {"medium": "memory", "size_limit": 0.5}},
+]
+
+
+def tidy_container(container: dict[str, Any], number: int, *, image: bool) -> None:
+    for name in ("script", "prepare", "startup_check", "liveness_check", "readiness_check", "health_check"):
+        container.pop(name, None)
+    if image:
+        container["image"] = f"registry.example.com:5000/ocr:{number}"
+        container["port"] = 8000 + number
+    else:
+        for name in ("args", "pull_policy", "pull_timeout_seconds", "security"):
+            container.pop(name, None)
+    if not image or len(container.get("args", [])) == 0:
+        container["command"] = "python app.py"
+    if number == 0 or not image:
+        container.pop("resources", None)
+    elif section := container.get("resources"):
+        container["resources"] = {name: {"cpu": "1m", "memory": 16} for name in section}
+    container.pop("security", None) if container.get("security", {}).get("user", "1")[0] == "0" else None
     seen: set[str] = set()
     env = [e for e in container.get("env", []) if not (e["name"] in seen or seen.add(e["name"]))]  # type: ignore[func-returns-value]
     for entry in env:
-        entry.setdefault("value", "v") if "secretRef" not in entry else entry.pop("value", None)
+        entry.pop("value", None)
+        if "secretRef" not in entry:
+            entry["value"] = "hush-env"
     container["env"] = [e for e in env if e["name"] != "PORT" and not e["name"].startswith("EASEL_")]
-    for name in ("startup_check", "liveness_check", "readiness_check", "health_check"):
-        container.pop(name, None)
+
+
+def tidy(config: dict[str, Any]) -> dict[str, Any]:
+    """Takes out the contradictions that single keys cannot avoid, so that most files are sound."""
+    image = "image" in config["containers"][0]
+    config["containers"] = config["containers"][: 9 if image else 1]
+    for i, container in enumerate(config["containers"]):
+        tidy_container(container, i, image=image)
+    if not image:
+        config["metadata"].pop("gpu", None)
+        config["metadata"].pop("shm_size", None)
+    kinds = MOUNTS if image else MOUNTS[:1]
     config["storage"] = [
-        {"mount_path": f"/m{i}", "local": {"path": "/srv"}} for i, _ in enumerate(config.get("storage", []))
+        {"mount_path": f"/m{i}"} | copy.deepcopy(kinds[len(entry["mount_path"]) % len(kinds)])
+        for i, entry in enumerate(config.get("storage", []))
     ]
     config.pop("generate_token", None)
+    if "dockerAuth" in config:
+        config["dockerAuth"] = base64.b64encode(b"me:hush-login").decode()
     if scaler := config.get("autoscaler"):
         scaler.pop("scaleStrategies", None)
         on_zero = scaler.get("behavior", {}).get("onZero", {})
@@ -137,6 +180,27 @@ def test_what_is_admitted_admits_to_the_same_again(config: dict[str, Any]) -> No
     again = admit(text_of(first.config | ({"token": first.token} if first.token else {})))
 
     assert again == first
+
+
+@given(sound_files)
+@settings(deadline=None, max_examples=100)
+def test_what_is_shown_holds_no_secret_and_posted_again_changes_nothing(config: dict[str, Any]) -> None:
+    first = admit(json.dumps(config))
+    assert isinstance(first, Admitted), first
+
+    shown = text_of(redacted(first.config))
+
+    assert "hush" not in shown
+    assert config.get("dockerAuth", "hush") not in shown
+    assert "hush" not in repr((first, first.secrets, first.revision))
+    again = admit_document(with_kept_secrets(parse(shown), first.config, login=True))
+    assert isinstance(again, Admitted), again
+    assert (again.config, again.secrets, again.revision) == (first.config, first.secrets, first.revision)
+    assert with_values(redacted(first.config), first.secrets) == without_login(first.config)
+
+
+def without_login(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name != "dockerAuth"}
 
 
 @given(st.data())

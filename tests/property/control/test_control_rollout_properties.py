@@ -179,7 +179,7 @@ def acted(before: ServiceRow, act: str, alive: list[ReplicaState], there: Any) -
     now = there.now
     made = None
     if act == "update":
-        made = change.updated(before, content(env_changed=True), before.latest, now)
+        made = change.updated(before, content(secrets_changed=True), before.latest, now)
     elif act == "restart":
         made = releases.restarted(before, now)
     elif act == "switch":

@@ -106,7 +106,7 @@ def test_mutations_take_only_legal_steps_and_count_up(before: ServiceRow, acts: 
         made = None
         try:
             if act == "update":
-                made = change.updated(now, content(env_changed=True), now.revision.number, NOW)
+                made = change.updated(now, content(secrets_changed=True), now.revision.number, NOW)
             elif act == "scale":
                 made = change.scaled(now, now.instance % 3 + 1, NOW)
             elif act == "look":

@@ -29,7 +29,7 @@ def row(**changes: Any) -> ServiceRow:
 def content(**changes: Any) -> Content:
     made = Content(
         revision=replace(SPEC, number=0), instance=2, autoscaling=None, rolling=RolloutPolicy(), token_sealed=None,
-        env_changed=False, config_sealed=b"c2", config_shown="{}", config_changed=False, labels={}, workspace_id="",
+        secrets_changed=False, config_sealed=b"c2", config_shown="{}", config_changed=False, labels={}, workspace_id="",
     )  # fmt: skip
     return replace(made, **changes)
 

@@ -10,8 +10,9 @@ import pytest
 
 from easel_contracts.errors import FieldError
 from easel_contracts.spec import Autoscaling, ExecCheck, HttpCheck, Mount, TcpCheck, Traffic
-from easel_control.decide.admit import Admitted, EnvValue, admit, admit_document, parse
-from easel_control.decide.merge import merged, redacted, with_kept_values
+from easel_control.decide.admit import Admitted, admit, admit_document, parse
+from easel_control.decide.merge import merged, redacted, with_kept_secrets
+from easel_control.decide.secrets import EnvValue
 
 BASE: dict[str, Any] = {
     "metadata": {"name": "ocr", "instance": 2, "cpu": 1.5, "memory": 2048},
@@ -90,7 +91,7 @@ def test_a_key_written_twice_is_an_error_with_its_place() -> None:
 def test_all_errors_come_at_once_in_the_order_of_the_file() -> None:
     text = """{
       "metadata": {"name": "Ocr", "instnace": 2, "memory": "2048", "gpu": 1},
-      "containers": [{"image": "x", "port": 80000, "env": [{"name": "A"}]}],
+      "containers": [{"command": 5, "port": 80000, "env": [{"name": "A"}]}],
       "cloud": {"computing": {"instance_type": "ecs.c7"}},
       "autoscaler": {"min": 0, "max": 3, "behavior.onZero": true}
     }"""
@@ -103,11 +104,10 @@ def test_all_errors_come_at_once_in_the_order_of_the_file() -> None:
         ("metadata.instnace", "UNKNOWN_KEY", 2),
         ("metadata.memory", "WRONG_TYPE", 2),
         ("metadata.gpu", "NOT_SUPPORTED_YET", 2),
-        ("containers[0].image", "NOT_SUPPORTED_YET", 3),
+        ("containers[0].command", "WRONG_TYPE", 3),
         ("containers[0].port", "OUT_OF_RANGE", 3),
         ("cloud", "NOT_SUPPORTED_YET", 4),
         ("autoscaler.behavior.onZero", "WRONG_TYPE", 5),
-        ("containers[0].command", "MISSING", None),
         ("containers[0].env[0].value", "MISSING", None),
         ("autoscaler.strategies", "MISSING", None),
     ]
@@ -133,11 +133,12 @@ def test_numbers_in_strings_are_refused_with_what_to_write() -> None:
 @pytest.mark.parametrize(
     ("config", "path", "words"),
     [
-        (with_container(image="nginx"), "containers[0].image", "deployment from an image needs the Docker runtime"),
+        (with_container(args=["a"]), "containers[0].args", "without an `image`"),
         (but(model_path="oss://b/m"), "model_path", "deployment by processor"),
         (but(**{"metadata.gpu": 1}), "metadata.gpu", "GPU"),
         (but(**{"metadata.rpc.rate_limit": 5}), "metadata.rpc.rate_limit", "request rates"),
-        (but(storage=[{"mount_path": "/m", "oss": {"path": "oss://b/"}}]), "storage[0].oss", "OSS"),
+        (but(storage=[{"mount_path": "/m", "dataset": {"id": "d-1"}}]), "storage[0].dataset", "PAI datasets"),
+        (but(storage=[{"mount_path": "/m", "oss": {"path": "oss://b/"}}]), "storage[0].oss", "without an image"),
         (but(autoscaler={"min": 1, "max": 2, "strategies": {"cpu": 50}}), "autoscaler.strategies.cpu", "cpu"),
         (but(autoscaler={"min": 1, "max": 2, "strategies": {"custom[a]": 5}}), "autoscaler.strategies.custom[a]",
          "itself"),
@@ -185,9 +186,9 @@ def test_environment_values_and_secrets() -> None:
     env = [{"name": "A", "value": "geheim"}, {"name": "B", "secretRef": {"name": "db"}}]
     found = sound(with_container(env=env))
 
-    assert found.env == (EnvValue(name="A", value="geheim"), EnvValue(name="B", secret="db"))
+    assert found.secrets.env == (EnvValue(name="A", value="geheim"), EnvValue(name="B", secret="db"))
     assert found.revision.env_names == ("A", "B")
-    assert "geheim" not in repr(found) + repr(found.env) + repr(found.revision)
+    assert "geheim" not in repr(found) + repr(found.secrets.env) + repr(found.revision)
     assert refused(with_container(env=[{"name": "C"}]))["containers[0].env[0].value"].code == "MISSING"
 
 
@@ -197,9 +198,9 @@ def test_what_is_shown_holds_no_value_and_can_be_posted_back() -> None:
     shown = redacted(first.config)
 
     assert "geheim" not in json.dumps(shown)
-    again = admit_document(with_kept_values(parse(json.dumps(shown)), first.config))
+    again = admit_document(with_kept_secrets(parse(json.dumps(shown)), first.config, login=True))
     assert isinstance(again, Admitted)
-    assert (again.config, again.env) == (first.config, first.env)
+    assert (again.config, again.secrets) == (first.config, first.secrets)
 
 
 def test_a_merge_is_deep_for_objects_and_whole_for_lists_and_null_removes() -> None:
@@ -316,12 +317,12 @@ def test_the_documented_sample_shapes() -> None:
     image = {
         "metadata": {"name": "test", "instance": 1, "rpc": {"keepalive": 5000}, "workspace_id": "1405"},
         "cloud": {"computing": {"instances": [{"type": "ecs.c7a.large"}]}},
-        "containers": [{"image": "****", "port": 8000, "script": "python app.py"}],
+        "containers": [{"image": "registry.example.com/ocr:1", "port": 8000, "script": "python app.py"}],
     }
     old = {"name": "t_e", "generate_token": "true", "model_path": "http://x/lr.pmml", "processor": "pmml",
            "metadata": {"instance": 1, "cpu": 1}}  # fmt: skip
     scaler = but(autoscaler={"min": 2, "max": 5, "strategies": {"qps": 10}})
 
-    assert {e.code for e in refused(image).values()} == {"NOT_SUPPORTED_YET"}
+    assert {p: e.code for p, e in refused(image).items()} == {"cloud": "NOT_SUPPORTED_YET"}
     assert {p for p, e in refused(old).items() if e.code != "NOT_SUPPORTED_YET"} == {"containers"}
     assert sound(scaler).autoscaling is not None

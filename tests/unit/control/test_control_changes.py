@@ -47,7 +47,7 @@ def test_content_makes_a_revision_and_takes_the_restart_count_back() -> None:
 
 
 def test_environment_alone_makes_a_revision_too() -> None:
-    made = change.updated(row(), content(env_changed=True), 1, NOW)
+    made = change.updated(row(), content(secrets_changed=True), 1, NOW)
 
     assert made is not None
     assert made.row.revision.number == 2
@@ -94,7 +94,7 @@ def test_a_service_being_deleted_cannot_be_changed() -> None:
 
 
 def test_an_update_of_a_stopped_service_leaves_it_stopped() -> None:
-    made = change.updated(row(wanted="stopped", status="Stopped"), content(env_changed=True), 1, NOW)
+    made = change.updated(row(wanted="stopped", status="Stopped"), content(secrets_changed=True), 1, NOW)
 
     assert made is not None
     assert made.row.status == "Stopped"

@@ -29,7 +29,7 @@ def serving(**changes: Any) -> ServiceRow:
 
 
 def updated(before: ServiceRow, **more: Any) -> Change:
-    asked = content(revision=replace(SPEC, number=0, port=9000), env_changed=True)
+    asked = content(revision=replace(SPEC, number=0, port=9000), secrets_changed=True)
     made = change.updated(before, asked, before.latest, NOW, **more)
     assert made is not None
     return made

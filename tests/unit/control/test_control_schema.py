@@ -44,6 +44,15 @@ def test_every_spelling_passes() -> None:
     assert good({"metadata.name": "ocr", "containers": containers, "generate_token": "true", "metadata.gpu": 0})
 
 
+def test_images_pass() -> None:
+    container = {"image": "ocr:1", "args": [], "resources.limits": {"cpu": "500m", "memory": "1Gi"}}
+    storage = [{"mount_path": "/dev/shm", "empty_dir": {"medium": "memory", "size_limit": 20}},
+               {"mount_path": "/m", "oss.path": "oss://b/", "properties": {"resource_type": "model"}}]  # fmt: skip
+
+    assert good({"name": "ocr", "containers": [container], "storage": storage, "dockerAuth": "", "metadata.gpu": 1})
+    assert good({"name": "ocr", "containers": [{"image": "", "command": "x"}]})
+
+
 def test_what_admission_refuses_by_single_keys_the_schema_marks() -> None:
     base = {"name": "ocr", "containers": [{"command": "x"}]}
 
@@ -51,7 +60,8 @@ def test_what_admission_refuses_by_single_keys_the_schema_marks() -> None:
     assert not good(base | {"metadata": {"rpc.keepalive": "5000"}})
     assert not good(base | {"metadata": {"instnace": 1}})
     assert not good(base | {"model_path": "oss://x"})
-    assert not good(base | {"containers": [{"image": "x", "command": "x"}]})
+    assert not good(base | {"storage": [{"mount_path": "/m", "dataset": {"id": "d"}}]})
+    assert not good(base | {"containers": [{"image": "x", "resources": {"limits": {"memory": "512"}}}]})
     assert not good(base | {"containers": [{"command": "x", "port": 80000}]})
     assert good(base | {"metadata.rolling_strategy.max_surge": "25%", "rollout": {"stop_after": 3}})
     assert not good(base | {"metadata.rolling_strategy.max_surge": "25"})

@@ -8,13 +8,27 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from easel_contracts.errors import InvalidInput, NotFound, Refused
-from easel_contracts.spec import Mount, Resources, RevisionSpec
-from easel_control.decide.admit import EnvValue
+from easel_contracts.spec import (
+    GitSource,
+    Image,
+    ImageSource,
+    Mount,
+    NfsSource,
+    ObjectSource,
+    Resources,
+    RevisionSpec,
+    ScratchSource,
+    Sidecar,
+    Source,
+)
+from easel_control.decide.pins import MUTABLE
+from easel_control.decide.secrets import EnvValue, GitLogin, RevisionSecrets
 from easel_control.environment import Environments
 from easel_control.keys import ALPHABET, FORM, new_key
-from easel_control.sources import MUTABLE, digests, tree_digest
+from easel_control.sources import digests, tree_digest
 from easel_control.uploads import CodeStore
 from easel_control.vault import WrongMasterKey, open_vault
 
@@ -53,7 +67,7 @@ def test_access_keys_have_256_bits() -> None:
 
 
 def test_secrets_are_read_from_private_files(tmp_path: Path) -> None:
-    env = (EnvValue(name="A", value="v"), EnvValue(name="B", secret="db"))
+    env = RevisionSecrets(env=(EnvValue(name="A", value="v"), EnvValue(name="B", secret="db")))
     environments = Environments(open_vault(tmp_path / "master.key"), tmp_path / "secrets")
     assert [e.code for e in environments.missing(env)] == ["NOT_FOUND"]
     (tmp_path / "secrets").mkdir()
@@ -65,12 +79,41 @@ def test_secrets_are_read_from_private_files(tmp_path: Path) -> None:
     assert environments.missing(env) == ()
     sealed = environments.seal("default", "ocr", 1, env)
 
-    assert environments.resolve("default", "ocr", 1, sealed) == {"A": "v", "B": "hush"}
-    assert environments.same("default", "ocr", 1, sealed, env)
-    assert not environments.same("default", "ocr", 1, sealed, env[:1])
+    assert environments.resolve("default", "ocr", 1, sealed).env == {"A": "v", "B": "hush"}
+    assert environments.stored("default", "ocr", 1, sealed) == env
     file.unlink()
     with pytest.raises(Refused):
         environments.resolve("default", "ocr", 1, sealed)
+
+
+def test_secrets_of_sidecars_and_repositories_are_sealed_with_the_revision(tmp_path: Path) -> None:
+    environments = Environments(open_vault(tmp_path / "master.key"), tmp_path / "secrets")
+    secrets = RevisionSecrets(
+        sidecars=((), (EnvValue(name="A", value="hush-1"), EnvValue(name="B", secret="none"))),
+        logins={3: GitLogin(username="me", password="hush-2")},
+    )
+    sealed = environments.seal("default", "ocr", 1, secrets)
+
+    assert environments.stored("default", "ocr", 1, sealed) == secrets
+    assert b"hush" not in sealed
+    assert "hush" not in repr((secrets, secrets.logins, secrets.sidecars))
+    assert [e.path for e in environments.missing(secrets)] == ["containers[2].env[1].secretRef.name"]
+    found = environments.resolve("default", "ocr", 1, environments.seal("default", "ocr", 1, replace(
+        secrets, sidecars=((), (EnvValue(name="A", value="hush-1"),)))))  # fmt: skip
+    assert (found.env, found.sidecars) == ({}, ({}, {"A": "hush-1"}))
+    assert found.logins[3].password == "hush-2"
+    assert "hush" not in repr(found)
+
+
+def test_environments_sealed_before_there_were_images_open(tmp_path: Path) -> None:
+    """And one environment alone is still stored so that the version before can read it."""
+    vault = open_vault(tmp_path / "master.key")
+    environments = Environments(vault, tmp_path / "secrets")
+    plain = b'[{"name":"A","value":"v"},{"name":"B","secret":"db"}]'
+    env = RevisionSecrets(env=(EnvValue(name="A", value="v"), EnvValue(name="B", secret="db")))
+
+    assert environments.stored("default", "ocr", 2, vault.seal("env/default/ocr/2", plain)) == env
+    assert vault.open("env/default/ocr/2", environments.seal("default", "ocr", 2, env)) == plain
 
 
 def test_tree_digests_see_content_names_links_and_modes(tmp_path: Path) -> None:
@@ -119,6 +162,30 @@ async def test_sources_of_a_revision(tmp_path: Path) -> None:
 
     assert [d.digest[:7] for d in found] == ["sha256:", "mutable", "mutable", "sha256:", "sha256:"]
     assert [e.path for e in errors] == ["storage[2].local.path", "storage[3].local.digest"]
+
+
+async def test_sources_that_only_replicas_can_find_out(tmp_path: Path) -> None:
+    """A digest or a whole commit in the name says what it is; everything else can change until a replica runs."""
+    digest, commit = "sha256:" + "a" * 64, "b" * 40
+    sources: list[Source] = [
+        GitSource(repo="https://x/y", commit=commit), GitSource(repo="https://x/y", commit="bbbbbbb"),
+        ImageSource(image="a:1"), ImageSource(image=f"a@{digest}"), ObjectSource(url="oss://b/"),
+        NfsSource(server="files"), ScratchSource(),
+    ]  # fmt: skip
+    spec = RevisionSpec(
+        number=0, resources=Resources(cpu=1, memory_mib=1), port=1, image=Image(reference="ocr:1"),
+        sidecars=(Sidecar(image=Image(reference=f"proxy:2@{digest}")),),
+        mounts=tuple(Mount(mount_path=f"/m{i}", source=source) for i, source in enumerate(sources)),
+        python_requirements_path="/m0/requirements.txt",
+    )  # fmt: skip
+    found, errors = await digests(spec, tmp_path, sees_paths=True)
+
+    assert [(d.source, d.digest) for d in found] == [
+        ("containers[0].image", MUTABLE), ("containers[1].image", digest), ("storage[0].git", commit),
+        ("storage[1].git", MUTABLE), ("storage[2].image", MUTABLE), ("storage[3].image", digest),
+        ("storage[4].oss", MUTABLE), ("storage[5].nfs", MUTABLE),
+    ]  # fmt: skip
+    assert errors == ()
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:

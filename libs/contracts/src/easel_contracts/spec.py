@@ -233,12 +233,12 @@ class RolloutPolicy(Struct, frozen=True, kw_only=True):
 
 
 class SourceDigest(Struct, frozen=True, kw_only=True):
-    """What a source of a revision contained when it was admitted."""
+    """What a source of a revision contains: known at admission, or once its first replica has found it out (pins)."""
 
     source: str
-    """Path in the service.json, e.g. `storage[0]`."""
+    """Path in the service.json, e.g. `storage[0]`, `containers[0].image`, `storage[1].git`."""
     digest: str
-    """`sha256:...`, or `mutable` when it can change under a revision."""
+    """`sha256:...`, a commit, or `mutable` when it can change under a revision."""
 
 
 class RevisionSpec(Struct, frozen=True, kw_only=True):
@@ -269,8 +269,6 @@ class RevisionSpec(Struct, frozen=True, kw_only=True):
     sidecars: tuple[Sidecar, ...] = ()
     shm_mib: int | None = None
     """Size of /dev/shm; None: the engine's default, 64 MiB."""
-    registry_login: bool = False
-    """Control keeps a login for the images' registry."""
     restart_nonce: int = 0
     """Raised by Restart: the same content, new replicas."""
 

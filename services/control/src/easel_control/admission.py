@@ -16,11 +16,13 @@ from msgspec.structs import replace
 
 from easel_contracts.errors import FieldError, InvalidInput
 from easel_contracts.spec import RevisionSpec
-from easel_control.decide.admit import Admitted, EnvValue, admit_document, parse, text_of
+from easel_control.decide.admit import Admitted, admit_document, parse, text_of
 from easel_control.decide.change import Content
 from easel_control.decide.document import Document, same
-from easel_control.decide.merge import laid_over, merged, redacted, with_kept_values, with_values
+from easel_control.decide.merge import laid_over, merged, redacted, with_kept_secrets, with_values
+from easel_control.decide.pins import with_found
 from easel_control.decide.releases import Laid
+from easel_control.decide.secrets import RevisionSecrets
 from easel_control.environment import Environments
 from easel_control.model import RevisionRow, ServiceRow
 from easel_control.sources import changed_sources, digests
@@ -34,7 +36,7 @@ class Prepared(Struct, frozen=True, kw_only=True):
 
     name: str
     content: Content
-    env: tuple[EnvValue, ...]
+    secrets: RevisionSecrets
 
 
 class Admission:
@@ -53,7 +55,7 @@ class Admission:
     async def cloned(self, row: ServiceRow, new_name: str, text: str) -> Prepared:
         """What a copy of a service asks for: its configuration and environment under another name, `text` laid over."""
         stored = self.config_of(row)
-        document = with_kept_values(merged(stored, parse(text or "{}")), stored)
+        document = with_kept_secrets(merged(stored, parse(text or "{}")), stored, login=False)
         metadata = document.value.get("metadata")
         if isinstance(metadata, dict):
             if metadata.get("name") not in (row.name, new_name):
@@ -69,7 +71,7 @@ class Admission:
         content = self._content(
             workspace, admitted, spec, token_sealed=self._seal_token(workspace, admitted.name, token)
         )
-        return Prepared(name=admitted.name, content=content, env=admitted.env)
+        return Prepared(name=admitted.name, content=content, secrets=admitted.secrets)
 
     async def changed(self, row: ServiceRow, text: str, update_type: str) -> Prepared:
         """What a service's configuration becomes by an update; raises InvalidInput with everything wrong."""
@@ -81,7 +83,7 @@ class Admission:
             document = _named(document, row.name)
         else:
             raise InvalidInput(f"update_type {update_type!r} is not allowed; merge or replace is")
-        admitted, spec = await self._sound(with_kept_values(document, stored))
+        admitted, spec = await self._sound(with_kept_secrets(document, stored, login=update_type == "replace"))
         if admitted.name != row.name:
             raise InvalidInput("a service cannot be renamed", (FieldError(
                 path="metadata.name", code="OUT_OF_RANGE", message=f"it is {admitted.name}, the service is {row.name}",
@@ -95,20 +97,23 @@ class Admission:
             row.workspace, admitted, spec,
             token_sealed=None if token is None else self._seal_token(row.workspace, row.name, token),
             config_changed=not same(_but_instance(stored), _but_instance(admitted.config)),
-            env_changed=not self._environments.same(
-                row.workspace, row.name, revision.number, revision.env_sealed, admitted.env
-            ),
+            secrets_changed=self.secrets_of(revision) != admitted.secrets,
         )  # fmt: skip
-        return Prepared(name=row.name, content=content, env=admitted.env)
+        return Prepared(name=row.name, content=content, secrets=admitted.secrets)
 
     def config_of(self, row: ServiceRow) -> dict[str, Any]:
-        """The stored configuration with environment values."""
+        """The stored configuration with its secrets, without token."""
         found: dict[str, Any] = json.loads(self._vault.open(f"config/{row.workspace}/{row.name}", row.config_sealed))
         return found
 
     def token_of(self, row: ServiceRow) -> str:
         """The service's token."""
         return self._vault.open(f"token/{row.workspace}/{row.name}", row.token_sealed).decode()
+
+    def registry_login_of(self, row: ServiceRow) -> str:
+        """The service's dockerAuth as it is now; empty: it has none."""
+        login: str = self.config_of(row).get("dockerAuth", "")
+        return login
 
     def with_instance(self, row: ServiceRow) -> ServiceRow:
         """The row with its configuration brought in line with its number of replicas, after a scale."""
@@ -122,40 +127,41 @@ class Admission:
 
     def laid(self, row: ServiceRow, revision: RevisionRow) -> Laid:
         """The service's configuration as it is when it goes over to a revision that there has been."""
-        config = laid_over(with_values(json.loads(revision.config_shown), self.env_of(revision)), self.config_of(row))
+        config = laid_over(
+            with_values(json.loads(revision.config_shown), self.secrets_of(revision)), self.config_of(row)
+        )
         return Laid(
             config_sealed=self._seal_config(row.workspace, row.name, config), config_shown=text_of(redacted(config))
         )
 
-    def env_of(self, revision: RevisionRow) -> dict[str, dict[str, Any]]:
-        """Name → {"value": …} or {"secret": name}. Never to be shown."""
+    def secrets_of(self, revision: RevisionRow) -> RevisionSecrets:
+        """Of its environments and git repositories. Never to be shown."""
         return self._environments.stored(revision.workspace, revision.name, revision.number, revision.env_sealed)
 
     async def looked_again(self, revision: RevisionRow) -> tuple[tuple[str, ...], tuple[FieldError, ...]]:
         """(what may differ from when the revision was admitted, in sentences; what it needs and is gone)."""
         spec = revision.spec
         now, gone = await digests(spec, self._code_dir, sees_paths=self._sees_paths)
-        env = tuple(EnvValue(name=n, value=e.get("value"), secret=e.get("secret"))
-                    for n, e in self.env_of(revision).items())  # fmt: skip
-        return changed_sources(revision.number, spec.sources, now), (*gone, *self._environments.missing(env))
+        told = changed_sources(revision.number, spec.sources, with_found(now, spec.sources))
+        return told, (*gone, *self._environments.missing(self.secrets_of(revision)))
 
     async def _sound(self, document: Document) -> tuple[Admitted, RevisionSpec]:
         admitted = admit_document(document)
         if not isinstance(admitted, Admitted):
             raise refusal(admitted)
         sources, missing = await digests(admitted.revision, self._code_dir, sees_paths=self._sees_paths)
-        errors = (*missing, *self._environments.missing(admitted.env))
+        errors = (*missing, *self._environments.missing(admitted.secrets))
         if errors:
             raise refusal(errors)
         return admitted, replace(admitted.revision, sources=sources)
 
     def _content(
         self, workspace: str, admitted: Admitted, spec: RevisionSpec, *, token_sealed: bytes | None,
-        config_changed: bool = True, env_changed: bool = True,
+        config_changed: bool = True, secrets_changed: bool = True,
     ) -> Content:  # fmt: skip
         return Content(
             revision=spec, instance=admitted.instance, autoscaling=admitted.autoscaling, rolling=admitted.rolling,
-            token_sealed=token_sealed, env_changed=env_changed,
+            token_sealed=token_sealed, secrets_changed=secrets_changed,
             config_sealed=self._seal_config(workspace, admitted.name, admitted.config),
             config_shown=text_of(redacted(admitted.config)), config_changed=config_changed, labels=admitted.labels,
             workspace_id=admitted.workspace_id,
@@ -167,9 +173,9 @@ class Admission:
     def _seal_config(self, workspace: str, name: str, config: dict[str, Any]) -> bytes:
         return self._vault.seal(f"config/{workspace}/{name}", text_of(config).encode())
 
-    def seal_env(self, row: ServiceRow, env: tuple[EnvValue, ...]) -> bytes:
-        """The environment of the row's revision as it is stored."""
-        return self._environments.seal(row.workspace, row.name, row.revision.number, env)
+    def seal_secrets(self, row: ServiceRow, secrets: RevisionSecrets) -> bytes:
+        """The secrets of the row's revision as they are stored."""
+        return self._environments.seal(row.workspace, row.name, row.revision.number, secrets)
 
 
 def refusal(errors: tuple[FieldError, ...]) -> InvalidInput:

@@ -80,7 +80,7 @@ async def build(process: Process[Settings]) -> None:
     audit = AuditApi(process.db, workspace, {owner: process.channel(owner) for owner in OTHERS}, clock)
     process.serve(audit_pb2_grpc.add_AuditServicer_to_server, audit, "easel.v1.Audit")
     process.describes(PUBLIC_APIS)
-    secrets = SecretsApi(workspace, store, environments, code, admission.token_of)
+    secrets = SecretsApi(workspace, store, environments, code, admission.token_of, admission.registry_login_of)
     process.serve(control_pb2_grpc.add_SecretsServicer_to_server, secrets, "easel.internal.v1.Secrets")
 
     process.subscribe({"replica": handlers.on_replica, "route": handlers.on_route, "scale": handlers.on_scale})

@@ -191,7 +191,7 @@ class Commands:
             await self._store.add_revision(connection, RevisionRow(
                 workspace=row.workspace, name=row.name, number=row.revision.number, state="admitted",
                 spec=row.revision, config_shown=row.config_shown,
-                env_sealed=self._admission.seal_env(row, prepared.env), created_at=self._clock.now(),
+                env_sealed=self._admission.seal_secrets(row, prepared.secrets), created_at=self._clock.now(),
             ))  # fmt: skip
         if change.given_up:
             await self._store.give_up(connection, row.workspace, row.name, change.given_up)

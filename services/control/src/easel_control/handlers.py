@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from easel_contracts.facts import Cause, Fact
 from easel_control.admission import Admission
 from easel_control.decide.expiry import not_running_since
+from easel_control.decide.pins import newly_pinned, pinned
 from easel_control.decide.releases import taken_back
 from easel_control.decide.revisions import moves
 from easel_control.decide.rollout import advance, look_again_s, scene_of
@@ -67,9 +68,9 @@ class Handlers:
             self.reconciler.wake(fact.key)
 
     async def reconcile(self, name: str) -> float | None:
-        """Moves a service's rollout on and brings its status up to date; says when time alone would change something.
+        """Moves a service's rollout on, brings its status up to date, and keeps what its sources were found to be.
 
-        Raises Stale where someone wrote at the same time.
+        Answers when time alone would change something. Raises Stale where someone wrote at the same time.
         """
         fence = self._leases.token_for(name)
         if fence is None:
@@ -78,7 +79,7 @@ class Handlers:
         if row is None:
             return None
         world = await self._worlds.of(self._workspace, name)
-        step = await self._step(row, world)
+        step = await self._step(pinned(row, world.replicas), world)
         status = status_of(step.row, world)
         if status.gone:
             await self._remove(row, status, fence)
@@ -120,6 +121,8 @@ class Handlers:
                 await self._store.give_up(connection, row.workspace, row.name, step.given_up)
             if after == row:
                 return
+            for spec in newly_pinned(row, after):
+                await self._store.pin(connection, row.workspace, row.name, spec)
             after = replace(after, row_version=row.row_version + 1, updated_at=self._clock.now())
             await self._store.update(connection, after, fence)
             verb = "status_changed" if step.cause is None else "rollout_changed"

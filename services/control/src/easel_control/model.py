@@ -86,9 +86,9 @@ class ServiceRow(Struct, frozen=True, kw_only=True):
     token_sealed: bytes
     token_version: int = 1
     config_sealed: bytes
-    """The admitted configuration with environment values, as JSON."""
+    """The admitted configuration without token, with all other secrets, as JSON."""
     config_shown: str
-    """The same without token and environment values."""
+    """The same without any secret."""
     labels: dict[str, str] = {}
     workspace_id: str = ""
     status: str = "Creating"
@@ -128,7 +128,7 @@ class RevisionRow(Struct, frozen=True, kw_only=True):
     spec: RevisionSpec
     config_shown: str
     env_sealed: bytes
-    """JSON: name → {"value": …} or {"secret": name}."""
+    """Its secrets: see environment.py."""
     created_at: datetime
 
 

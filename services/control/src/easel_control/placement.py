@@ -48,8 +48,8 @@ class Placement:
             return
         if answer.fits:
             return
-        if answer.reason == NEVER_FITS:
-            hint = hint_for(NEVER_FITS, row.name)
+        if answer.reason in (NEVER_FITS, "NoRuntime"):
+            hint = hint_for(answer.reason, row.name)
         else:
             hint = (
                 "--allow-interruption lets old replicas make room, one at a time; so does "

@@ -123,7 +123,7 @@ class Releases:
 
     def _side(self, revision: RevisionRow) -> Side:
         return Side(
-            config=json.loads(revision.config_shown), env=self._admission.env_of(revision),
+            config=json.loads(revision.config_shown), secrets=self._admission.secrets_of(revision),
             sources=revision.spec.sources,
         )  # fmt: skip
 

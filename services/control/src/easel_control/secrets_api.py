@@ -19,10 +19,10 @@ class SecretsApi(control_pb2_grpc.SecretsServicer):
 
     def __init__(
         self, workspace: str, store: Store, environments: Environments, code: CodeStore,
-        token_of: Callable[[ServiceRow], str],
+        token_of: Callable[[ServiceRow], str], registry_login_of: Callable[[ServiceRow], str],
     ) -> None:  # fmt: skip
         self._workspace, self._store, self._environments = workspace, store, environments
-        self._code, self._token_of = code, token_of
+        self._code, self._token_of, self._registry_login_of = code, token_of, registry_login_of
 
     async def GetTokens(self, request: control_pb2.GetTokensRequest, context: object) -> control_pb2.GetTokensResponse:
         """Tokens of the services named, or of all when none is; unknown names are left out."""
@@ -36,14 +36,22 @@ class SecretsApi(control_pb2_grpc.SecretsServicer):
     async def GetEnvironment(
         self, request: control_pb2.GetEnvironmentRequest, context: object
     ) -> control_pb2.GetEnvironmentResponse:
-        """Values of a revision's environment."""
+        """A revision's environments and logins, with the service's login for registries as it is now."""
         _only("agent")
         workspace = workspace_of(request.workspace, self._workspace)
         row = await self._store.revision(workspace, request.service, request.revision)
         if row is None:
             raise NotFound("NO_SUCH_REVISION", f"{request.service} has no revision {request.revision}")
-        env = self._environments.resolve(workspace, row.name, row.number, row.env_sealed)
-        return control_pb2.GetEnvironmentResponse(env=env)
+        service = await self._store.get(workspace, request.service)
+        found = self._environments.resolve(workspace, row.name, row.number, row.env_sealed)
+        answer = control_pb2.GetEnvironmentResponse(
+            env=found.env, registry_login="" if service is None else self._registry_login_of(service)
+        )
+        for env in found.sidecars:
+            answer.sidecars.add(env=env)
+        for place, login in found.logins.items():
+            answer.logins[place].CopyFrom(control_pb2.Login(username=login.username, password=login.password))
+        return answer
 
     async def GetCode(
         self, request: control_pb2.GetCodeRequest, context: object

@@ -1,6 +1,7 @@
 """What the sources of a revision contain now: tree hashes of local paths, uploaded archives, lists of requirements.
 
-Reads files; never writes one. What can change under a running revision is called `mutable`.
+Reads files; never writes one. What can change under a running revision is called `mutable`; so is, at first, what only
+its replicas can find out (decide/pins.py).
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from pathlib import Path
 
 from easel_contracts.errors import FieldError
 from easel_contracts.spec import Mount, RevisionSpec, SourceDigest
+from easel_control.decide.pins import MUTABLE, image_sources, mount_source
 
-MUTABLE = "mutable"
 MAX_BYTES = 256 * 1024 * 1024
 MAX_FILES = 10_000
 SKIPPED = frozenset(("__pycache__", ".git"))
@@ -29,16 +30,20 @@ async def digests(
     spec: RevisionSpec, code_dir: Path, *, sees_paths: bool
 ) -> tuple[tuple[SourceDigest, ...], tuple[FieldError, ...]]:
     """(digest of each source, what is missing). `sees_paths`: local paths are on this machine."""
-    found: list[SourceDigest] = []
+    found = list(image_sources(spec))
     errors: list[FieldError] = []
     for i, mount in enumerate(spec.mounts):
         at = f"storage[{i}]"
+        if mount.source is not None:
+            known = mount_source(i, mount)
+            found += [known] if known else []
+            continue
         digest = await asyncio.to_thread(_of_mount, mount, at, code_dir, sees_paths, errors)
         found.append(SourceDigest(source=at, digest=digest))
     if spec.python_requirements:
         listed = "\n".join(spec.python_requirements)
         found.append(SourceDigest(source="containers[0].prepare.pythonRequirements", digest=_sha256(listed.encode())))
-    if spec.python_requirements_path is not None:
+    if spec.python_requirements_path is not None and not _elsewhere(spec, spec.python_requirements_path):
         source = "containers[0].prepare.pythonRequirementsPath"
         digest = await asyncio.to_thread(_of_requirements, spec, sees_paths)
         found.append(SourceDigest(source=source, digest=digest))
@@ -62,10 +67,20 @@ def changed_sources(
     return tuple(told)
 
 
+def _elsewhere(spec: RevisionSpec, path: str) -> bool:
+    """Whether a file lies in the image or in what a replica fetches: it is as fixed as that."""
+    mount = _mount_of(spec, path)
+    return spec.image is not None if mount is None else mount.source is not None
+
+
+def _mount_of(spec: RevisionSpec, path: str) -> Mount | None:
+    return next((m for m in spec.mounts if path == m.mount_path or path.startswith(m.mount_path + "/")), None)
+
+
 def _of_requirements(spec: RevisionSpec, sees_paths: bool) -> str:
     """Digest of a requirements file inside a mount; inside an archive, the archive's own."""
     inside = spec.python_requirements_path or ""
-    mount = next((m for m in spec.mounts if inside == m.mount_path or inside.startswith(m.mount_path + "/")), None)
+    mount = _mount_of(spec, inside)
     if mount is None or mount.code_digest is not None:
         return MUTABLE if mount is None or mount.code_digest is None else mount.code_digest
     if not sees_paths or not mount.read_only or mount.host_path is None:

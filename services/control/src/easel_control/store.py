@@ -11,6 +11,7 @@ import msgspec
 
 from easel_contracts.facts import Cause, Fact, ReplicaState, raw
 from easel_contracts.ids import uuid7
+from easel_contracts.spec import RevisionSpec
 from easel_control.decide.revisions import steps_to
 from easel_control.model import RevisionRow, ServiceRow, service_state
 from easel_kit.clock import Clock
@@ -149,6 +150,17 @@ class Store:
                 "UPDATE revisions SET data = $4 WHERE workspace = $1 AND name = $2 AND number = $3",
                 row.workspace, row.name, row.number, kept,
             )  # fmt: skip
+
+    async def pin(self, connection: Connection, workspace: str, name: str, spec: RevisionSpec) -> None:
+        """Keeps what a revision's sources were found to be; the guard is that of the service, written with it."""
+        query = "SELECT data FROM revisions WHERE workspace = $1 AND name = $2 AND number = $3 FOR UPDATE"
+        before = await connection.fetchval(query, workspace, name, spec.number)
+        row = _revision.decode(before)
+        pinned = msgspec.structs.replace(row, spec=msgspec.structs.replace(row.spec, sources=spec.sources))
+        await connection.execute(
+            "UPDATE revisions SET data = $4 WHERE workspace = $1 AND name = $2 AND number = $3",
+            workspace, name, spec.number, _revision.kept(before, pinned) or _revision.encode(pinned),
+        )  # fmt: skip
 
     async def give_up(self, connection: Connection, workspace: str, name: str, number: int) -> None:
         """Has a revision that was being rolled out be `reverted`, by the steps of its table. Raises Stale."""

@@ -14,24 +14,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from easel_contracts.errors import FieldError
-from easel_contracts.spec import Autoscaling, Lifecycle, Mount, Resources, RevisionSpec, RolloutPolicy, Traffic
+from easel_contracts.spec import Autoscaling, RevisionSpec, RolloutPolicy
 from easel_control.decide import document
 from easel_control.decide.check import Checker
+from easel_control.decide.content import get, revision_of
 from easel_control.decide.document import Document
-from easel_control.decide.keys import ALIASES, BY_PATH, MAPS, TREE
-from easel_control.decide.probes import probes_of
-from easel_control.decide.rules import check_rules, clean_path
-
-
-class EnvValue(Struct, frozen=True, kw_only=True):
-    """One environment variable: a value, or the name of a secret."""
-
-    name: str
-    value: str | None = None
-    secret: str | None = None
-
-    def __repr__(self) -> str:
-        return f"EnvValue({self.name!r}, …)"
+from easel_control.decide.keys import ALIASES, MAPS, TREE
+from easel_control.decide.rules import check_rules
+from easel_control.decide.secrets import RevisionSecrets, secrets_of
 
 
 class Admitted(Struct, frozen=True, kw_only=True):
@@ -45,11 +35,11 @@ class Admitted(Struct, frozen=True, kw_only=True):
     rolling: RolloutPolicy
     token: str | None
     """None: keep the one there is, or make one."""
-    env: tuple[EnvValue, ...]
+    secrets: RevisionSecrets
     labels: dict[str, str]
     workspace_id: str
     config: dict[str, Any]
-    """Nested, only what was given, without token; environment values included."""
+    """Nested, only what was given, without token; all other secrets included."""
 
     def __repr__(self) -> str:
         return f"Admitted({self.name!r})"
@@ -96,61 +86,17 @@ def _admitted(config: dict[str, Any]) -> Admitted:
     """The value for a configuration in which nothing is wrong."""
     token = config.pop("token", None)
     config = _without_empty(config)
-    container = config["containers"][0]
-    env = container.get("env", [])
     return Admitted(
         name=config["metadata"]["name"],
         instance=get(config, "metadata.instance"),
-        revision=_revision(config, container, tuple(e["name"] for e in env)),
+        revision=revision_of(config),
         autoscaling=_autoscaling(config),
         rolling=_rolling(config),
         token=token,
-        env=tuple(
-            EnvValue(name=e["name"], value=e.get("value"), secret=e["secretRef"]["name"] if "secretRef" in e else None)
-            for e in env
-        ),
+        secrets=secrets_of(config),
         labels=config.get("labels", {}),
         workspace_id=config["metadata"].get("workspace_id", ""),
         config=config,
-    )
-
-
-def _revision(config: dict[str, Any], container: dict[str, Any], env_names: tuple[str, ...]) -> RevisionSpec:
-    prepare = container.get("prepare", {})
-    startup, liveness, readiness = probes_of(Checker(), "containers[0]", container)
-    return RevisionSpec(
-        number=0,
-        resources=Resources(cpu=float(get(config, "metadata.cpu")), memory_mib=get(config, "metadata.memory")),
-        port=container.get("port", BY_PATH["containers[].port"].default),
-        command=container.get("command"),
-        script=container.get("script"),
-        env_names=env_names,
-        python_requirements=tuple(prepare.get("pythonRequirements", ())),
-        python_requirements_path=prepare.get("pythonRequirementsPath"),
-        mounts=tuple(_mount(entry) for entry in config.get("storage", ())),
-        startup=startup, liveness=liveness, readiness=readiness,
-        lifecycle=Lifecycle(
-            termination_grace_s=float(get(config, "metadata.eas.termination_grace_period")),
-            enable_sigterm=get(config, "metadata.rpc.enable_sigterm"),
-        ),
-        traffic=Traffic(
-            keepalive_ms=get(config, "metadata.rpc.keepalive"),
-            retry=get(config, "traffic.retry"),
-            retry_body_mib=get(config, "traffic.retry_body_mib"),
-            hold_max_requests=get(config, "traffic.hold_max_requests"),
-            grpc=get(config, "metadata.enable_grpc"),
-        ),
-    )  # fmt: skip
-
-
-def _mount(entry: dict[str, Any]) -> Mount:
-    local = entry["local"]
-    digest = local.get("digest")
-    return Mount(
-        mount_path=clean_path(entry["mount_path"]),
-        host_path=None if digest else clean_path(local["path"]),
-        code_digest=digest,
-        read_only=local.get("readOnly", True),
     )
 
 
@@ -182,16 +128,6 @@ def _rolling(config: dict[str, Any]) -> RolloutPolicy:
         revert_after_s=float(get(config, "rollout.revert_after_seconds")),
         progress_timeout_s=float(get(config, "rollout.progress_timeout_seconds")),
     )
-
-
-def get(config: dict[str, Any], path: str) -> Any:
-    """The value at a path without lists, or the table's default."""
-    at: Any = config
-    for part in path.split("."):
-        if not isinstance(at, dict) or part not in at:
-            return BY_PATH[path].default
-        at = at[part]
-    return at
 
 
 def _without_empty(value: dict[str, Any]) -> dict[str, Any]:

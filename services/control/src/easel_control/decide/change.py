@@ -15,6 +15,7 @@ from easel_contracts.errors import Conflict, InvalidInput
 from easel_contracts.spec import Autoscaling, RevisionSpec, RolloutPolicy
 from easel_control.decide.keys import BY_PATH
 from easel_control.decide.mutation import Change, moved, raised, refuse_deleting
+from easel_control.decide.pins import with_found
 from easel_control.decide.releases import interrupting, released
 from easel_control.model import Lock, ServiceRow
 
@@ -29,7 +30,8 @@ class Content(Struct, frozen=True, kw_only=True):
     rolling: RolloutPolicy
     token_sealed: bytes | None
     """None: unchanged."""
-    env_changed: bool
+    secrets_changed: bool
+    """Of the environments and git repositories, which belong to the revision."""
     config_sealed: bytes
     config_shown: str
     config_changed: bool
@@ -64,8 +66,7 @@ def updated(
     `interrupt`: a rollout may make room by ending old replicas first; also one that is on already.
     """
     refuse_deleting(before)
-    spec = replace(content.revision, number=before.revision.number, restart_nonce=before.revision.restart_nonce)
-    new_revision = spec != before.revision or content.env_changed
+    new_revision = content.secrets_changed or not _runs_the_same(content.revision, before.revision)
     instance_changed = content.instance != before.instance
     scaling_changed = content.autoscaling != before.autoscaling
     token_changed = content.token_sealed is not None
@@ -91,6 +92,12 @@ def updated(
     if only_instance:
         return _scaled(row, before.instance)
     return Change(row=row, verb="updated", reason="Updated", message="settings were changed; the revision stays")
+
+
+def _runs_the_same(asked: RevisionSpec, present: RevisionSpec) -> bool:
+    """What the present revision's replicas have found out about its sources makes no other one."""
+    sources = with_found(asked.sources, present.sources)
+    return replace(asked, number=present.number, restart_nonce=present.restart_nonce, sources=sources) == present
 
 
 def _with_revision(row: ServiceRow, spec: RevisionSpec, number: int, now: datetime, *, interrupt: bool) -> Change:

@@ -12,14 +12,16 @@ from typing import Any
 
 from easel_contracts.errors import FieldError
 from easel_control.decide.document import join, same, shown
-from easel_control.decide.key import PERCENT, Key, Node
+from easel_control.decide.key import TEXTS, Key, Node
 from easel_control.decide.keys import ALIASES, KEYS
 from easel_control.decide.later import LATER_PREFIXES
+from easel_control.decide.quantities import cores_of, mib_of
 
 WORDS = {
     "string": "text in quotes", "integer": "a whole number", "number": "a number", "boolean": "true or false",
     "object": "an object { … }", "list": "a list [ … ]", "map": "an object { … }",
-    "amount": 'a whole number, or a percentage such as "25%"',
+    "amount": 'a whole number, or a percentage such as "25%"', "cores": 'a number of cores, or text such as "500m"',
+    "size": 'a number of MiB, or text such as "512Mi" or "1Gi"',
 }  # fmt: skip
 
 
@@ -37,8 +39,10 @@ class Checker:
             here = join(path, name)
             if child is None:
                 self._unknown(node, name, path)
+            elif any(same(found, nothing) for nothing in child.key.neutral):
+                continue
             elif child.key.later:
-                self._later(child.key, found, here)
+                self._later(child.key, here)
             else:
                 checked = self._value(child, found, here)
                 if checked is not None:
@@ -94,7 +98,7 @@ class Checker:
 
     def _wrong_type(self, key: Key, value: Any, path: str) -> None:
         hint = ""
-        if isinstance(value, str) and key.kind in ("integer", "number", "boolean", "amount"):
+        if isinstance(value, str) and key.kind not in ("string", "object", "list", "map"):
             hint = f"write {value} without quotes" if _reads_as(key.kind, value) else ""
         self.add(path, "WRONG_TYPE", f"{_given(key, value)} is not allowed; allowed: {allowed(key)}", hint)
 
@@ -104,11 +108,14 @@ class Checker:
             self.add(path, "OUT_OF_RANGE", f"{_named(value)} is not allowed; allowed: {allowed(key)}",
                      f"did you mean {near[0]}?" if near else "")  # fmt: skip
             return False
-        if isinstance(value, str):
-            return key.kind == "amount" or self._text_in_bounds(key, value, path)
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            low = (key.minimum is not None and value < key.minimum) or (key.above is not None and value <= key.above)
-            if low or (key.maximum is not None and value > key.maximum):
+        if key.kind == "amount" and isinstance(value, str):
+            return True
+        if isinstance(value, str) and key.kind not in TEXTS:
+            return self._text_in_bounds(key, value, path)
+        if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+            number = _number(key.kind, value)
+            low = (key.minimum is not None and number < key.minimum) or (key.above is not None and number <= key.above)
+            if low or (key.maximum is not None and number > key.maximum):
                 self.add(path, "OUT_OF_RANGE", f"{_named(value)} is not allowed; allowed: {allowed(key)}")
                 return False
         return True
@@ -124,16 +131,11 @@ class Checker:
     def _length(self, key: Key, length: int, path: str, unit: str) -> bool:
         if key.min_length <= length <= key.max_length:
             return True
-        if key.path == "containers" and length > 1:
-            self.add(path, "NOT_SUPPORTED_YET", f"sidecars: {length} containers are given, one is supported")
-            return False
         self.add(path, "OUT_OF_RANGE",
                  f"{length} {unit}; {key.min_length} to {key.max_length} are allowed")  # fmt: skip
         return False
 
-    def _later(self, key: Key, value: Any, path: str) -> None:
-        if any(same(value, neutral) for neutral in key.neutral):
-            return
+    def _later(self, key: Key, path: str) -> None:
         neutral = ", ".join(f"`{_json(n)}`" for n in key.neutral)
         self.add(path, "NOT_SUPPORTED_YET", f"`{path}` is not supported yet ({key.later})",
                  f"leave it out{f' (or {neutral})' if neutral else ''}")  # fmt: skip
@@ -170,13 +172,13 @@ def nearest(node: Node, name: str, path: str) -> str:
 def _is_kind(kind: str, value: Any) -> bool:
     if kind == "boolean":
         return isinstance(value, bool)
-    if kind == "amount" and isinstance(value, str):
-        return re.fullmatch(PERCENT, value) is not None
+    if kind in TEXTS and isinstance(value, str):
+        return re.fullmatch(TEXTS[kind], value) is not None
     if kind in ("integer", "amount"):
         return not isinstance(value, bool) and (
             isinstance(value, int) or (isinstance(value, float) and value.is_integer())
         )
-    if kind == "number":
+    if kind in ("number", "cores", "size"):
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     return isinstance(value, {"string": str, "list": list}.get(kind, dict))
 
@@ -187,6 +189,13 @@ def _reads_as(kind: str, text: str) -> bool:
     return (
         re.fullmatch(r"-?\d{1,18}" if kind in ("integer", "amount") else r"-?\d{1,18}(\.\d{1,18})?", text) is not None
     )
+
+
+def _number(kind: str, value: float | str) -> float:
+    """The number whose bounds count."""
+    if kind == "cores":
+        return cores_of(value)
+    return mib_of(value) if kind == "size" else float(value)
 
 
 def _given(key: Key, value: Any) -> str:
@@ -216,7 +225,7 @@ def allowed(key: Key) -> str:
     """What may stand there, in words, without a verb."""
     words = WORDS[key.kind]
     if key.choices:
-        words = "one of " + ", ".join(str(c) for c in key.choices)
+        words = "one of " + ", ".join(str(c) or '""' for c in key.choices)
     elif key.pattern_says:
         words = key.pattern_says
     bounds = []

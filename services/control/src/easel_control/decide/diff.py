@@ -1,8 +1,9 @@
-"""What differs between two revisions, key by key. Values of the environment are never shown, only that they differ."""
+"""What differs between two revisions, key by key. Secrets are never shown, only that they differ."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,8 +12,10 @@ from msgspec import Struct
 from easel_contracts.spec import SourceDigest
 from easel_control.decide.document import join, same
 from easel_control.decide.merge import of_revision
+from easel_control.decide.secrets import RevisionSecrets
 
 HIDDEN = "(not shown)"
+_ENV = re.compile(r"containers\[\d+\]\.env")
 
 
 class Difference(Struct, frozen=True, kw_only=True):
@@ -28,9 +31,8 @@ class Side(Struct, frozen=True, kw_only=True):
     """One of the two revisions."""
 
     config: dict[str, Any]
-    """As it is shown: without values of the environment."""
-    env: dict[str, dict[str, Any]]
-    """Name → {"value": …} or {"secret": name}."""
+    """As it is shown: without secrets."""
+    secrets: RevisionSecrets
     sources: tuple[SourceDigest, ...]
 
     def __repr__(self) -> str:
@@ -40,11 +42,8 @@ class Side(Struct, frozen=True, kw_only=True):
 def differences(base: Side, other: Side) -> list[Difference]:
     """From `base` to `other`, by path; what does not belong to a revision (instance, autoscaler, …) is left out."""
     before, after = _leaves(base), _leaves(other)
-    changed = {
-        _env_path(name)
-        for name in base.env.keys() & other.env.keys()
-        if "value" in base.env[name] and "value" in other.env[name] and base.env[name] != other.env[name]
-    }
+    hidden, hidden_now = _hidden(base.secrets), _hidden(other.secrets)
+    changed = {path for path in hidden.keys() & hidden_now.keys() if hidden[path] != hidden_now[path]}
     paths = [*before, *(path for path in after if path not in before)]
     found = [
         Difference(path=path, before=_text(before, path), after=_text(after, path))
@@ -68,17 +67,25 @@ def _leaves(side: Side) -> dict[str, Any]:
     """Path → value of everything that is not an object or a list with something in it."""
     found: dict[str, Any] = {}
     _spread(of_revision(side.config), "", found)
-    for name, entry in side.env.items():
-        if "value" in entry:
-            found[_env_path(name)] = HIDDEN
-    return found
+    return found | dict.fromkeys(_hidden(side.secrets), HIDDEN)
+
+
+def _hidden(secrets: RevisionSecrets) -> dict[str, str]:
+    """Path → value of what is never shown."""
+    found = {
+        f"containers[{i}].env[{entry.name}].value": entry.value
+        for i, env in enumerate(secrets.containers)
+        for entry in env
+        if entry.value is not None
+    }
+    return found | {f"storage[{i}].git.password": login.password for i, login in secrets.logins.items()}
 
 
 def _spread(value: Any, path: str, found: dict[str, Any]) -> None:
     if isinstance(value, dict) and value:
         for key, item in value.items():
             _spread(item, join(path, key), found)
-    elif path == "containers[0].env":
+    elif _ENV.fullmatch(path):
         for entry in value:
             if "secretRef" in entry:
                 found[f"{path}[{entry['name']}].secretRef.name"] = entry["secretRef"]["name"]
@@ -87,10 +94,6 @@ def _spread(value: Any, path: str, found: dict[str, Any]) -> None:
             _spread(item, f"{path}[{i}]", found)
     else:
         found[path] = value
-
-
-def _env_path(name: str) -> str:
-    return f"containers[0].env[{name}].value"
 
 
 def _text(values: dict[str, Any], path: str) -> str:

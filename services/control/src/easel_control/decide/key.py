@@ -11,12 +11,20 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-Kind = Literal["string", "integer", "number", "boolean", "amount", "object", "list", "map"]
+Kind = Literal["string", "integer", "number", "boolean", "amount", "cores", "size", "object", "list", "map"]
 """`map`: names are the user's own; dots in them are part of the name. `amount`: a whole number, or a percentage as
-text (`25%`); bounds are those of the number."""
+text (`25%`). `cores`, `size`: a number (of cores, of MiB), or text as Kubernetes writes it. Bounds are those of the
+number."""
 
+DAY_S = 86_400
 PERCENT = r"(?:100|[1-9]?[0-9])%"
 """What a percentage looks like."""
+CORES = r"[0-9]{1,9}m|[0-9]{1,6}(?:\.[0-9]{1,9})?"
+"""Cores as text: `500m`, `2`, `0.5`."""
+SIZE = r"[0-9]{1,12}(?:\.[0-9]{1,9})?(?:Mi|Gi|Ti|M|G|T)"
+"""A size as text, always with its unit: `512Mi`, `1.5Gi`, `2G`."""
+TEXTS = {"amount": PERCENT, "cores": CORES, "size": SIZE}
+"""Kinds that are a number or text of a certain form → that form."""
 
 
 class Key(Struct, frozen=True, kw_only=True):
@@ -45,7 +53,7 @@ class Key(Struct, frozen=True, kw_only=True):
     later: str = ""
     """The feature this key belongs to, while it is not built yet: the key is refused by name."""
     neutral: tuple[Any, ...] = ()
-    """Values that ask for nothing of a `later` key and are therefore accepted (and left out)."""
+    """Values that ask for nothing, of a `later` key too: they are accepted, and left out."""
     resolved_by_cli: bool = False
     """The CLI turns a file's value into what `pattern` wants (relative paths): the schema does not ask for it."""
     text_too: bool = False

@@ -6,43 +6,12 @@ Never put a key here that something does not really act on; what is documented f
 
 from __future__ import annotations
 
-from easel_control.decide.key import Key, Node, tree_of
+from easel_control.decide.key import DAY_S, Key, Node, tree_of
+from easel_control.decide.keys_containers import CONTAINERS
+from easel_control.decide.keys_storage import STORAGE
 from easel_control.decide.later import LATER
 
 NAME_SAYS = "3 to 63 characters: lower-case letters, digits and underscore, a letter first"
-ENV_NAME_SAYS = "letters, digits and underscore, not starting with a digit"
-SECRET_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
-DAY_S = 86_400
-
-
-def _probe(name: str, doc: str) -> tuple[Key, ...]:
-    at = f"containers[].{name}"
-    return (
-        Key(path=at, kind="object", doc=f"{doc} Exactly one of `http_get`, `tcp_socket`, `exec`."),
-        Key(path=f"{at}.http_get", kind="object", doc="Passes when the answer's status is 200 to 399."),
-        Key(path=f"{at}.http_get.path", kind="string", default="/", pattern=r"/[^\s#]*",
-            pattern_says="a path that starts with /", doc="Path asked for."),
-        Key(path=f"{at}.http_get.port", kind="integer", minimum=1, maximum=65535,
-            doc="Port asked. Absent, or equal to `containers[0].port`: the replica's own port."),
-        Key(path=f"{at}.http_get.scheme", kind="string", default="HTTP", choices=("HTTP", "HTTPS"),
-            doc="HTTPS does not verify the certificate."),
-        Key(path=f"{at}.tcp_socket", kind="object", doc="Passes when the port accepts a connection."),
-        Key(path=f"{at}.tcp_socket.port", kind="integer", minimum=1, maximum=65535, doc="As for `http_get.port`."),
-        Key(path=f"{at}.exec", kind="object", doc="Passes when the command exits with 0."),
-        Key(path=f"{at}.exec.command", kind="list", required=True, min_length=1, max_length=256,
-            doc="Program and arguments; no shell."),
-        Key(path=f"{at}.exec.command[]", kind="string", doc="Program or argument."),
-        Key(path=f"{at}.initial_delay_seconds", kind="number", default=0, minimum=0, maximum=DAY_S,
-            doc="Seconds from the start of the program to the first check."),
-        Key(path=f"{at}.period_seconds", kind="number", default=10, above=0, maximum=DAY_S,
-            doc="Seconds between checks."),
-        Key(path=f"{at}.timeout_seconds", kind="number", default=1, above=0, maximum=3600,
-            doc="Seconds a check may take."),
-        Key(path=f"{at}.success_threshold", kind="integer", default=1, minimum=1, maximum=1000,
-            doc="Checks in a row that must pass."),
-        Key(path=f"{at}.failure_threshold", kind="integer", default=3, minimum=1, maximum=100_000,
-            doc="Checks in a row that must fail."),
-    )  # fmt: skip
 
 
 METADATA = (
@@ -57,6 +26,11 @@ METADATA = (
     Key(path="metadata.cpu", kind="number", default=1, above=0, maximum=1024, doc="Cores per replica."),
     Key(path="metadata.memory", kind="integer", default=1024, minimum=16, maximum=16_777_216,
         doc="Memory per replica in MiB."),
+    Key(path="metadata.gpu", kind="integer", default=0, neutral=(0,), minimum=0, maximum=64,
+        doc="GPUs per replica, its own while it lives. Only with an image: they are given to `containers[0]`."),
+    Key(path="metadata.shm_size", kind="number", above=0, maximum=4096,
+        doc="Size of /dev/shm in GiB, which counts as memory where it is filled. Only with an image; absent: the "
+            "engine's default, 64 MiB."),
     Key(path="metadata.enable_grpc", kind="boolean", default=False,
         doc="true: gRPC calls go to the replicas, over HTTP/2; other requests go over HTTP/1.1 as ever. "
             "A call names its service in metadata (`x-easel-service: NAME`) or its path (`/api/predict/NAME/...`)."),
@@ -75,61 +49,6 @@ METADATA = (
         doc="Replicas above the number wanted while a rollout is on; a percentage is rounded up to at least one."),
     Key(path="metadata.rolling_strategy.max_unavailable", kind="amount", default=0, minimum=0, maximum=1000,
         doc="Replicas that may be missing meanwhile; a percentage is rounded down. Not 0 together with `max_surge`."),
-)  # fmt: skip
-
-CONTAINERS = (
-    Key(path="containers", kind="list", required=True, min_length=1, max_length=1,
-        doc="The program. Exactly one entry for now."),
-    Key(path="containers[]", kind="object"),
-    Key(path="containers[].command", kind="string", min_length=1,
-        doc="One command, without shell features except that `$PORT` and other variables are replaced. "
-            "One of `command` and `script` is needed."),
-    Key(path="containers[].script", kind="string", min_length=1, doc="A shell script, instead of `command`."),
-    Key(path="containers[].port", kind="integer", default=8000, minimum=1, maximum=65535,
-        doc="The port the program is written for. Each replica is given its own port in `$PORT`; listen there."),
-    Key(path="containers[].env", kind="list", max_length=512, doc="Environment variables."),
-    Key(path="containers[].env[]", kind="object"),
-    Key(path="containers[].env[].name", kind="string", required=True, pattern=r"[A-Za-z_][A-Za-z0-9_]*",
-        pattern_says=ENV_NAME_SAYS, max_length=256, doc="Name of the variable."),
-    Key(path="containers[].env[].value", kind="string", secret=True,
-        doc="Its value: kept encrypted and shown to nobody. In an update, an entry with neither `value` nor "
-            "`secretRef` keeps the value it has."),
-    Key(path="containers[].env[].secretRef", kind="object", doc="The value comes from a secret, instead of `value`."),
-    Key(path="containers[].env[].secretRef.name", kind="string", required=True, pattern=SECRET_NAME,
-        pattern_says="letters, digits, dot, dash and underscore, at most 128",
-        doc="Name of the secret: the file `secrets/NAME` (mode 0600) in control's home."),
-    Key(path="containers[].prepare", kind="object", doc="What is done before the program starts."),
-    Key(path="containers[].prepare.pythonRequirements", kind="list", max_length=1000,
-        doc="pip requirements, installed once per set into a virtual environment of their own."),
-    Key(path="containers[].prepare.pythonRequirements[]", kind="string", min_length=1, max_length=2000,
-        pattern=r"[^-\s][^\r\n]*", pattern_says="one requirement in a line, such as `numpy>=2`, no pip options",
-        doc="A requirement."),
-    Key(path="containers[].prepare.pythonRequirementsPath", kind="string", pattern=r"/[^\0]*",
-        pattern_says="an absolute path below one of the mount paths",
-        doc="A requirements.txt inside a mount, instead of `pythonRequirements`."),
-    *_probe("startup_check", "Until it has passed once, the other two are not made."),
-    *_probe("liveness_check", "When it fails, the program is started again."),
-    *_probe("readiness_check", "While it fails, the replica gets no requests. "
-            "Without any: the port must accept connections."),
-    *_probe("health_check", "Liveness and readiness in one: stands for whichever of the two is absent."),
-)  # fmt: skip
-
-STORAGE = (
-    Key(path="storage", kind="list", max_length=64, doc="What replicas see at their mount paths."),
-    Key(path="storage[]", kind="object"),
-    Key(path="storage[].mount_path", kind="string", required=True, pattern=r"/[^\0]*",
-        pattern_says="an absolute path", max_length=4096,
-        doc="Where the replica sees it; not a directory of the system, and none inside another."),
-    Key(path="storage[].local", kind="object", doc="A directory or file of the machine."),
-    Key(path="storage[].local.path", kind="string", pattern=r"/[^\0]*", pattern_says="an absolute path",
-        max_length=4096, resolved_by_cli=True,
-        doc="Path on the machine where the replicas run. The CLI makes a relative one absolute, from the file's place, "
-            "and uploads the directory when the server is elsewhere."),
-    Key(path="storage[].local.digest", kind="string", pattern=r"sha256:[0-9a-f]{64}",
-        pattern_says="`sha256:` and 64 hexadecimal digits, as an upload answers",
-        doc="An uploaded archive; `path` then only says where it came from."),
-    Key(path="storage[].local.readOnly", kind="boolean", default=True,
-        doc="false: replicas may write there (they share it)."),
 )  # fmt: skip
 
 SCALING = (
@@ -189,6 +108,10 @@ ROLLOUT = (
 )  # fmt: skip
 
 OTHER = (
+    Key(path="dockerAuth", kind="string", neutral=("",), secret=True, max_length=65_536,
+        doc="Login for the registry of the images, those of mounts too: base64 of `user:password`. Kept encrypted and "
+            "shown to nobody. It belongs to no revision: a change of it replaces no replica and counts for the next "
+            'pull. An update that leaves it out keeps it; `""` takes it away.'),
     Key(path="token", kind="string", secret=True, min_length=8, max_length=256, pattern=r"[\x21-\x7e]+",
         pattern_says="8 to 256 printable ASCII characters without spaces",
         doc="Callers send it as `Authorization`. Absent: one is made at creation, and kept by an update. "

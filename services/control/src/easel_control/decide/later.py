@@ -16,8 +16,7 @@ def _later(path: str, feature: str, *neutral: Any) -> Key:
 
 
 PROCESSOR = "deployment by processor"
-IMAGE = "deployment from an image needs the Docker runtime"
-GPU = "GPU scheduling"
+GPU = "shares of a GPU"
 POOLS = "resource groups and pools"
 SPOT = "preemptible machines"
 GATEWAY = "gateway policies"
@@ -26,7 +25,6 @@ ASYNC = "asynchronous services and the queue"
 TOP = (
     _later("cloud", "cloud resources and networks", {}),
     _later("networking", GATEWAY, {}),
-    _later("dockerAuth", IMAGE, ""),
     *(_later(name, PROCESSOR, "") for name in (
         "model_path", "oss_endpoint", "model_entry", "model_config", "processor", "processor_path", "processor_entry",
         "processor_mainclass", "processor_type", "data_image", "processor_image")),
@@ -43,10 +41,9 @@ TOP = (
 )  # fmt: skip
 
 METADATA = (
-    _later("metadata.gpu", GPU, 0),
     _later("metadata.gpu_memory", GPU, 0),
     _later("metadata.gpu_core_percentage", GPU, 0),
-    _later("metadata.cuda", GPU, ""),
+    _later("metadata.cuda", "CUDA mounted from the machine (use an image that has it)", ""),
     _later("metadata.qos", "shared CPU (BestEffort)", ""),
     _later("metadata.resource", POOLS, ""),
     _later("metadata.resource_burstable", POOLS, False),
@@ -58,7 +55,6 @@ METADATA = (
     _later("metadata.type", ASYNC, "", "Standard"),
     _later("metadata.workload_type", "elastic jobs", ""),
     _later("metadata.disk", "limits of the system disk", ""),
-    _later("metadata.shm_size", "limits of shared memory"),
     _later("metadata.region", "regions", ""),
     _later("metadata.gateway", GATEWAY, ""),
     _later("metadata.group", "service groups", ""),
@@ -75,20 +71,19 @@ METADATA = (
     _later("metadata.scheduling.spread.policy", "spreading over hosts and zones", "default"),
 )  # fmt: skip
 
-CONTAINERS = (
-    _later("containers[].image", IMAGE, ""),
-    _later("containers[].args", "separate arguments (write them into `command`)", []),
-    _later("containers[].resources", "limits per container (use `metadata.cpu` and `metadata.memory`)", {}),
+CONTAINERS = tuple(
+    _later(f"containers[].resources.{of}.{name}", feature)
+    for of in ("limits", "requests")
+    for name, feature in (
+        ("gpu", "GPUs per container (use `metadata.gpu`)"),
+        ("nvidia.com/gpu", "GPUs per container (use `metadata.gpu`)"),
+        ("ephemeral-storage", "limits of the system disk"),
+    )
 )
 
 STORAGE = (
-    _later("storage[].oss", "OSS mounts"),
-    _later("storage[].nfs", "NFS mounts"),
-    _later("storage[].git", "Git mounts"),
-    _later("storage[].image", "image mounts"),
-    _later("storage[].empty_dir", "scratch volumes"),
     _later("storage[].dataset", "PAI datasets"),
-    _later("storage[].properties", "console properties of mounts", {}),
+    _later("storage[].nfs.resourceGroup", POOLS, ""),
 )
 
 SCALING = (

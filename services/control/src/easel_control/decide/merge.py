@@ -8,6 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from easel_control.decide.document import Document
+from easel_control.decide.secrets import RevisionSecrets
 
 
 def merged(stored: dict[str, Any], change: Document) -> Document:
@@ -32,18 +33,21 @@ def _merge(stored: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 
 
 def redacted(config: dict[str, Any]) -> dict[str, Any]:
-    """What may be shown: environment values are left out, so that posting it again keeps them."""
+    """What may be shown: secrets are left out, so that posting it again keeps them."""
     out: dict[str, Any] = copy.deepcopy(config)
     out.pop("token", None)
+    out.pop("dockerAuth", None)
     for container in out.get("containers", ()):
         for entry in container.get("env", ()):
             entry.pop("value", None)
+    for mount in out.get("storage", ()):
+        mount.get("git", {}).pop("password", None)
     return out
 
 
 NOT_OF_REVISION = (
     ("metadata", "instance"), ("metadata", "workspace_id"), ("metadata", "rolling_strategy"), ("autoscaler",),
-    ("labels",), ("rollout",),
+    ("labels",), ("rollout",), ("dockerAuth",),
 )  # fmt: skip
 """Sections whose change makes no revision: a switch to another revision leaves them as they are."""
 
@@ -71,28 +75,57 @@ def of_revision(config: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def with_values(config: dict[str, Any], env: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """A shown configuration with the values of its environment put back; `env`: name → its `value`, if it has one."""
+def with_values(config: dict[str, Any], secrets: RevisionSecrets) -> dict[str, Any]:
+    """A shown configuration with the secrets of its revision put back."""
     out: dict[str, Any] = copy.deepcopy(config)
-    for container in out.get("containers", ()):
+    for container, env in zip(out.get("containers", ()), secrets.containers, strict=False):
+        values = {entry.name: entry.value for entry in env if entry.value is not None}
         for entry in container.get("env", ()):
-            entry.update({k: v for k, v in env.get(entry["name"], {}).items() if k == "value"})
+            if entry["name"] in values:
+                entry["value"] = values[entry["name"]]
+    for i, login in secrets.logins.items():
+        out["storage"][i]["git"]["password"] = login.password
     return out
 
 
-def with_kept_values(document: Document, stored: dict[str, Any]) -> Document:
-    """The document with the stored values of environment entries that give neither `value` nor `secretRef`."""
+def with_kept_secrets(document: Document, stored: dict[str, Any], *, login: bool) -> Document:
+    """The document with the secrets that it leaves out as they are stored: values of environment entries that give
+    neither `value` nor `secretRef`, passwords of git repositories, and with `login` that of the registry."""
+    value: dict[str, Any] = copy.deepcopy(document.value)
+    for container, before in zip(_objects(value, "containers"), _objects(stored, "containers"), strict=False):
+        _keep_values(container, before)
+    _keep_passwords(value, stored)
+    if login and "dockerAuth" in stored and value:
+        value.setdefault("dockerAuth", stored["dockerAuth"])
+    return replace(document, value=value)
+
+
+def _keep_values(container: dict[str, Any], stored: dict[str, Any]) -> None:
+    """By name, within one container."""
     kept = {
         entry["name"]: {k: v for k, v in entry.items() if k in ("value", "secretRef")}
-        for container in stored.get("containers", ())
-        for entry in container.get("env", ())
+        for entry in stored.get("env", ())
     }
-    value: dict[str, Any] = copy.deepcopy(document.value)
-    containers = value.get("containers")
-    for container in containers if isinstance(containers, list) else ():
-        env = container.get("env") if isinstance(container, dict) else None
-        for entry in env if isinstance(env, list) else ():
-            if isinstance(entry, dict) and not {"value", "secretRef"} & entry.keys():
-                name = entry.get("name")
-                entry.update(kept.get(name, {}) if isinstance(name, str) else {})
-    return replace(document, value=value)
+    for entry in _objects(container, "env"):
+        name = entry.get("name")
+        if not {"value", "secretRef"} & entry.keys() and isinstance(name, str):
+            entry.update(kept.get(name, {}))
+
+
+def _keep_passwords(value: dict[str, Any], stored: dict[str, Any]) -> None:
+    """By repository and user, wherever it is mounted: a password never goes to another server."""
+    logins = [mount["git"] for mount in _objects(stored, "storage") if "password" in mount.get("git", {})]
+    kept = {(git["repo"], git["username"]): git["password"] for git in logins}
+    for mount in _objects(value, "storage"):
+        git = mount.get("git")
+        if not isinstance(git, dict) or "password" in git:
+            continue
+        repo, user = git.get("repo"), git.get("username")
+        if isinstance(repo, str) and isinstance(user, str) and (repo, user) in kept:
+            git["password"] = kept[repo, user]
+
+
+def _objects(parent: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """The items of a list of objects; an empty one stands for whatever is none."""
+    found = parent.get(name)
+    return [item if isinstance(item, dict) else {} for item in found] if isinstance(found, list) else []

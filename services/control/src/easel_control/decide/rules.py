@@ -6,125 +6,27 @@ that is in `wrong` already is not complained about again.
 
 from __future__ import annotations
 
-import shlex
 from itertools import pairwise
 from typing import Any
 
 from easel_control.decide import document
 from easel_control.decide.check import Checker
+from easel_control.decide.container_rules import check_containers
+from easel_control.decide.images import login_problem
 from easel_control.decide.keys import TREE
 from easel_control.decide.later import LATER_METRICS
-from easel_control.decide.probes import probes_of
-
-SYSTEM_TREES = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys", "/usr")
-"""Nothing may be mounted here or below; `/dev/shm` comes with scratch volumes."""
-SYSTEM_PATHS = ("/", "/home", "/opt", "/root", "/run", "/tmp", "/var")
-"""Mounts may lie below these, but not on them: they would hide what a program needs to run."""
+from easel_control.decide.storage_rules import check_storage
 
 
 def check_rules(to: Checker, config: dict[str, Any], wrong: frozenset[str]) -> None:
     """All rules; errors go to `to`. `scaleStrategies` is turned into `strategies` in place."""
-    containers = config.get("containers") or [None]
-    if containers[0] is not None:
-        _check_container(to, containers[0], config, wrong)
-    _check_storage(to, config.get("storage", []), wrong)
+    image = check_containers(to, config, wrong)
+    check_storage(to, config, wrong, image=image)
     _check_scaling(to, config, wrong)
     _check_instance(to, config, wrong)
     _check_rolling(to, config)
     _check_token(to, config, wrong)
-
-
-def _check_container(to: Checker, container: dict[str, Any], config: dict[str, Any], wrong: frozenset[str]) -> None:
-    at = "containers[0]"
-    _check_command(to, container, wrong)
-    seen: set[str] = set()
-    for i, entry in enumerate(container.get("env", [])):
-        if entry:
-            _check_env(to, f"{at}.env[{i}]", entry, seen, wrong)
-    prepare = container.get("prepare", {})
-    path = prepare.get("pythonRequirementsPath")
-    if path and "pythonRequirements" in prepare:
-        to.add(f"{at}.prepare.pythonRequirementsPath", "CONFLICT",
-               "`pythonRequirements` and `pythonRequirementsPath` exclude each other", "keep one of them")  # fmt: skip
-    mounts = [clean_path(m["mount_path"]) for m in config.get("storage", []) if m and "mount_path" in m]
-    if path and not any(is_inside(clean_path(path), m) for m in mounts):
-        to.add(f"{at}.prepare.pythonRequirementsPath", "WRONG_VALUE",
-               f"{document.shown(path)} is not below any mount_path",
-               f"mount paths: {', '.join(mounts)}" if mounts else "add a storage entry that holds it")  # fmt: skip
-    probes_of(to, at, container, wrong)
-
-
-def _check_command(to: Checker, container: dict[str, Any], wrong: frozenset[str]) -> None:
-    at = "containers[0]"
-    hint = "command: one program with its arguments; script: lines for a shell"
-    if "command" in container and "script" in container:
-        to.add(f"{at}.script", "CONFLICT", "`command` and `script` exclude each other", hint)
-    elif not {"command", "script"} & container.keys() and not {f"{at}.command", f"{at}.script"} & wrong:
-        to.add(f"{at}.command", "MISSING", "one of `command` and `script` is missing", hint)
-    for name in ("command", "script"):
-        if container.get(name, "x").isspace():
-            to.add(f"{at}.{name}", "WRONG_VALUE", "there are only spaces; a command is needed")
-    command = container.get("command")
-    if command is not None:
-        try:
-            shlex.split(command)
-        except ValueError as error:
-            to.add(f"{at}.command", "WRONG_VALUE", f"the command cannot be split into words: {error}",
-                   "close the quotation, or use `script`")  # fmt: skip
-
-
-def _check_env(to: Checker, at: str, entry: dict[str, Any], seen: set[str], wrong: frozenset[str]) -> None:
-    name = entry.get("name")
-    if name is None:
-        return
-    if name in seen:
-        to.add(f"{at}.name", "CONFLICT", f"{name} is given twice", "keep one of them")
-    seen.add(name)
-    if name == "PORT" or name.startswith("EASEL_"):
-        to.add(f"{at}.name", "RESERVED", f"{name} is set by the platform",
-               "the program reads $PORT and listens there" if name == "PORT" else "choose another name")  # fmt: skip
-    if "value" in entry and "secretRef" in entry:
-        to.add(at, "CONFLICT", "`value` and `secretRef` exclude each other", "keep one of them")
-    elif not {"value", "secretRef"} & entry.keys() and f"{at}.value" not in wrong:
-        to.add(f"{at}.value", "MISSING", f"{name} has neither `value` nor `secretRef`, and no value is kept for it")
-
-
-def _check_storage(to: Checker, storage: list[dict[str, Any] | None], wrong: frozenset[str]) -> None:
-    earlier: list[tuple[str, str]] = []
-    for i, entry in enumerate(storage):
-        at = f"storage[{i}]"
-        if entry is None:
-            continue
-        path = entry.get("mount_path")
-        local = entry.get("local")
-        if local is None:
-            if any(path.startswith(f"{at}.") and path != f"{at}.mount_path" for path in wrong):
-                continue
-            to.add(f"{at}.local", "MISSING", "no `local` says what is mounted", '"local": {"path": "/absolute/path"}')
-        elif not {"path", "digest"} & local.keys() and not {f"{at}.local.path", f"{at}.local.digest"} & wrong:
-            to.add(f"{at}.local.path", "MISSING", "one of `path` and `digest` is missing")
-        elif "digest" in local and local.get("readOnly") is False:
-            to.add(f"{at}.local.readOnly", "CONFLICT", "an uploaded archive is read-only", "leave readOnly out")
-        if path is None:
-            continue
-        clean = clean_path(path)
-        if ".." in path.split("/") or clean in SYSTEM_PATHS or any(is_inside(clean, s) for s in SYSTEM_TREES):
-            to.add(f"{at}.mount_path", "WRONG_VALUE", f"{path} is a place of the system, or leads out of its place",
-                   "choose a path such as /code or /mnt/model")  # fmt: skip
-        for other, where in earlier:
-            if is_inside(clean, other) or is_inside(other, clean):
-                to.add(f"{at}.mount_path", "CONFLICT", f"{path} overlaps with {where}.mount_path, {other}")
-        earlier.append((clean, at))
-
-
-def clean_path(path: str) -> str:
-    """The path with single slashes and none at the end."""
-    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
-
-
-def is_inside(path: str, directory: str) -> bool:
-    """Whether a path is a directory or below it; both clean."""
-    return path == directory or path.startswith(directory.rstrip("/") + "/")
+    _check_login(to, config)
 
 
 def _check_scaling(to: Checker, config: dict[str, Any], wrong: frozenset[str]) -> None:
@@ -201,3 +103,8 @@ def _check_token(to: Checker, config: dict[str, Any], wrong: frozenset[str]) -> 
         to.add("generate_token", "CONFLICT", "a token is given and another is to be made", "keep one of them")
     if generate is False and "token" not in config and "token" not in wrong:
         to.add("generate_token", "CONFLICT", "every service has a token", "leave generate_token out, or give `token`")
+
+
+def _check_login(to: Checker, config: dict[str, Any]) -> None:
+    if "dockerAuth" in config and (problem := login_problem(config["dockerAuth"])):
+        to.add("dockerAuth", "WRONG_VALUE", *problem)

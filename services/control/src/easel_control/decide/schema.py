@@ -10,7 +10,7 @@ import json
 from functools import cache
 from typing import Any
 
-from easel_control.decide.key import PERCENT, Key, Node
+from easel_control.decide.key import TEXTS, Key, Node
 from easel_control.decide.keys import ALIASES, TREE
 
 TYPES = {"list": "array", "map": "object"}
@@ -69,8 +69,9 @@ def _leaf(key: Key) -> dict[str, Any]:
     out: dict[str, Any] = {"type": TYPES.get(key.kind, key.kind), "description": key.doc}
     if key.text_too:
         out = {"enum": [True, False, "true", "false"], "description": key.doc}
-    if key.kind == "amount":
-        out = {"type": ["integer", "string"], "pattern": f"^{PERCENT}$", "description": key.doc}
+    if form := TEXTS.get(key.kind):
+        number = "integer" if key.kind == "amount" else "number"
+        out = {"type": [number, "string"], "pattern": f"^(?:{form})$", "description": key.doc}
     pairs = {"minimum": key.minimum, "maximum": key.maximum, "exclusiveMinimum": key.above, "default": key.default}
     out |= {name: value for name, value in pairs.items() if value is not None}
     if key.choices:
@@ -79,6 +80,8 @@ def _leaf(key: Key) -> dict[str, Any]:
         out |= {"maxLength": key.max_length} | ({"minLength": key.min_length} if key.min_length else {})
         if key.pattern and not key.resolved_by_cli:
             out["pattern"] = f"^(?:{key.pattern})$"
+        if "" in key.neutral:
+            out = {"anyOf": [{"const": ""}, out], "description": key.doc}
     elif key.kind == "list":
         out |= {"maxItems": key.max_length} | ({"minItems": key.min_length} if key.min_length else {})
     elif key.kind == "map":

@@ -15,14 +15,15 @@ from easel_contracts.spec import RevisionSpec
 from easel_control.model import ServiceRow
 
 DEFINITE = frozenset(
-    ("CrashLoop", "MountFailed", "RequirementsFailed", "CodeUnavailable", "CommandFailed", "WrongPort", "AgentError")
-)
+    ("CrashLoop", "MountFailed", "ImageFailed", "RequirementsFailed", "CodeUnavailable", "CommandFailed", "WrongPort",
+     "AgentError")
+)  # fmt: skip
 """Causes that do not go away by themselves."""
 TOLERATED_RESTARTS = 3
 """Restarts after which any other cause counts as definite."""
 FALLS = frozenset(("Exited", "OutOfMemory", "CrashLoop", "ProbeFailed"))
 """Causes by which a process that was up ends."""
-NO_ROOM = frozenset(("NoCapacity", "NoNode", "TooLarge"))
+NO_ROOM = frozenset(("NoCapacity", "NoNode", "NoRuntime", "TooLarge"))
 
 
 class World(Struct, frozen=True, kw_only=True):
