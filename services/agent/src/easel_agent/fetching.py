@@ -100,11 +100,20 @@ def resolved(mounts: Sequence[Mount]) -> tuple[Mount, ...]:
     )
 
 
+def in_the_image(run: RunSpec) -> str | None:
+    """Path of a requirements file that lies in no mount, and so in the image where there is one."""
+    path = run.revision.python_requirements_path
+    if path is None or run.revision.image is None:
+        return None
+    mounted = any(within(normpath(path), normpath(mount.mount_path)) for mount in run.revision.mounts)
+    return None if mounted else normpath(path)
+
+
 def requirements(run: RunSpec, paths: Mapping[str, Path]) -> str:
     """The lines of the replica's Python requirements, empty for none. Raises CannotPrepare."""
     revision = run.revision
     lines = list(revision.python_requirements)
-    if revision.python_requirements_path:
+    if revision.python_requirements_path and in_the_image(run) is None:
         lines.append(_requirements_file(run, paths))
     return "\n".join(lines) + "\n" if lines else ""
 

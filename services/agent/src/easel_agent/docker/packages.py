@@ -15,6 +15,8 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
 from easel_agent.cache import DirectoryCache
 from easel_agent.decide.containers import CAPABILITIES, PACKAGES
 from easel_agent.decide.image_errors import explain_container
@@ -30,6 +32,17 @@ PASSED = ("index-url", "extra-index-url", "trusted-host", "timeout")
 """pip's settings of the node that a container gets: those that name no path of the node."""
 
 
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What is to be installed; nothing where both are empty."""
+
+    lines: str
+    file: str | None = None
+    """A requirements file inside the image."""
+
+    def __bool__(self) -> bool:
+        return bool(self.lines or self.file)
+
+
 class Packages:
     """Directories of installed packages."""
 
@@ -38,32 +51,32 @@ class Packages:
         self._engine, self._cache, self._timeout_s = engine, DirectoryCache(home, keep), timeout_s
         self._network, self._labels, self._pip = network, dict(labels), dict(pip)
 
-    async def get(self, image: Found, reference: str, requirements: str, event: Callable[[str], None]) -> Path:
+    async def get(self, image: Found, wanted: Wanted, event: Callable[[str], None]) -> Path:
         """Where the packages are. Raises CannotPrepare or EngineAway."""
 
         async def make(directory: Path) -> None:
             event("installing Python requirements with the image's pip")
             lines = directory.parent / f".{directory.name}.txt"
-            lines.write_text(requirements)
+            lines.write_text(wanted.lines)
             lines.chmod(0o644)
             try:
                 await self._network.ensure()
-                await self._install(directory, lines, image, reference)
+                await self._install(directory, lines, image, wanted.file or LISTED)
             finally:
                 lines.unlink(missing_ok=True)
 
-        lines = sorted({line.strip() for line in requirements.splitlines() if line.strip()})
-        key = hashlib.sha256("\n".join([image.id, *lines]).encode()).hexdigest()[:32]
+        lines = sorted({line.strip() for line in wanted.lines.splitlines() if line.strip()})
+        key = hashlib.sha256("\n".join([image.id, wanted.file or "", *lines]).encode()).hexdigest()[:32]
         return await self._cache.get(key, make)
 
     def prune(self, used: Container[str]) -> None:
         """Remove what was used least lately, beyond the cap."""
         self._cache.prune(used)
 
-    async def _install(self, directory: Path, lines: Path, image: Found, reference: str) -> None:
+    async def _install(self, directory: Path, lines: Path, image: Found, listed: str) -> None:
         os.chmod(directory, 0o755)
         words = ["python3", "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--no-cache-dir",
-                 "--root-user-action=ignore", "--target", PACKAGES, "-r", LISTED]  # fmt: skip
+                 "--root-user-action=ignore", "--target", PACKAGES, "-r", listed]  # fmt: skip
         body = self._body(directory, lines, image, words)
         try:
             made = await self._engine.ask("POST", "containers/create", data=body)
@@ -71,16 +84,16 @@ class Packages:
             raise CannotPrepare(explain_container("create", error.status, error.message, tuple(words))) from error
         path = f"containers/{made['Id']}"
         try:
-            await self._run(path, reference, words)
+            await self._run(path, words)
         finally:
             await self._engine.ask("DELETE", path, params={"force": "1", "v": "1"})
 
-    async def _run(self, path: str, reference: str, words: list[str]) -> None:
+    async def _run(self, path: str, words: list[str]) -> None:
         try:
             await self._engine.ask("POST", f"{path}/start")
         except EngineError as error:
             why = explain_container("start", error.status, error.message, tuple(words)).message
-            message = f"The Python requirements cannot be installed: {reference} needs python3 and pip for them. {why}"
+            message = f"The Python requirements cannot be installed: the image needs python3 and pip for them. {why}"
             raise CannotPrepare(Refusal(cause="requirements", message=message)) from error
         output = bytearray()
         try:

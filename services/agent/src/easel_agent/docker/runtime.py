@@ -22,10 +22,10 @@ from easel_agent.docker.files import FilesOfImages
 from easel_agent.docker.images import Found, Images
 from easel_agent.docker.logs import written_until
 from easel_agent.docker.network import Network
-from easel_agent.docker.packages import Packages
+from easel_agent.docker.packages import Packages, Wanted
 from easel_agent.docker.run import ContainerRun
 from easel_agent.docker.usage import ContainerGroup
-from easel_agent.fetching import Fetching, requirements, resolved
+from easel_agent.fetching import Fetching, in_the_image, requirements, resolved
 from easel_agent.model import Refusal
 from easel_agent.runtime import Asked, CannotPrepare, Node, Prepared, Secrets, Survivor
 from easel_contracts.errors import Refused, Unavailable
@@ -88,9 +88,8 @@ class DockerRuntime:
         replica.directory.mkdir(parents=True, exist_ok=True, mode=0o711)
         of_images = FilesOfImages(self._engine, self.images, asked.registry_login, {AGENT: self._group}, event)
         files = await self._fetching.fetch(run, replica.directory, secrets.logins, event, of_images)
-        lines = requirements(run, files.paths)
-        assert run.revision.image is not None
-        packages = await self.packages.get(images[0], run.revision.image.reference, lines, event) if lines else None
+        wanted = Wanted(lines=requirements(run, files.paths), file=in_the_image(run))
+        packages = await self.packages.get(images[0], wanted, event) if wanted else None
         await self._reserve(replica)
         replica.pins = {**_pins(images), **files.pins}
         made = parts(run, [(found.id, found.config) for found in images], secrets.env, secrets.sidecars)
