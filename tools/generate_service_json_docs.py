@@ -25,10 +25,10 @@ All errors of a file come in one answer. Numbers stand without quotes.
 
 An update by *merge* (the default) lays the posted object over the stored one: objects key by key, lists and values
 whole, `null` takes a key away. *replace* puts the posted object in its place; the token and `dockerAuth` are kept where
-none is given, and so is the value of an environment entry that gives neither `value` nor `secretRef`, and the password of
-a git repository. An update that changes only `metadata.instance` is a scale. `metadata.rolling_strategy`, `rollout`,
-`autoscaler`, `labels`, `dockerAuth` and the token belong to no revision either: changing them replaces no replica, and a
-switch to another revision leaves them as they are.
+none is given, and so is the value of an environment entry that gives neither `value` nor `secretRef`, and the password
+of a git repository. An update that changes only `metadata.instance` is a scale. `metadata.rolling_strategy`, `rollout`,
+`autoscaler`, `labels`, `dockerAuth` and the token belong to no revision either: changing them replaces no replica, and
+a switch to another revision leaves them as they are.
 
 Changed code in a mounted directory is a new revision, too: its content counts (up to 256 MiB and 10 000 files;
 `__pycache__` and `.git` do not count; above that, or where replicas may write, the source is called `mutable`, and a

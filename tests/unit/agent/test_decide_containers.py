@@ -258,16 +258,23 @@ def test_what_the_init_process_says() -> None:
 
 @given(st.integers(24, 30), st.data())
 def test_addresses_go_round(length: int, data: st.DataObject) -> None:
-    """Whatever is held: a free one of the subnet, never the gateway's, the one given longest ago."""
+    """Whatever is held: a free one of the subnet, never the engine's, the one given longest ago."""
     subnet = IPv4Network(f"10.9.0.0/{length}")
     usable = set(subnet.hosts()) - {IPv4Address("10.9.0.1")}
     held = data.draw(st.sets(st.sampled_from(sorted(usable)), max_size=len(usable)))
     after = data.draw(st.none() | st.sampled_from(sorted(usable)))
 
-    found = list(candidates(subnet, IPv4Address("10.9.0.1"), after, held))
+    found = list(candidates(subnet, IPv4Network("10.9.0.1"), after, held))
 
     assert set(found) == usable - held
     assert len(found) == len(set(found))
     if after is not None:
         later = [address for address in found if address > after]
         assert found[: len(later)] == later
+
+
+def test_the_engines_own_range_is_left_to_it() -> None:
+    """Containers without a fixed address get theirs from it."""
+    found = set(candidates(IPv4Network("10.9.0.0/28"), IPv4Network("10.9.0.8/29"), None, ()))
+
+    assert found == {IPv4Address(f"10.9.0.{number}") for number in range(1, 8)}

@@ -53,5 +53,7 @@ class ReplicaReport(Struct, frozen=True, kw_only=True):
     pins: dict[str, str] = {}
     """What it runs, by RunSpec.pins' paths: known once everything is fetched. A digest that names no registry's image
     but the node's own copy begins with `local:`."""
+    container: str = ""
+    """Id of its main container in the node's engine."""
     adopted: bool = False
     """An earlier run of the agent started it, and it ran on without: `agent_run_id` is the present one's."""

@@ -122,6 +122,11 @@ class Launched:
         # The object must reap its process itself: a forgotten Popen is reaped by the next one's constructor.
         self._watch(outer.pid, outer.wait, self._on_outer_gone)
 
+    @property
+    def container(self) -> str:
+        """See runtime.Program."""
+        return ""
+
     def terminate(self) -> None:
         """SIGTERM to the program's process group, once: some programs take a second one for impatience."""
         if not self._terminated:

@@ -261,7 +261,8 @@ class Replica:
             cause=now.cause, message=now.message, log_tail=now.log_tail, phase_s=now.phase_s,
             keep_alive_s=self._keep_alive_s, restart_number=self._restart_number,
             at_unix_s=self._clock.now().timestamp(), isolation=self._runtime.isolation,
-            limits=self._runtime.limits, runtime=self.spec.revision.runtime, pins=self.pins, adopted=self.adopted,
+            limits=self._runtime.limits, runtime=self.spec.revision.runtime, pins=self.pins,
+            container=self.program.container if self.program else "", adopted=self.adopted,
         )  # fmt: skip
 
     # ---- the end

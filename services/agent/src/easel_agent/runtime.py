@@ -91,6 +91,11 @@ class Program(Protocol):
 
     pid: int | None
     """Of its main process, as the agent sees it."""
+
+    @property
+    def container(self) -> str:
+        """Id of its main container; empty where it has none."""
+
     mount_s: float
     """How long its file system took."""
     started: asyncio.Future[None]

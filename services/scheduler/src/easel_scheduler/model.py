@@ -82,6 +82,7 @@ def replica_message(r: Replica) -> replicas_pb2.Replica:
     return replicas_pb2.Replica(
         name=r.id, id=r.id, service=r.service, revision=r.spec.number, status=r.state, ready=r.state == "ready",
         node=r.node or "", address=f"{endpoint.ip}:{endpoint.port}" if endpoint else "", pid=r.pid or 0,
+        container=r.container,
         restarts=r.restarts, reason=why.code, message=why.message, create_time=timestamp(r.created_at),
         ready_time=timestamp(r.ready_at), phase_s=r.phase_s, last_exit_code=r.exit_code or 0,
         last_log_lines=r.log_tail, isolation=r.isolation, limits=r.limits,

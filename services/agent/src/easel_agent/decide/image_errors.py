@@ -9,7 +9,15 @@ from typing import Literal
 from easel_agent.decide.references import parse
 from easel_agent.model import Refusal
 
+ENDING = ("client connection is closing", "context canceled", "failed to update store for object type", "shutting down",
+          "transport is closing", "ttrpc: closed", "containerd.sock")  # fmt: skip
 NO_SPACE = "no space left on device"
+
+
+def is_shutting_down(said: str) -> bool:
+    """An engine that ends refuses what it is asked for with the words of what it has lost already: not for good."""
+    low = said.lower()
+    return any(words in low for words in ENDING)
 
 
 def explain_pull(reference: str, said: str, *, with_login: bool) -> Refusal:

@@ -15,7 +15,7 @@ def uv_environment(env: Mapping[str, str], pip_config: Mapping[str, str]) -> dic
     `env` is the agent's environment, `pip_config` pip's configuration files merged (`index-url` → value). Precedence
     as pip has it: PIP_* variables over files; and uv's own variables, when set, over both.
     """
-    pip = _pip_settings(env, pip_config)
+    pip = pip_settings(env, pip_config)
     # pip takes the best version over all indexes, uv by default the first index that has the name.
     result = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
     spellings = {"index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "trusted-host": "UV_INSECURE_HOST",
@@ -36,7 +36,7 @@ def uv_environment(env: Mapping[str, str], pip_config: Mapping[str, str]) -> dic
 
 def arguments(env: Mapping[str, str], pip_config: Mapping[str, str]) -> tuple[str, ...]:
     """Options of `uv pip install` for which uv has no variable: a machine without an index is asked for none."""
-    return ("--no-index",) if _pip_settings(env, pip_config).get("no-index", "").strip().lower() in TRUE else ()
+    return ("--no-index",) if pip_settings(env, pip_config).get("no-index", "").strip().lower() in TRUE else ()
 
 
 def local_paths(settings: Mapping[str, str]) -> tuple[str, ...]:
@@ -46,6 +46,7 @@ def local_paths(settings: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(word.removeprefix("file://") for word in found if word.startswith(("/", "file:///")))
 
 
-def _pip_settings(env: Mapping[str, str], pip_config: Mapping[str, str]) -> dict[str, str]:
+def pip_settings(env: Mapping[str, str], pip_config: Mapping[str, str]) -> dict[str, str]:
+    """pip's settings by their long names (`index-url`): variables win over files."""
     variables = {name[4:].lower().replace("_", "-"): value for name, value in env.items() if name.startswith("PIP_")}
     return {**pip_config, **variables}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
+from easel_agent.decide.indexes import pip_settings
 from easel_agent.docker.engine import Engine
 from easel_agent.docker.events import Events
 from easel_agent.docker.images import Images
@@ -55,7 +56,7 @@ def docker_runtime(settings: AgentSettings, *, node: Node, group: str, fetching:
     network = Network(engine, group, labels, given=settings.docker_network)
     packages = Packages(
         engine, node.home / "packages", keep=settings.environments_kept, timeout_s=settings.build_timeout_s,
-        network=network, labels=labels, pip=pip_config(env),
+        network=network, labels=labels, pip=pip_settings(env, pip_config(env)),
     )  # fmt: skip
     return DockerRuntime(
         node=node, engine=engine, events=Events(engine, f"{AGENT}={group}", clock), images=Images(engine, clock),

@@ -20,6 +20,7 @@ import aiodocker
 import aiohttp
 from aiodocker.exceptions import DockerError
 
+from easel_agent.decide.image_errors import is_shutting_down
 from easel_contracts.errors import Unavailable
 
 ANSWER_S = 60.0
@@ -125,6 +126,8 @@ class Engine:
             if error.status == NOT_CONNECTED:
                 await self._let_go()
                 raise EngineAway("no connection") from error
+            if is_shutting_down(str(error.message)):
+                raise EngineAway("it ends") from error
             raise EngineError(error.status, str(error.message)) from error
         except TimeoutError as error:
             await self._let_go()

@@ -24,7 +24,7 @@ class Network:
         self._engine, self.name, self._labels, self._own = engine, given or name, labels, not given
         self._lock = asyncio.Lock()
         self._subnet: IPv4Network | None = None
-        self._gateway = IPv4Address(0)
+        self._engines = IPv4Network("0.0.0.0/32")
         self._held: dict[IPv4Address, str] = {}
         self._after: IPv4Address | None = None
 
@@ -49,12 +49,14 @@ class Network:
             size = subnet.num_addresses
             self._after = subnet.network_address + random.randrange(size // 2) if self._after is None else None
             self._subnet = subnet
-        self._gateway = IPv4Address(config.get("Gateway") or subnet.network_address + 1)
+        # What the engine gives away by itself: the gateway's address, and all of its own range.
+        own = IPv4Network(config["IPRange"]) if config.get("IPRange") else None
+        self._engines = own or IPv4Network(config.get("Gateway") or subnet.network_address + 1)
 
     def reserve(self, replica: str) -> str:
         """An address for a replica, for as long as it lives."""
         assert self._subnet is not None
-        address = next(candidates(self._subnet, self._gateway, self._after, self._held), None)
+        address = next(candidates(self._subnet, self._engines, self._after, self._held), None)
         if address is None:
             raise Refused("NO_FREE_ADDRESS", f"no address of {self._subnet} is free", "use a larger network")
         self._after = address

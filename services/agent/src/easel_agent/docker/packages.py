@@ -114,7 +114,7 @@ class Packages:
             raise CannotPrepare(Refusal(cause="requirements", message=message))
 
     def _body(self, directory: Path, lines: Path, image: Found, words: list[str]) -> dict[str, Any]:
-        env = {f"PIP_{name.replace('-', '_').upper()}": self._pip[name] for name in PASSED if name in self._pip}
+        env = {f"PIP_{name.replace('-', '_').upper()}": self._pip[name] for name in PASSED if self._pip.get(name)}
         mounts = [{"Type": "bind", "Source": str(directory), "Target": PACKAGES},
                   {"Type": "bind", "Source": str(lines), "Target": LISTED, "ReadOnly": True}]  # fmt: skip
         return {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -29,6 +30,10 @@ log = get_logger("docker")
 GIVE_UP_S = 30.0
 LAST_WORDS_S = 2.0
 """How long the end of a container's output is waited for after its end."""
+
+
+class AddressTaken(Exception):
+    """Somebody else in the network has the replica's address."""
 
 
 class ContainerRun:
@@ -54,10 +59,15 @@ class ContainerRun:
         self.exited.add_done_callback(lambda future: future.cancelled() or future.exception())
         self.started.add_done_callback(lambda future: future.cancelled() or future.exception())
 
+    @property
+    def container(self) -> str:
+        """See runtime.Program."""
+        return self.containers[0] if self.containers else ""
+
     # ---- begin
 
     async def begin(self, made: Callable[[str], Sequence[Made]]) -> None:
-        """Make and start everything. `made(main_id)`: what to make. Raises CannotPrepare or EngineAway."""
+        """Make and start everything. `made(main_id)`: what to make. Raises CannotPrepare, AddressTaken, EngineAway."""
         try:
             main = made("")[0]
             self._words = main.words
@@ -107,6 +117,8 @@ class ContainerRun:
         try:
             await self._engine.ask("POST", f"containers/{container}/start")
         except EngineError as error:
+            if "address already in use" in error.message.lower():
+                raise AddressTaken from error
             raise CannotPrepare(explain_container("start", error.status, error.message, made.words)) from error
         await self._follow(container, self.containers.index(container), "0")
 
@@ -187,8 +199,10 @@ class ContainerRun:
     async def _end_exec(self, exec_id: str) -> None:
         """The engine has no call for it; where its process can be seen, it is ended."""
         found = await self._engine.ask("GET", f"exec/{exec_id}/json")
-        if found.get("Running") and found.get("Pid") and self.pid and proc.same_network(self.pid, found["Pid"]):
-            proc.kill(found["Pid"])
+        pid = found.get("Pid")
+        seen = self.pid is not None and proc.same_network(os.getpid(), self.pid) is False  # the engine's pids are ours
+        if found.get("Running") and pid and seen and self.pid and proc.same_network(self.pid, pid):
+            proc.kill(pid)
 
     # ---- end
 

@@ -23,7 +23,7 @@ from easel_agent.docker.images import Found, Images
 from easel_agent.docker.logs import written_until
 from easel_agent.docker.network import Network
 from easel_agent.docker.packages import Packages, Wanted
-from easel_agent.docker.run import ContainerRun
+from easel_agent.docker.run import AddressTaken, ContainerRun
 from easel_agent.docker.usage import ContainerGroup
 from easel_agent.fetching import Fetching, in_the_image, requirements, resolved
 from easel_agent.model import Refusal
@@ -111,11 +111,16 @@ class DockerRuntime:
         volumes = [f"{replica.spec.replica}-{number}" for number in volumes_of(replica.spec)]
         run = ContainerRun(self._engine, self.events, self._clock, replica.log, group, volumes)
         replica.program = run
-        place = msgspec.structs.replace(prepared.place, labels=self._labels(replica))
-        async with self._starting:
-            await run.begin(lambda main_id: [
-                container(replica.spec, part, place, prepared.mounts, main_id=main_id) for part in prepared.parts
-            ])  # fmt: skip
+        place = msgspec.structs.replace(prepared.place, labels=self._labels(replica), ip=replica.ip)
+        try:
+            async with self._starting:
+                await run.begin(lambda main_id: [
+                    container(replica.spec, part, place, prepared.mounts, main_id=main_id) for part in prepared.parts
+                ])  # fmt: skip
+        except AddressTaken as error:
+            taken, replica.ip = replica.ip, self._network.reserve(replica.spec.replica)
+            self._network.release(taken)
+            raise Unavailable("ADDRESS_TAKEN", f"{taken} is somebody else's, {replica.ip} is tried next") from error
         return run
 
     async def release(self, replica: Replica) -> None:

@@ -60,6 +60,7 @@ def fold(r: Replica, report: ReplicaReport, now: datetime) -> Replica | None:
         ended_at=now if state in ("stopped", "failed", "lost") else None,
         endpoints=(endpoint,) if report.port and report.ip else r.endpoints,
         pid=report.pid,
+        container=report.container,
         restarts=restarts_before + report.restarts,
         restarts_before=restarts_before,
         cause=cause,

@@ -59,6 +59,8 @@ class Replica(Struct, frozen=True, kw_only=True):
     """Of the last report folded, within `run`."""
     endpoints: tuple[Endpoint, ...] = ()
     pid: int | None = None
+    container: str = ""
+    """Id of its main container; empty for a process."""
     restarts: int = 0
     restarts_before: int = 0
     """Of them, how many were in lives of its agent that ended; an agent that adopts it counts from zero."""
