@@ -53,6 +53,7 @@ class ContainerRun:
         """Ids; the main one first."""
         self._followers: list[Follower] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._beginning: asyncio.Task[None] | None = None
         self._terminated = self._removing = False
         self._complaint: str | None = None
         self._words: tuple[str, ...] = ()
@@ -68,18 +69,24 @@ class ContainerRun:
 
     async def begin(self, made: Callable[[str], Sequence[Made]]) -> None:
         """Make and start everything. `made(main_id)`: what to make. Raises CannotPrepare, AddressTaken, EngineAway."""
+        self._beginning = asyncio.get_running_loop().create_task(self._begin(made))
         try:
-            main = made("")[0]
-            self._words = main.words
-            main_id = await self._create(main)
-            rest = [(each, await self._create(each)) for each in made(main_id)[1:]]
-            for each, container in [(main, main_id), *rest]:
-                await self._start(each, container)
+            await asyncio.shield(self._beginning)
         except BaseException:
             self.kill()
             raise
         if not self.started.done():
             self.started.set_result(None)
+
+    async def _begin(self, made: Callable[[str], Sequence[Made]]) -> None:
+        """A task of its own, which nobody cancels: a call that is given up is carried out all the same."""
+        main = made("")[0]
+        self._words = main.words
+        main_id = await self._create(main)
+        rest = [(each, await self._create(each)) for each in made(main_id)[1:]]
+        for each, container in [(main, main_id), *rest]:
+            if not self._removing:
+                await self._start(each, container)
 
     async def adopt(self, containers: Sequence[str], since: str) -> None:
         """Take over what runs already. Raises EngineAway or EngineError."""
@@ -229,6 +236,9 @@ class ContainerRun:
             self.exited.set_result(128 - code if 128 < code < 192 else code)
 
     async def _remove(self) -> None:
+        if self._beginning is not None:  # to remove what is being started leaves the engine with half of it
+            await asyncio.wait({self._beginning})
+            self._beginning.exception()  # whoever waited for it has told it
         end = self._clock.monotonic() + GIVE_UP_S
         while True:
             try:
