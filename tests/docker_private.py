@@ -98,6 +98,22 @@ class PrivateEngine:
         docker("load", "--quiet", "--input", str(archive), url=self.url)
         archive.unlink()
 
+    def on_small_disk(self, size_mib: int) -> None:
+        """Its data, on a disk of its own; before `start`."""
+        (self.directory / "data").mkdir()
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", self.directory / "data"], check=True
+        )
+
+    def fill(self) -> Path:
+        """Nothing more can be written to its disk until the file is removed."""
+        file = self.directory / "data" / "filler"
+        with file.open("wb") as stream, contextlib.suppress(OSError):
+            while True:
+                stream.write(bytes(1 << 16))
+                stream.flush()
+        return file
+
     def remove(self) -> None:
         """Everything of it ends, whatever its state is."""
         if self._child is not None:
@@ -148,12 +164,14 @@ class PrivateEngine:
 
 
 @contextmanager
-def private_engine(*options: str) -> Iterator[PrivateEngine]:
+def private_engine(*options: str, size_mib: int | None = None) -> Iterator[PrivateEngine]:
     """One that answers and has SMALL_IMAGE."""
     with short_directory() as directory:
         made = PrivateEngine(directory, *options)
         try:
             made.connect()
+            if size_mib is not None:
+                made.on_small_disk(size_mib)
             made.start()
             make_small_image(made.url)
             yield made
@@ -165,6 +183,13 @@ def private_engine(*options: str) -> Iterator[PrivateEngine]:
 def own_engine(engine: str) -> Iterator[PrivateEngine]:
     """A test's own engine, which it may kill."""
     with private_engine() as made:
+        yield made
+
+
+@pytest.fixture
+def small_disk_engine(engine: str) -> Iterator[PrivateEngine]:
+    """One that a test can fill."""
+    with private_engine(size_mib=64) as made:
         yield made
 
 

@@ -154,6 +154,21 @@ async def test_orphans_are_removed(short_path: Path, own_engine: PrivateEngine) 
         await eventually(lambda: "late" not in there(), 30)
 
 
+async def test_a_full_disk(short_path: Path, small_disk_engine: PrivateEngine) -> None:
+    """What runs goes on; what is new is refused with the reason, and is taken when there is room again."""
+    async with docker_runtime(short_path / "agent", kind=SmallRig, docker=small_disk_engine.url) as runtime:
+        run = await runtime.run(script=SERVE)
+        first = await runtime.ready(run)
+        filler = small_disk_engine.fill()
+
+        late = await runtime.run(script=SERVE)
+        report = await runtime.until(late, lambda seen: seen.phase == "failed")
+        assert "disk is full" in report.message
+        assert runtime.agent.fleet.replicas[run.replica].report == first
+        filler.unlink()
+        await runtime.ready(await runtime.run(script=SERVE))
+
+
 async def test_an_engine_error_is_not_an_absence(small_image: str) -> None:
     """Refused is not the same as gone."""
     engine = Engine("unix:///var/run/docker.sock")
