@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from easel_agent import cgroups, isolation
@@ -81,9 +82,26 @@ class Agent:
                                workspace=settings.workspace, caches=caches,
                                logs_total_bytes=settings.logs_total_mib << 20)  # fmt: skip
         cpu, memory_mib = settings.capacity()
-        self.what = What(address=settings.address, cpu=cpu, memory_mib=memory_mib, gpus=settings.gpus_found(),
-                         limits=groups.sentence, capacity=settings.capacity_sentence(), isolation=found)  # fmt: skip
+        self.parent_group: str | None = None
+        if settings.cpu or settings.memory_mib:
+            self.parent_group = groups.enclose(cpu=settings.cpu, memory_mib=settings.memory_mib)
+            if self.docker is not None:
+                self.docker.parent_group = self.parent_group or ""
+        self.what = What(
+            address=settings.address, cpu=cpu, memory_mib=memory_mib, gpus=settings.gpus_found(),
+            limits=groups.sentence, capacity=partial(self._capacity, settings), isolation=found,
+        )  # fmt: skip
         self.api = AgentApi(self.fleet, self.what, self.docker)
+
+    def _capacity(self, settings: AgentSettings) -> str:
+        """Whether what this node promises is kept from others on the same machine."""
+        if not settings.cpu and not settings.memory_mib:
+            return "whole machine"
+        if self.parent_group is None:
+            return "accounted: no control group can be made that holds its replicas to their sums"
+        if self.docker is not None and not self.docker.events.why_not and not self.docker.enclosed_in():
+            return "accounted: its containers lie in control groups of the engine's own"
+        return "enforced: its replicas together get no more, by a control group"
 
     async def keep(self) -> None:
         """Runs as long as the agent."""

@@ -47,7 +47,7 @@ def _find_v2(base: Path, own: str, name: str) -> Limits | None:
             parent.mkdir(exist_ok=True)
             _enable(path)
             _enable(parent)
-            limits = LimitsV2(parent)
+            limits = LimitsV2(base, parent)
             limits.group("trial", memory_mib=64, cpu=1, processes=16).remove()
         except OSError:
             with contextlib.suppress(OSError):

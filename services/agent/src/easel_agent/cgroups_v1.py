@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from easel_agent.cgroup_files import MIB, remove, remove_children, sentence, table
 from easel_agent.limits import Group
 from easel_agent.model import Usage
+
+CONTROLLERS = ("memory", "cpu", "cpuacct", "pids")
 
 
 class LimitsV1:
@@ -15,11 +18,13 @@ class LimitsV1:
 
     def __init__(self, root: Path, own: dict[str, str], name: str) -> None:
         """Raises OSError when the memory controller cannot be used."""
+        self._root = root
         self._parents: dict[str, Path] = {}
-        for controller in ("memory", "cpu", "cpuacct", "pids"):
-            parent = root / controller / own.get(controller, "/").lstrip("/") / name
+        places = place_of({controller: own.get(controller, "/") for controller in CONTROLLERS})
+        for controller in CONTROLLERS:
+            parent = root / controller / places[controller].lstrip("/") / name
             try:
-                parent.mkdir(exist_ok=True)
+                parent.mkdir(parents=True, exist_ok=True)
             except OSError:
                 if controller == "memory":
                     raise
@@ -50,11 +55,44 @@ class LimitsV1:
         """See Limits."""
         return sum(remove_children(parent, keep) for parent in self._parents.values())
 
+    def enclose(self, *, cpu: float, memory_mib: int) -> str | None:
+        """See Limits."""
+        if cpu and "cpu" not in self._parents:
+            return None
+        if memory_mib:
+            memory = self._parents["memory"]
+            (memory / "memory.limit_in_bytes").write_text(str(memory_mib * MIB))
+            swap = memory / "memory.memsw.limit_in_bytes"
+            if swap.exists():
+                swap.write_text(str(memory_mib * MIB))
+        if cpu:
+            period_us = int((self._parents["cpu"] / "cpu.cfs_period_us").read_text())
+            (self._parents["cpu"] / "cpu.cfs_quota_us").write_text(str(round(cpu * period_us)))
+        places = {"/" + str(path.relative_to(self._root / controller)) for controller, path in self._parents.items()}
+        return places.pop() if len(places) == 1 else ""
+
     def close(self) -> None:
         """See Limits."""
         for parent in self._parents.values():
             remove_children(parent, ())
             remove(parent)
+        name = self._parents["memory"].relative_to(self._root / "memory")
+        for controller in self._root.iterdir():  # an engine that puts containers into the group makes it everywhere
+            with contextlib.suppress(OSError):
+                for directory in (name, *name.parents[:-1]):  # what is not empty is somebody else's
+                    (controller / directory).rmdir()
+
+
+def place_of(own: Mapping[str, str]) -> dict[str, str]:
+    """Where to make the parent in each hierarchy: at one and the same path in all where nothing is escaped by that.
+
+    An engine knows one path for all hierarchies. `own`: this process's own groups, by controller; whatever limits these
+    have must go on counting.
+    """
+    deepest = max(own.values(), key=len)
+    if all(deepest == path or deepest.startswith(path.rstrip("/") + "/") for path in own.values()):
+        return dict.fromkeys(own, deepest)
+    return dict(own)
 
 
 class GroupV1:

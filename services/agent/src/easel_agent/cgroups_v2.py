@@ -13,9 +13,9 @@ from easel_agent.model import Usage
 class LimitsV2:
     """The unified hierarchy."""
 
-    def __init__(self, parent: Path) -> None:
-        """`parent` gives the groups in it their controllers already."""
-        self._parent = parent
+    def __init__(self, root: Path, parent: Path) -> None:
+        """`parent`, below the hierarchy's root, gives the groups in it their controllers already."""
+        self._root, self._parent = root, parent
         self.sentence = sentence("cgroup v2", (parent / "cgroup.subtree_control").read_text().split())
 
     def group(self, name: str, *, memory_mib: int, cpu: float, processes: int) -> Group:
@@ -35,6 +35,19 @@ class LimitsV2:
     def clean(self, keep: Collection[str] = ()) -> int:
         """See Limits."""
         return remove_children(self._parent, keep)
+
+    def enclose(self, *, cpu: float, memory_mib: int) -> str | None:
+        """See Limits."""
+        have = (self._parent / "cgroup.subtree_control").read_text().split()
+        if cpu and "cpu" not in have:
+            return None
+        if memory_mib:
+            (self._parent / "memory.max").write_text(str(memory_mib * MIB))
+            if (self._parent / "memory.swap.max").exists():
+                (self._parent / "memory.swap.max").write_text("0")
+        if cpu:
+            (self._parent / "cpu.max").write_text(f"{round(cpu * 100_000)} 100000")
+        return "/" + str(self._parent.relative_to(self._root))
 
     def close(self) -> None:
         """See Limits."""

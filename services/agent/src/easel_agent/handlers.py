@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -28,7 +28,7 @@ class What(Struct, frozen=True, kw_only=True):
     memory_mib: int
     gpus: int
     limits: str
-    capacity: str
+    capacity: Callable[[], str]
     isolation: Isolation
 
 
@@ -46,7 +46,7 @@ class AgentApi(agent_pb2_grpc.AgentServicer):
             node_id=node.node_id, address=what.address, network=node.network, cpu=what.cpu,
             memory_mib=what.memory_mib, isolation=isolation.sentence, limits=what.limits,
             can_mount=isolation.mount_ns, can_mount_why_not=isolation.mounts_refused, agent_run_id=node.run_id,
-            gpu=what.gpus, capacity=what.capacity, runtimes=[agent_pb2.Runtime(name="process"), self._docker_here()],
+            gpu=what.gpus, capacity=what.capacity(), runtimes=[agent_pb2.Runtime(name="process"), self._docker_here()],
         )  # fmt: skip
 
     def _docker_here(self) -> agent_pb2.Runtime:

@@ -39,5 +39,9 @@ class Limits(Protocol):
     def clean(self, keep: Collection[str] = ()) -> int:
         """Remove groups that are left over, all but those called as in `keep`; how many."""
 
+    def enclose(self, *, cpu: float, memory_mib: int) -> str | None:
+        """Keep everything on this node below these sums, 0: no limit; the group in which an engine can put containers,
+        as it names them (empty: there is none). None: that cannot be done here."""
+
     def close(self) -> None:
         """The agent ends: remove the parent group too."""

@@ -78,12 +78,6 @@ class AgentSettings(ProcessSettings, frozen=True, kw_only=True):
         cpu = self.cpu or float(len(os.sched_getaffinity(0)))
         return cpu, self.memory_mib or min(psutil.virtual_memory().total, _group_limit()) // (1024 * 1024)
 
-    def capacity_sentence(self) -> str:
-        """Whether what is promised here is kept from others on the same machine."""
-        if self.cpu or self.memory_mib:
-            return "accounted: it is a part of a machine, which what runs beside it may use too"
-        return "whole machine"
-
     def docker_socket(self) -> Path | None:
         """Where the engine is spoken to; None: nowhere."""
         if self.docker == "auto":

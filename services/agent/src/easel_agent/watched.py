@@ -27,6 +27,10 @@ class LimitsWatched:
         """See Limits."""
         return 0
 
+    def enclose(self, *, cpu: float, memory_mib: int) -> str | None:
+        """See Limits."""
+        return None
+
     def close(self) -> None:
         """Nothing was made."""
 

@@ -49,6 +49,8 @@ class Events:
         self.why_not = "it was not asked yet"
         """Why no container can be run; empty: they can."""
         self.version = ""
+        self.cgroup_driver = ""
+        """`cgroupfs` or `systemd`; empty: not known yet."""
 
     def listen(self, container: str, listener: Listener) -> None:
         """From here on."""
@@ -73,6 +75,7 @@ class Events:
         """Ask the engine what it is. Raises EngineAway or EngineError."""
         found = await self._engine.ask("GET", "info")
         self.version = f"Docker {found.get('ServerVersion', '?')}, {found.get('Driver', '?')}"
+        self.cgroup_driver = str(found.get("CgroupDriver", ""))
         self._tell("")
 
     async def _follow(self) -> None:

@@ -70,9 +70,15 @@ class DockerRuntime:
         """Replicas whose containers are not to be removed as orphans."""
         self._starting = asyncio.Semaphore(STARTS_AT_A_TIME)
         self._init = shutil.which("docker-init") is not None
+        self.parent_group = ""
+        """That of the node's limits, where it has some."""
         self.isolation = "container"
         self.limits = "docker: memory and CPU are hard limits, processes are counted"
         events.on_back = self.remove_orphans
+
+    def enclosed_in(self) -> str:
+        """The control group that containers are put into; empty: the engine's own."""
+        return self.parent_group if self.parent_group and self.events.cgroup_driver == "cgroupfs" else ""
 
     # ---- a replica
 
@@ -243,7 +249,8 @@ class DockerRuntime:
         return Place(
             labels={}, network=self._network.name, ip=replica.ip, node=self._node.node_id,
             processes=self._node.processes_per_replica, init=self._init, log_bytes=self._log_bytes,
-            cpus=float(os.cpu_count() or 1), gpus=self._gpus_of(replica), packages=packages, inherited=self._inherited,
+            cpus=float(os.cpu_count() or 1),
+            parent_group=self.enclosed_in(), gpus=self._gpus_of(replica), packages=packages, inherited=self._inherited,
         )  # fmt: skip
 
     def _labels(self, replica: Replica) -> dict[str, str]:
