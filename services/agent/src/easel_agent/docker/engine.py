@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -94,6 +95,12 @@ class Engine:
         async with self._answer("GET", path, params=params, headers={}) as response:
             async for piece in response.content.iter_chunked(1 << 16):
                 yield piece
+
+    def silence(self) -> str:
+        """Why it does not answer, as far as its socket tells; the same words as long as that is the same."""
+        if os.path.exists(self._path) and not os.access(self._path, os.R_OK | os.W_OK):
+            return f"the Docker engine's socket {self._path} may not be opened by the agent's user"
+        return f"no Docker engine answers at {self.url}"
 
     async def end(self) -> None:
         """Let go of the connections for good."""

@@ -66,7 +66,7 @@ class Events:
             try:
                 await self._follow()
             except EngineAway as error:
-                self._tell(f"no Docker engine answers at {self._engine.url}", error.message)
+                self._tell(self._engine.silence(), error.message)
             except EngineError as error:
                 self._tell(f"the Docker engine at {self._engine.url} cannot be used: {error.message}")
             await self._clock.sleep(AGAIN_S if self.version else SELDOM_S)

@@ -139,6 +139,8 @@ class ContainerRun:
         self._group.follow(container, pid)
         if number == 0:
             self.pid = pid
+        if found["State"].get("Health", {}).get("Status") == "unhealthy":
+            self.on_health(container, "unhealthy")
 
     # ---- while it runs
 

@@ -157,16 +157,19 @@ class DockerRuntime:
         ]
         adopted = [survivor for survivor in found if survivor is not None]
         self._known |= {survivor.run.replica for survivor in adopted}
-        await self.remove_orphans()
+        await self.remove_orphans(builds=True)
         return adopted
 
-    async def remove_orphans(self) -> None:
-        """Containers with our label of no replica that is known; volumes of none. Raises EngineAway."""
+    async def remove_orphans(self, *, builds: bool = False) -> None:
+        """Containers with our label of no replica that is known; volumes of none. `builds`: those that only fetch or
+        install, too, though they run. Raises EngineAway or EngineError."""
         for name, listed in (await self._ours()).items():
-            if name not in self._known:
-                log.info("removed containers of nobody", replica=name, containers=len(listed))
-                for item in listed:
-                    await self._delete(f"containers/{item['Id']}")
+            orphans = [item for item in listed if name or builds or item["State"] == "exited"]
+            if name in self._known or not orphans:
+                continue
+            log.info("removed containers of nobody", replica=name, containers=len(orphans))
+            for item in orphans:
+                await self._delete(f"containers/{item['Id']}")
         filters = json.dumps({"label": [f"{AGENT}={self._group}"]})
         volumes = (await self._engine.ask("GET", "volumes", params={"filters": filters})).get("Volumes") or ()
         for volume in volumes:
