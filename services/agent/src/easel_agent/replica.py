@@ -110,6 +110,11 @@ class Replica:
             self.progress = progress
             self._tell()
 
+    def note(self, text: str) -> None:
+        """What it is being prepared with: in its log, and in its report."""
+        self.log.event(text)
+        self.tell(msgspec.structs.replace(self.progress, message=text))
+
     def tell_keep_alive(self, keep_alive_s: float | None) -> None:
         """How long its server keeps an idle connection; None: long enough, or not to be found out."""
         self.keep_alive_known = True

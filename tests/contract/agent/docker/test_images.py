@@ -71,6 +71,8 @@ async def test_pulled_with_the_login_and_pinned(runtime: DockerRig, registry: Re
     assert report.runtime == "docker"
     output = await runtime.printed(run, "one")
     assert f"pulling {pushed}" in output
+    assert f"pulling {pushed}" in {seen.message for seen in runtime.seen[run.replica] if seen.phase == "fetching"}
+    assert report.message == ""
     assert registry.login not in output
 
 

@@ -22,7 +22,8 @@ from easel_kit.clock import Clock
 
 AT_A_TIME = 3
 """Pulls; the engine itself fetches three layers of each at a time."""
-TELL_EVERY_S = 2.0
+TELL_EVERY_S = 5.0
+"""Progress of a pull: each is a report of the replica, and so a fact."""
 MIB = 1024 * 1024
 Event = Callable[[str], None]
 Login = Callable[[], Awaitable[str]]

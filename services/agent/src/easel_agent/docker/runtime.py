@@ -84,7 +84,7 @@ class DockerRuntime:
 
     async def prepare(self, replica: Replica) -> Prepared:
         """See Runtime."""
-        run, event = replica.spec, replica.log.event
+        run, event = replica.spec, replica.note
         if self.events.why_not:
             raise Unavailable("NO_ENGINE", self.events.why_not)
         self._check_mounts(run)
