@@ -189,12 +189,12 @@ def test_bad_files_change_nothing(platform: Platform, tmp_path: Path) -> None:
     document = spec("bad")
     document["metadata"]["cpu"] = "two"
     document["metadata"]["memroy"] = 1
-    document["containers"][0]["image"] = "python:3"
+    document["model_path"] = "oss://models/a.pmml"
     file.write_text(json.dumps(document))
     wrong = platform.try_easel("create", str(file))
     told = wrong.stdout + wrong.stderr
     assert wrong.returncode == 2
-    for word in ("metadata.cpu", "memroy", "memory", "containers[0].image"):
+    for word in ("metadata.cpu", "memroy", "memory", "model_path"):
         assert word in told
     assert "bad" not in [s["service_name"] for s in platform.read("ls")]
 
