@@ -37,7 +37,12 @@ TESTS = (
     "tests/e2e/test_disk_full.py",
     "tests/e2e/test_soak.py",
     "tests/e2e/test_soak_updates.py",
+    "tests/contract/agent/docker/test_engine.py",
+    "tests/flow/agent/test_containers_outlive.py",
+    "tests/flow/scheduler/test_real_engine.py",
+    "tests/e2e/test_containers.py",
 )
+MARKED = {None: "soak or not soak", "processes": "not docker", "containers": "docker"}
 HEAD = """\
 # Soak runs
 
@@ -55,33 +60,40 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=300, help="length of the random part")
     parser.add_argument("--updates", type=int, default=1000, help="rolling updates under load")
     parser.add_argument("--seed", type=int, default=0, help="repeat an earlier run's choices")
+    parser.add_argument("--only", choices=("processes", "containers"), help="leave out the tests with the other")
     parser.add_argument("--no-write", action="store_true", help="leave docs/soak.md as it is")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        report, counted, updates = (Path(directory) / name for name in ("report.xml", "counted.json", "updates.json"))
+        report, counted, updates = (Path(directory) / name for name in ("report.xml", "counted.json", "updates"))
+        updates.mkdir()
         environment = os.environ | {
             "EASEL_SOAK_S": str(arguments.seconds), "EASEL_SOAK_SEED": str(arguments.seed),
             "EASEL_SOAK_RESULT": str(counted), "EASEL_SOAK_UPDATES": str(arguments.updates),
             "EASEL_SOAK_UPDATES_RESULT": str(updates),
         }  # fmt: skip
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "soak or not soak", f"--junitxml={report}", *TESTS]
+        command = [sys.executable, "-m", "pytest", "-q", "-m", MARKED[arguments.only], f"--junitxml={report}", *TESTS]
         began = time.monotonic()
         code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         took_s = time.monotonic() - began
-        section = "\n".join([*_heading(took_s), *_tests(report), *_random(_read(counted)), *_updates(_read(updates))])
+        parts = [*_heading(took_s, arguments.only), *_tests(report)]
+        if arguments.only != "containers":
+            parts += [*_random(_read(counted)), *_updates("processes", _read(updates / "process.json"))]
+        if arguments.only != "processes":
+            parts += _updates("containers", _read(updates / "docker.json"))
+        section = "\n".join(parts)
     print(section)
     if not arguments.no_write:
         _prepend(section)
     return code
 
 
-def _heading(took_s: float) -> list[str]:
+def _heading(took_s: float, only: str | None) -> list[str]:
     commit = _git("rev-parse", "--short", "HEAD") + (" with changes" if _git("status", "--porcelain") else "")
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     machine = f"{os.cpu_count()} cores, {memory_gib:.0f} GiB, Linux {platform.release().split('-')[0]}"
     machine += f", Python {platform.python_version()}, {'root' if os.geteuid() == 0 else 'ordinary user'}"
     return [
-        f"## {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit}",
+        f"## {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit}" + (f", {only} only" if only else ""),
         "",
         f"{machine}; {took_s / 60:.1f} minutes.",
         "",
@@ -108,11 +120,11 @@ def _read(file: Path) -> dict[str, object]:
     return found
 
 
-def _updates(result: dict[str, object]) -> list[str]:
+def _updates(of: str, result: dict[str, object]) -> list[str]:
     if not result:
-        return ["The rolling updates did not come to their end.", ""]
+        return [f"The rolling updates of {of} did not come to their end.", ""]
     return [
-        f"Rolling updates: {result['updates']} of {result['services']} two-replica services at once in "
+        f"Rolling updates of {of}: {result['updates']} of {result['services']} two-replica services at once in "
         f"{result['minutes']} minutes; {result['answered']} POSTs answered, {result['failed']} failed, "
         f"{result['twice']} executed twice.",
         "",
