@@ -40,7 +40,8 @@ log = get_logger("docker")
 STARTS_AT_A_TIME = 16
 """An engine that is asked for fifty at once is slower with all of them than with one after the other."""
 AGENT, REPLICA, RUN, CONTAINER = "easel.agent", "easel.replica", "easel.run", "easel.container"
-"""Labels: the agent's group, the replica's id, its RunSpec, the container's number."""
+GPUS = "easel.gpus"
+"""Labels: the agent's group, the replica's id, its RunSpec, the container's number, its GPUs."""
 
 
 class PreparedContainers(Struct, frozen=True, kw_only=True):
@@ -189,6 +190,7 @@ class DockerRuntime:
         await self._network.ensure()
         address = main["NetworkSettings"]["Networks"][self._network.name]["IPAddress"]
         self._network.keep(address, name)
+        self._gpus |= {gpu: name for gpu in main["Labels"].get(GPUS, "").split(",") if gpu in self._gpus}
         ids = [str(item["Id"]) for item in listed]
         since = written_until(self._node.home / "logs" / name / "current")
         return Survivor(run=run, ip=address, port=run.revision.port, attach=partial(self._attach, ids, since))
@@ -258,7 +260,8 @@ class DockerRuntime:
 
     def _labels(self, replica: Replica) -> dict[str, str]:
         run = msgspec.structs.replace(replica.spec, pins=replica.pins)
-        return {AGENT: self._group, REPLICA: run.replica, "easel.service": run.service,
+        gpus = ",".join(gpu for gpu, holder in self._gpus.items() if holder == run.replica)
+        return {AGENT: self._group, REPLICA: run.replica, "easel.service": run.service, GPUS: gpus,
                 RUN: base64.b64encode(msgspec.msgpack.encode(run)).decode()}  # fmt: skip
 
     def _check_mounts(self, run: RunSpec) -> None:
