@@ -80,6 +80,14 @@ class TestRights:
 
             assert (await runtime.until(run, lambda seen: seen.phase == "failed")).cause == "mount"
 
+    async def test_replicas_do_not_reach_each_other(self, runtime: DockerRig) -> None:
+        """Only the gateway reaches them: beside it there is no token."""
+        served = await runtime.ready(await runtime.run(script=SERVE))
+
+        output = await shown(runtime, f"nc -w 2 {served.ip} {served.port} < /dev/null && echo open || echo closed")
+
+        assert "closed" in output
+
 
 class TestLimits:
     """Hard ones."""
