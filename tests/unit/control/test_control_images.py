@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import copy
 import json
 from typing import Any
 
 import pytest
 
-from easel_contracts.errors import FieldError
 from easel_contracts.spec import (
     GitSource,
     Image,
@@ -22,46 +20,14 @@ from easel_contracts.spec import (
     Security,
     Sidecar,
 )
-from easel_control.decide.admit import Admitted, admit, admit_document, parse
+from easel_control.decide.admit import Admitted, admit_document, parse
 from easel_control.decide.images import image_problem
 from easel_control.decide.merge import merged, redacted, with_kept_secrets
 from easel_control.decide.quantities import cores_of, mib_of
 from easel_control.decide.secrets import EnvValue, GitLogin
+from tests.unit.control.images import BASE, GIT, but, mounting, refused, sound, with_container
 
 LOGIN = base64.b64encode(b"user:hush-login").decode()
-BASE: dict[str, Any] = {
-    "metadata": {"name": "ocr", "instance": 2, "cpu": 2, "memory": 2048},
-    "containers": [{"image": "registry.example.com:5000/team/ocr:1.2"}],
-}
-GIT = {"repo": "https://git.example.com/a.git", "username": "me", "password": "hush-git"}
-
-
-def sound(config: dict[str, Any]) -> Admitted:
-    found = admit(json.dumps(config))
-
-    assert isinstance(found, Admitted), found
-    return found
-
-
-def refused(config: dict[str, Any]) -> dict[str, FieldError]:
-    found = admit(json.dumps(config))
-
-    assert not isinstance(found, Admitted)
-    return {e.path: e for e in found}
-
-
-def but(**changes: Any) -> dict[str, Any]:
-    return copy.deepcopy(BASE) | changes
-
-
-def with_container(**changes: Any) -> dict[str, Any]:
-    return but(containers=[BASE["containers"][0] | changes])
-
-
-def mounting(*entries: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return but(storage=[{"mount_path": f"/m{i}"} | entry for i, entry in enumerate(entries)], **changes)
-
-
 DOCUMENTED: dict[str, dict[str, Any]] = {
     "nested, script in lines, probes": {
         "metadata": {"name": "vllm_qwen", "instance": 1, "cpu": 8, "memory": 32000, "gpu": 1, "shm_size": 16,
@@ -69,7 +35,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
                      "rolling_strategy": {"max_surge": 1, "max_unavailable": 0},
                      "eas": {"termination_grace_period": 60}},
         "containers": [{
-            "image": "eas-registry-vpc.cn-hangzhou.cr.aliyuncs.com/pai-eas/vllm:0.11.2-mows0.5.1",
+            "image": "eas-registry-vpc.cn-hangzhou.example.com/pai-eas/vllm:0.11.2-mows0.5.1",
             "script": "export VLLM_USE_V1=1\nvllm serve /model_dir --port 8000 \\\n  --trust-remote-code",
             "port": 8000,
             "env": [{"name": "HF_ENDPOINT", "value": "https://hf.example.com"}],
@@ -90,7 +56,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
     },
     "private registry, ports of the EAS engine, nothing but an image": {
         "name": "old", "dockerAuth": LOGIN, "generate_token": "true", "metadata": {"instance": 1, "cpu": 1},
-        "containers": [{"image": "registry.cn-shanghai.aliyuncs.com/xxx/yyy:zzz", "port": 9090}],
+        "containers": [{"image": "registry.cn-shanghai.example.com/xxx/yyy:zzz", "port": 9090}],
     },
     "every mount": {
         "metadata": {"name": "mounts", "instance": 1},
@@ -98,7 +64,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
         "storage": [
             {"mount_path": "/mnt/data/",
              "oss": {"path": "oss://bucket/path/", "endpoint": "oss-cn-beijing.example.com"}},
-            {"mount_path": "/mnt/nas", "nfs": {"server": "06ba748-xxx.cn-hangzhou.nas.aliyuncs.com", "path": "/",
+            {"mount_path": "/mnt/nas", "nfs": {"server": "06ba748-xxx.nas.example.com", "path": "/",
                                                "readOnly": False}},
             {"mount_path": "/mnt/git", "git": {"repo": "https://codeup.example.com/x/y.git", "branch": "master",
                                                "commit": "3f1c2ab9", "username": "me@corp", "password": "hush"}},
@@ -162,7 +128,7 @@ def test_what_becomes_of_the_mounts() -> None:
     assert got.revision.mounts == (
         Mount(mount_path="/mnt/data",
               source=ObjectSource(url="oss://bucket/path/", endpoint="oss-cn-beijing.example.com")),
-        Mount(mount_path="/mnt/nas", source=NfsSource(server="06ba748-xxx.cn-hangzhou.nas.aliyuncs.com"),
+        Mount(mount_path="/mnt/nas", source=NfsSource(server="06ba748-xxx.nas.example.com"),
               read_only=False),
         Mount(mount_path="/mnt/git", source=GitSource(repo="https://codeup.example.com/x/y.git", branch="master",
                                                       commit="3f1c2ab9", login=True)),
@@ -298,91 +264,6 @@ def test_values_of_sidecars_are_kept_by_container() -> None:
     assert isinstance(got, Admitted)
     assert got.secrets.env == (EnvValue(name="A", value="one"),)
     assert got.secrets.sidecars == ((EnvValue(name="A", value="two"),),)
-
-
-IMAGE = {"image": "a"}
-
-
-@pytest.mark.parametrize(("config", "path", "code"), [
-    (with_container(script="x", args=["y"]), "containers[0].args", "CONFLICT"),
-    (with_container(script="x", command="y"), "containers[0].script", "CONFLICT"),
-    (with_container(command="'"), "containers[0].command", "WRONG_VALUE"),
-    (with_container(pull_policy="always"), "containers[0].pull_policy", "OUT_OF_RANGE"),
-    (with_container(security={"user": "root"}), "containers[0].security.user", "WRONG_VALUE"),
-    (with_container(security={"user": "0", "non_root": True}), "containers[0].security.user", "CONFLICT"),
-    (with_container(resources={"limits": {"memory": "512"}}), "containers[0].resources.limits.memory", "WRONG_TYPE"),
-    (with_container(resources={"limits": {"cpu": 3}}), "containers[0].resources", "CONFLICT"),
-    (with_container(resources={"limits": {"nvidia.com/gpu": 1}}), "containers[0].resources.limits.nvidia.com/gpu",
-     "NOT_SUPPORTED_YET"),
-    (with_container(resources={"requests": {"cpu": 3}, "limits": {"cpu": 2}}), "containers[0].resources.requests.cpu",
-     "CONFLICT"),
-    (but(containers=[IMAGE, {"command": "b"}]), "containers[1].image", "MISSING"),
-    (but(containers=[{"command": "b"}, IMAGE]), "containers[0].image", "MISSING"),
-    (but(containers=[IMAGE, IMAGE | {"port": 8000}]), "containers[1].port", "CONFLICT"),
-    (but(containers=[IMAGE, IMAGE | {"prepare": {"pythonRequirements": ["a"]}}]), "containers[1].prepare",
-     "NOT_SUPPORTED_YET"),
-    (but(containers=[IMAGE, IMAGE | {"health_check": {"tcp_socket": {}}}]), "containers[1].health_check",
-     "NOT_SUPPORTED_YET"),
-    (but(containers=[IMAGE, IMAGE | {"resources": {"limits": {"memory": "4Gi"}}}]), "containers[1].resources",
-     "OUT_OF_RANGE"),
-    (but(containers=[IMAGE, IMAGE | {"env": [{"name": "A", "value": "1"}] * 2}]), "containers[1].env[1].name",
-     "CONFLICT"),
-    (but(containers=[IMAGE] + [IMAGE] * 9), "containers", "OUT_OF_RANGE"),
-    (but(**{"metadata.disk": "40Gi"}), "metadata.disk", "NOT_SUPPORTED_YET"),
-    (but(**{"metadata.gpu_memory": 4}), "metadata.gpu_memory", "NOT_SUPPORTED_YET"),
-    (mounting({"git": GIT, "oss": {"path": "oss://b/"}}), "storage[0].oss", "CONFLICT"),
-    (mounting({"dataset": {"id": "d-1"}}), "storage[0].dataset", "NOT_SUPPORTED_YET"),
-    (mounting({}), "storage[0].local", "MISSING"),
-    (mounting({"git": {}}), "storage[0].git.repo", "MISSING"),
-    (mounting({"git": {"repo": "file:///etc"}}), "storage[0].git.repo", "WRONG_VALUE"),
-    (mounting({"git": {"repo": "/srv/repo"}}), "storage[0].git.repo", "WRONG_VALUE"),
-    (mounting({"git": {"repo": "ext::sh -c id"}}), "storage[0].git.repo", "WRONG_VALUE"),
-    (mounting({"git": {"repo": "-u:x"}}), "storage[0].git.repo", "WRONG_VALUE"),
-    (mounting({"git": {"repo": "git@git.example.com:a/b.git"}}), "storage[0].git.repo", "WRONG_VALUE"),
-    (mounting({"git": {"repo": "https://me:hush@git.example.com/a"}}), "storage[0].git.repo", "WRONG_VALUE"),
-    (mounting({"git": {"repo": "https://hush@git.example.com/a"}}), "storage[0].git.repo", "WRONG_VALUE"),
-    (mounting({"git": {"repo": "ssh://git:hush@git.example.com/a"}}), "storage[0].git.repo", "WRONG_VALUE"),
-    (mounting({"git": {"repo": "https://x/y?token=hush"}}), "storage[0].git.repo", "WRONG_VALUE"),
-    (mounting({"git": {"repo": "ssh://git@x/y"}}), "storage[0].git.repo", "WRONG_VALUE"),
-    (mounting({"git": {"repo": "https://x/y", "password": "hush"}}), "storage[0].git.username", "MISSING"),
-    (mounting({"git": {"repo": "https://x/y", "password": ["hush"]}}), "storage[0].git.password", "WRONG_TYPE"),
-    (mounting({"git": {"repo": "https://x/y", "branch": "--upload-pack=x"}}), "storage[0].git.branch", "WRONG_VALUE"),
-    (mounting({"git": {"repo": "https://x/y", "commit": "HEAD"}}), "storage[0].git.commit", "WRONG_VALUE"),
-    (mounting({"image": {"image": "A"}}), "storage[0].image.image", "WRONG_VALUE"),
-    (mounting({"image": {"image": "a", "path": "/../etc"}}), "storage[0].image.path", "WRONG_VALUE"),
-    (mounting({"oss": {"path": "oss://b/x", "readOnly": False}}), "storage[0].oss.readOnly", "NOT_SUPPORTED_YET"),
-    (mounting({"oss": {"path": "/x"}}), "storage[0].oss.path", "WRONG_VALUE"),
-    (mounting({"oss": {"path": "file:///etc"}}), "storage[0].oss.path", "WRONG_VALUE"),
-    (mounting({"oss": {"path": "local://etc/x"}}), "storage[0].oss.path", "WRONG_VALUE"),
-    (mounting({"oss": {"path": "s3://key:hush@b/x"}}), "storage[0].oss.path", "WRONG_VALUE"),
-    (mounting({"oss": {"path": "oss://b/../c"}}), "storage[0].oss.path", "WRONG_VALUE"),
-    (mounting({"oss": {"path": "oss://b/", "endpoint": "https://me:hush@x"}}), "storage[0].oss.endpoint",
-     "WRONG_VALUE"),
-    (mounting({"nfs": {"server": "x,addr=y"}}), "storage[0].nfs.server", "WRONG_VALUE"),
-    (mounting({"nfs": {"server": "x", "path": "/../y"}}), "storage[0].nfs.path", "WRONG_VALUE"),
-    (mounting({"nfs": {"server": "x", "resourceGroup": "rg"}}), "storage[0].nfs.resourceGroup", "NOT_SUPPORTED_YET"),
-    (mounting({"empty_dir": {"medium": "disk"}}), "storage[0].empty_dir.medium", "OUT_OF_RANGE"),
-    (mounting({"empty_dir": {"size_limit": 0}}), "storage[0].empty_dir.size_limit", "OUT_OF_RANGE"),
-    (mounting({"mount_path": "/dev/shm", "empty_dir": {}}), "storage[0].mount_path", "WRONG_VALUE"),
-    (mounting({"mount_path": "/dev/shm/x", "empty_dir": {"medium": "memory"}}), "storage[0].mount_path", "WRONG_VALUE"),
-])  # fmt: skip
-def test_refusals_name_the_field_and_repeat_no_secret(config: dict[str, Any], path: str, code: str) -> None:
-    errors = refused(config)
-
-    assert {p: e.code for p, e in errors.items()} == {path: code}
-    assert errors[path].message
-    assert "hush" not in errors[path].message + errors[path].hint
-
-
-@pytest.mark.parametrize("kind", [
-    {"git": {"repo": "https://x/y"}}, {"image": {"image": "a"}}, {"oss": {"path": "oss://b/"}},
-    {"nfs": {"server": "x"}}, {"empty_dir": {}},
-])  # fmt: skip
-def test_mounts_that_need_an_image(kind: dict[str, Any]) -> None:
-    errors = refused(mounting(kind, containers=[{"command": "x"}]))
-
-    assert [(p, e.code) for p, e in errors.items()] == [(f"storage[0].{next(iter(kind))}", "NOT_SUPPORTED_YET")]
-    assert "containers[0].image" in next(iter(errors.values())).hint
 
 
 def test_other_object_stores() -> None:
