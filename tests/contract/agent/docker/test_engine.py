@@ -169,6 +169,19 @@ async def test_a_full_disk(short_path: Path, small_disk_engine: PrivateEngine) -
         await runtime.ready(await runtime.run(script=SERVE))
 
 
+async def test_a_container_whose_creation_was_not_answered(short_path: Path, own_engine: PrivateEngine) -> None:
+    """Nobody knows its id; it is gone with the agent at the latest."""
+    async with docker_runtime(short_path / "agent", kind=SmallRig, docker=own_engine.url) as runtime:
+        run = await runtime.run(script=SERVE)
+        await runtime.ready(run)
+        group = runtime.agent.docker.group if runtime.agent.docker else ""
+        labels = ["--label", f"easel.agent={group}", "--label", f"easel.replica={run.replica}"]
+        docker("create", *labels, SMALL_IMAGE, url=own_engine.url)
+        await runtime.stop(run)
+
+    assert docker("ps", "--all", "--quiet", url=own_engine.url) == ""
+
+
 async def test_an_engine_error_is_not_an_absence(small_image: str) -> None:
     """Refused is not the same as gone."""
     engine = Engine("unix:///var/run/docker.sock")

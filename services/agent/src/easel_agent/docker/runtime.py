@@ -63,7 +63,7 @@ class DockerRuntime:
                  hidden: Collection[str], log_bytes: int, inherited: Mapping[str, str]) -> None:  # fmt: skip
         self._node, self._engine, self.events, self.images, self._network = node, engine, events, images, network
         self.packages, self._fetching, self._secrets, self._clock = packages, fetching, secrets, clock
-        self._group, self._hidden, self._log_bytes = group, hidden, log_bytes
+        self.group, self._hidden, self._log_bytes = group, hidden, log_bytes
         self._inherited = dict(inherited)
         self._gpus: dict[str, str | None] = {str(number): None for number in range(gpus)}
         """GPU → the replica that has it."""
@@ -93,7 +93,7 @@ class DockerRuntime:
         secrets = await asked.environment()
         images = await self._images(run, asked, event)
         replica.directory.mkdir(parents=True, exist_ok=True, mode=0o711)
-        of_images = FilesOfImages(self._engine, self.images, asked.registry_login, {AGENT: self._group}, event)
+        of_images = FilesOfImages(self._engine, self.images, asked.registry_login, {AGENT: self.group}, event)
         files = await self._fetching.fetch(run, replica.directory, secrets.logins, event, of_images)
         wanted = Wanted(lines=requirements(run, files.paths), file=in_the_image(run))
         packages = await self.packages.get(images[0], wanted, event) if wanted else None
@@ -106,7 +106,7 @@ class DockerRuntime:
         place = self._place(replica, str(packages) if packages else None)
         sources = {path: str(source) for path, source in files.paths.items()}
         return PreparedContainers(
-            parts=made, place=place, mounts=mounts(run, sources, {AGENT: self._group}, place.packages),
+            parts=made, place=place, mounts=mounts(run, sources, {AGENT: self.group}, place.packages),
             venv=packages.name if packages else None, archives=files.archives, held=files.held,
         )  # fmt: skip
 
@@ -143,9 +143,10 @@ class DockerRuntime:
         """See Runtime."""
         try:
             if not self.events.why_not:
+                await self.remove_orphans(builds=True)  # of a call whose answer was lost when the engine went away
                 await self._network.remove()
         except (EngineAway, EngineError) as error:
-            log.warning("network not removed", network=self._network.name, error=error.message)
+            log.warning("something is left in the engine", label=f"{AGENT}={self.group}", error=error.message)
         await self._engine.end()
 
     # ---- after the agent, or the engine, was away
@@ -171,7 +172,7 @@ class DockerRuntime:
             log.info("removed containers of nobody", replica=name, containers=len(orphans))
             for item in orphans:
                 await self._delete(f"containers/{item['Id']}")
-        filters = json.dumps({"label": [f"{AGENT}={self._group}"]})
+        filters = json.dumps({"label": [f"{AGENT}={self.group}"]})
         volumes = (await self._engine.ask("GET", "volumes", params={"filters": filters})).get("Volumes") or ()
         for volume in volumes:
             if volume["Name"].rpartition("-")[0] not in self._known:
@@ -204,7 +205,7 @@ class DockerRuntime:
 
     async def _ours(self) -> dict[str, list[dict[str, Any]]]:
         """Replica → its containers as the engine lists them, the main one first."""
-        filters = json.dumps({"label": [f"{AGENT}={self._group}"]})
+        filters = json.dumps({"label": [f"{AGENT}={self.group}"]})
         listed = await self._engine.ask("GET", "containers/json", params={"all": "true", "filters": filters})
         found: dict[str, list[dict[str, Any]]] = {}
         for item in sorted(listed, key=lambda item: int(item["Labels"].get(CONTAINER, 0))):
@@ -261,7 +262,7 @@ class DockerRuntime:
     def _labels(self, replica: Replica) -> dict[str, str]:
         run = msgspec.structs.replace(replica.spec, pins=replica.pins)
         gpus = ",".join(gpu for gpu, holder in self._gpus.items() if holder == run.replica)
-        return {AGENT: self._group, REPLICA: run.replica, "easel.service": run.service, GPUS: gpus,
+        return {AGENT: self.group, REPLICA: run.replica, "easel.service": run.service, GPUS: gpus,
                 RUN: base64.b64encode(msgspec.msgpack.encode(run)).decode()}  # fmt: skip
 
     def _check_mounts(self, run: RunSpec) -> None:
