@@ -123,8 +123,8 @@ class Engine:
         response: aiohttp.ClientResponse | None = None
         body = None if data is None else json.dumps(data)
         timeout = aiohttp.ClientTimeout(total=total_s, sock_connect=ANSWER_S)
+        client = self._connected()
         try:
-            client = self._connected()
             response = await client._do_query(
                 path, method, params=dict(params or {}), data=body, headers=dict(headers), timeout=timeout
             )
@@ -139,6 +139,10 @@ class Engine:
         except TimeoutError as error:
             await self._let_go()
             raise EngineAway("it took too long") from error
+        except (AssertionError, RuntimeError) as error:  # aiohttp's words for a session that was closed meanwhile
+            if client is self._client:
+                raise
+            raise EngineAway("its connections were given up") from error
         except (aiohttp.ClientError, OSError) as error:
             await self._let_go()
             raise EngineAway(type(error).__name__) from error

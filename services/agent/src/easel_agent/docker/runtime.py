@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from easel_agent.replica import Replica
 
 log = get_logger("docker")
+REMOVED_WITHIN_S = 10.0
 STARTS_AT_A_TIME = 16
 """An engine that is asked for fifty at once is slower with all of them than with one after the other."""
 AGENT, REPLICA, RUN, CONTAINER = "easel.agent", "easel.replica", "easel.run", "easel.container"
@@ -213,11 +214,17 @@ class DockerRuntime:
         return found
 
     async def _delete(self, path: str) -> None:
-        try:
-            await self._engine.ask("DELETE", path, params={"force": "1", "v": "1"})
-        except EngineError as error:
-            if error.status not in (404, 409):
-                raise
+        """Returns when it is gone, or somebody else has been removing it for REMOVED_WITHIN_S."""
+        end = self._clock.monotonic() + REMOVED_WITHIN_S
+        while True:
+            try:
+                await self._engine.ask("DELETE", path, params={"force": "1", "v": "1"})
+            except EngineError as error:
+                if error.status == 404:
+                    return
+                if error.status != 409 or self._clock.monotonic() >= end:
+                    raise
+                await self._clock.sleep(0.1)
 
     # ---- parts of preparing
 
