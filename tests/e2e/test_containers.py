@@ -89,7 +89,7 @@ async def test_an_engine_with_live_restore_dies(short_path: Path, live_engine: P
 
 
 async def test_an_engine_takes_its_containers_along(short_path: Path, own_engine: PrivateEngine) -> None:
-    """They are started again when it is back. (Killed instead of stopped: tests/contract/agent/docker/test_engine.py.)"""
+    """They are started again when it is back. (Killed, not stopped: tests/contract/agent/docker/test_engine.py.)"""
     own_engine.load(BASE_IMAGE)
     env = {"EASEL_AGENT_DOCKER": own_engine.url}
     with running_platform(short_path / "home", env=env) as platform:
