@@ -82,8 +82,8 @@ async def test_a_missing_prefix(runtime: Rig) -> None:
 
 async def test_scratch(runtime: Rig) -> None:
     """Empty, writable, outliving the program but not the replica."""
-    mount = Mount(mount_path="/scratch", source=ScratchSource(), read_only=False)
-    script = "ls /scratch | wc -l; touch /scratch/$(ls /scratch | wc -l); python -m http.server $PORT"
+    mount = Mount(mount_path="/own", source=ScratchSource(), read_only=False)
+    script = "ls /own | wc -l; touch /own/$(ls /own | wc -l); python -m http.server $PORT"
     run = await runtime.run(script=script, mounts=(mount,))
     await runtime.ready(run)
     directory = runtime.agent.fleet.replicas[run.replica].directory

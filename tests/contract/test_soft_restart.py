@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import psutil
 import pytest
 
 from easel_agent.decide.restarts import RestartPolicy
 from easel_kit.testing import eventually
-from tests.contract.agent.rig import Rig, runtime_of
+from tests.contract.agent.rig import Rig
 
 SERVER = "python -m http.server $PORT"
 COUNTED = "echo started >> starts; exec " + SERVER
 """One line for each start, in the replica's working directory."""
 DEAF = "echo started >> starts; trap '' TERM; " + SERVER
 """Does not end on SIGTERM (nor does its server, which inherits that)."""
-
-
-@pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
-async def runtime(short_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
-    """A runtime."""
-    async with runtime_of(request.param, short_path / "agent") as made:
-        yield made
 
 
 def starts(runtime: Rig, replica: str) -> int:

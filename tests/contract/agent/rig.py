@@ -185,7 +185,7 @@ class DockerRig(Rig):
 
     def spec(self, command: str | None = None, *, memory_mib: int = 256, **revision: Any) -> RunSpec:
         """See Rig."""
-        scratch = Mount(mount_path="/work", source=ScratchSource(), read_only=False)
+        scratch = Mount(mount_path="/scratch", source=ScratchSource(), read_only=False)
         mounts = (*revision.pop("mounts", ()), scratch)
         defaults: dict[str, Any] = {"image": self.image, "mounts": mounts}
         return super().spec(command, memory_mib=memory_mib, **(defaults | revision))

@@ -78,7 +78,7 @@ class Agent:
             self.docker.events.on_changed = self.fleet.node_changed
         caches = Caches(environments=self.environments, code=self.code, sources=self.sources,
                         packages=self.docker.packages if self.docker else None, limits=groups,
-                        orphans=self._remove_orphans)  # fmt: skip
+                        sweep=self._sweep)  # fmt: skip
         self.sampler = Sampler(fleet=self.fleet, children=children, clock=clock, publish=publish,
                                workspace=settings.workspace, caches=caches,
                                logs_total_bytes=settings.logs_total_mib << 20)  # fmt: skip
@@ -104,10 +104,9 @@ class Agent:
             return "accounted: its containers lie in control groups of the engine's own"
         return "enforced: its replicas together get no more, by a control group"
 
-    async def _remove_orphans(self) -> None:
+    def _sweep(self) -> None:
         if self.docker is not None and not self.docker.events.why_not:
-            with contextlib.suppress(EngineAway, EngineError):  # it is tried again
-                await self.docker.remove_orphans()
+            self.docker.sweep()
 
     async def keep(self) -> None:
         """Runs as long as the agent."""

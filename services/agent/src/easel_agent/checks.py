@@ -18,7 +18,7 @@ class Checks:
         self._tls = unverified_tls()
 
     async def run(self, probe: Probe, program: Program) -> str | None:
-        """Make one check within the probe's time limit."""
+        """Make one check within the probe's time limit. Raises Unavailable, see runtime.Program.probe."""
         check = probe.check
         if isinstance(check, ExecCheck):
             code = await program.probe(check.command, probe.timeout_s)

@@ -14,6 +14,7 @@ from easel_agent.decide.keep_alive import question, too_short_s
 from easel_agent.decide.probing import ProbeState, observe, starting_period_s, startup_budget_s
 from easel_agent.model import Killed, Progress, Refusal
 from easel_agent.runtime import Node, Program
+from easel_contracts.errors import Unavailable
 from easel_contracts.spec import Probe, TcpCheck
 from easel_kit.clock import Clock
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 READINESS = Probe(check=TcpCheck(), period_s=5.0, failure_threshold=2)
 """Without a readiness probe: the port accepts connections."""
+AWAY_AGAIN_S = 0.5
 EXPLAIN_AFTER_S = 2.0
 """A program that listens elsewhere gets so long to open the right port before it is called wrong."""
 
@@ -60,7 +62,7 @@ class Prober:
         explained_at = self._started
         while True:
             began = self._clock.monotonic()
-            failure = await self._checks.run(probe or READINESS, self._program)
+            failure = await self._ask(probe or READINESS)
             state = observe(state, probe or READINESS, failure)
             now = self._clock.monotonic()
             if state.verdict:
@@ -84,7 +86,7 @@ class Prober:
         owned = False
         while True:
             asked = self._clock.monotonic()
-            failure = await self._checks.run(probe, self._program)
+            failure = await self._ask(probe)
             if failure is None and self._revision.readiness is None:
                 failure = self._program.complaint()
             if failure is None and not owned:
@@ -102,12 +104,20 @@ class Prober:
         await self._clock.sleep(probe.initial_delay_s or probe.period_s)
         state = ProbeState()
         while True:
-            state = observe(state, probe, await self._checks.run(probe, self._program))
+            state = observe(state, probe, await self._ask(probe))
             if state.verdict is False and state.failures >= probe.failure_threshold:
                 detail = f"{state.failures} times in a row: {state.detail}"
                 self._replica.kill(Killed(reason="liveness", detail=detail))
                 return
             await self._clock.sleep(probe.period_s)
+
+    async def _ask(self, probe: Probe) -> str | None:
+        """What the probe says, as soon as it can be made: an engine that is away tells nothing of its containers."""
+        while True:
+            try:
+                return await self._checks.run(probe, self._program)
+            except Unavailable:
+                await self._clock.sleep(AWAY_AGAIN_S)
 
     async def _check_keep_alive(self) -> None:
         """Once in a replica's life, beside everything else: nobody waits for it."""

@@ -111,7 +111,10 @@ class Program(Protocol):
         """End everything of it; `gone` tells when."""
 
     async def probe(self, argv: Sequence[str], timeout_s: float) -> int | None:
-        """Run a command beside the program, with its rights; its exit code, None when it took too long."""
+        """Run a command beside the program, with its rights; its exit code, None when it took too long.
+
+        Raises Unavailable where it cannot be asked now, which says nothing of the program.
+        """
 
     def listening(self) -> list[Listening] | None:
         """Its own sockets that accept connections; None: they cannot be looked at, and the port is nobody else's."""

@@ -39,8 +39,8 @@ class Caches(Struct, kw_only=True):
     sources: Sources
     packages: Packages | None
     limits: Limits
-    orphans: Callable[[], Awaitable[None]]
-    """Removes what is left in the engine of replicas that nobody knows."""
+    sweep: Callable[[], None]
+    """Begins to remove what is left in the engine of replicas that nobody knows."""
 
 
 class Sampler:
@@ -86,7 +86,7 @@ class Sampler:
         await asyncio.to_thread(caches.code.prune, used.archives)
         await caches.sources.prune(used.sources)
         caches.limits.clean(keep=self._fleet.replicas.keys())
-        await caches.orphans()
+        caches.sweep()
         await asyncio.to_thread(self._prune_logs, set(self._fleet.replicas))
 
     def _measure(self, replica: Replica, table: proc.ProcessTable | None) -> ReplicaMetrics | None:

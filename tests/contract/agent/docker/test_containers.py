@@ -47,7 +47,7 @@ class TestRights:
         """Only /tmp and mounts can be written to."""
         image = Image(reference=runtime.image.reference, pull="Never", security=Security(read_only_root=True))
 
-        output = await shown(runtime, "touch /x || echo root refused; touch /tmp/x /work/x && echo others taken",
+        output = await shown(runtime, "touch /x || echo root refused; touch /tmp/x /scratch/x && echo others taken",
                              image=image)  # fmt: skip
 
         assert "root refused" in output
@@ -57,7 +57,7 @@ class TestRights:
         """As asked for; what it may write to is its scratch directory."""
         image = Image(reference=runtime.image.reference, pull="Never", security=Security(user="1234:99", non_root=True))
 
-        output = await shown(runtime, "id -u; id -g; touch /work/x && echo written", image=image)
+        output = await shown(runtime, "id -u; id -g; touch /scratch/x && echo written", image=image)
 
         assert {"1234", "99", "written"} <= set(output.splitlines())
 
@@ -132,7 +132,7 @@ class TestScratch:
 
     async def test_on_disk_it_outlives_a_run(self, runtime: DockerRig) -> None:
         """The next container of the replica finds it; the next replica does not."""
-        script = "echo x >> /work/runs; wc -l < /work/runs; test $(wc -l < /work/runs) = 2 || exit 3; " + SERVE
+        script = "echo x >> /scratch/runs; wc -l < /scratch/runs; test $(wc -l < /scratch/runs) = 2 || exit 3; " + SERVE
         run = await runtime.run(script=script)
         await runtime.ready(run)
         directory = runtime.home(run)
@@ -227,7 +227,7 @@ class TestHealth:
         """As long as it says so; a readiness probe of the service would count instead."""
         image = "easel-test/healthcheck:1"
         (tmp_path / "Dockerfile").write_text(
-            f"FROM {runtime.image.reference}\nHEALTHCHECK --interval=1s --retries=1 CMD test ! -e /work/ill\n"
+            f"FROM {runtime.image.reference}\nHEALTHCHECK --interval=1s --retries=1 CMD test ! -e /scratch/ill\n"
         )
         docker("build", "--quiet", "--label", "easel.test=1", "--tag", image, str(tmp_path))
         try:

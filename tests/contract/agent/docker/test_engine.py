@@ -12,7 +12,7 @@ import pytest
 from easel_agent.app import group_name
 from easel_agent.docker.engine import Engine, EngineAway, EngineError
 from easel_agent.settings import AgentSettings
-from easel_contracts.spec import RunSpec
+from easel_contracts.spec import ExecCheck, Probe, RunSpec
 from easel_kit.testing import eventually
 from tests.contract.agent.rig import DockerRig, SmallRig, docker_runtime
 from tests.docker_private import PrivateEngine
@@ -115,6 +115,24 @@ async def test_live_restore(short_path: Path, live_engine: PrivateEngine) -> Non
         assert (report.ready, report.restarts, report.pid) == (True, 0, first.pid)
         lines = [text.split()[1] for stream, text in await runtime.logs(run) if stream == "stdout"]
         assert lines == [str(number) for number in range(1, len(lines) + 1)]
+
+
+async def test_probes_in_the_container_wait_for_the_engine(short_path: Path, live_engine: PrivateEngine) -> None:
+    """An engine that is away says nothing of a container: it is neither ended nor called unready for that."""
+    probe = Probe(check=ExecCheck(command=("true",)), period_s=0.1, failure_threshold=1)
+    async with docker_runtime(short_path / "agent", kind=SmallRig, docker=live_engine.url) as runtime:
+        run = await runtime.run(script=SERVE, readiness=probe, liveness=probe)
+        first = await runtime.ready(run)
+        live_engine.kill()
+        docker_ = runtime.agent.docker
+        assert docker_ is not None
+        await eventually(lambda: docker_.events.why_not)
+        late = await runtime.run(script=SERVE)
+        await runtime.until(late, lambda seen: "Waiting" in seen.message)
+        live_engine.start()
+        await runtime.ready(late)
+
+        assert runtime.agent.fleet.replicas[run.replica].report == first
 
 
 async def eventually_more(runtime: DockerRig, run: RunSpec, count: int) -> None:

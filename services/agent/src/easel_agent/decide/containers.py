@@ -12,14 +12,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from easel_agent.decide.environment import expand
+from easel_agent.decide.environment import SYSTEM_PATH, expand, identity
 from easel_agent.model import Refusal
 from easel_contracts.spec import Image, Mount, NfsSource, RunSpec, ScratchSource
 
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
 SHELL = "/bin/sh"
 SHM = "/dev/shm"
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PACKAGES = "/opt/easel/python"
 """Where Python requirements are seen in a container."""
 MIB = 1024 * 1024
@@ -113,19 +112,11 @@ def environment(run: RunSpec, part: Part, place: Place) -> dict[str, str]:
     image = dict(entry.partition("=")[::2] for entry in part.image_config.get("Env") or ())
     env = {"HOST": "0.0.0.0", "PYTHONUNBUFFERED": "1", **place.inherited}
     if place.packages and part.index == 0:
-        env["PATH"] = f"{PACKAGES}/bin:{image.get('PATH', DEFAULT_PATH)}"
+        env["PATH"] = f"{PACKAGES}/bin:{image.get('PATH', SYSTEM_PATH)}"
         env["PYTHONPATH"] = ":".join(filter(None, (PACKAGES, image.get("PYTHONPATH"))))
     env |= part.env
-    env |= {
-        "NAMESPACE": run.workspace, "POD_NAME": run.replica, "POD_IP": place.ip, "NODE_NAME": place.node,
-        "SERVICE_NAME": run.service, "EASEL_REVISION": str(run.revision.number), "EASEL_REPLICA": run.replica,
-        "EASEL_SERVICE": run.service,
-    }  # fmt: skip
-    if part.port is not None:
-        env["PORT"] = str(part.port)
-    if run.traceparent:
-        env["TRACEPARENT"] = run.traceparent
-    return env
+    env |= identity(run, ip=place.ip, node=place.node)
+    return env | ({"PORT": str(part.port)} if part.port is not None else {})
 
 
 def container(run: RunSpec, part: Part, place: Place, mounts: Sequence[dict[str, Any]], *, main_id: str) -> Made:

@@ -42,14 +42,17 @@ def environment(run: RunSpec, user: Mapping[str, str], around: Surroundings) -> 
     if around.venv:
         env["VIRTUAL_ENV"] = around.venv
     env |= user
-    env |= {
-        "PORT": str(around.port), "NAMESPACE": run.workspace, "POD_NAME": run.replica, "POD_IP": around.address,
-        "NODE_NAME": around.node, "SERVICE_NAME": run.service, "EASEL_REVISION": str(run.revision.number),
-        "EASEL_REPLICA": run.replica, "EASEL_SERVICE": run.service,
+    return env | {"PORT": str(around.port)} | identity(run, ip=around.address, node=around.node)
+
+
+def identity(run: RunSpec, *, ip: str, node: str) -> dict[str, str]:
+    """Who and where a replica is, in EAS's variables and Easel's."""
+    found = {
+        "NAMESPACE": run.workspace, "POD_NAME": run.replica, "POD_IP": ip, "NODE_NAME": node,
+        "SERVICE_NAME": run.service, "EASEL_REVISION": str(run.revision.number), "EASEL_REPLICA": run.replica,
+        "EASEL_SERVICE": run.service,
     }  # fmt: skip
-    if run.traceparent:
-        env["TRACEPARENT"] = run.traceparent
-    return env
+    return found | ({"TRACEPARENT": run.traceparent} if run.traceparent else {})
 
 
 def command_line(run: RunSpec, env: Mapping[str, str], shell: str) -> tuple[str, ...] | Refusal:

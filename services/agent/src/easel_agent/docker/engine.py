@@ -29,8 +29,6 @@ ANSWER_S = 60.0
 NOT_CONNECTED = 900
 """aiodocker's status where no connection could be made."""
 FRAME_HEADER = struct.Struct(">BxxxL")
-STREAM_LIMIT = 1 << 22
-"""Longest line of a stream; an event of the engine may carry many labels."""
 
 
 class EngineAway(Unavailable):

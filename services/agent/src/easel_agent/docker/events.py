@@ -7,7 +7,7 @@ agent.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -42,7 +42,7 @@ class Events:
         """`label`: `name=value` that all our containers have."""
         self._engine, self._label, self._clock = engine, label, clock
         self._listeners: dict[str, Listener] = {}
-        self.on_back: Callable[[], Awaitable[None]] | None = None
+        self.on_back: Callable[[], None] = lambda: None
         """Called each time the engine begins to answer."""
         self.on_changed: Callable[[], None] = lambda: None
         """Called when `why_not` has changed."""
@@ -83,8 +83,7 @@ class Events:
         async with aclosing(self._engine.lines("GET", "events", params={"filters": filters})) as events:
             await self.look()
             await self._look_at_all()
-            if self.on_back is not None:
-                await self.on_back()
+            self.on_back()
             async for event in events:
                 self._take(event)
         raise EngineAway("its events ended")

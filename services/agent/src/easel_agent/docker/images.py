@@ -8,6 +8,7 @@ import binascii
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -17,6 +18,7 @@ from easel_agent.decide.references import LOCAL, parse, pin_of, pinned
 from easel_agent.docker.engine import Engine, EngineError
 from easel_agent.model import Refusal
 from easel_agent.runtime import CannotPrepare
+from easel_agent.sources.sharing import Flights
 from easel_contracts.spec import Image
 from easel_kit.clock import Clock
 
@@ -44,7 +46,7 @@ class Images:
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine, self._clock = engine, clock
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._flights: Flights[Found] = Flights()
         self._slots = asyncio.Semaphore(AT_A_TIME)
 
     async def get(self, image: Image, pin: str | None, login: Login, event: Event) -> Found:
@@ -56,11 +58,14 @@ class Images:
                 return found
         if image.pull == "Never" or (pin or "").startswith(LOCAL):
             raise _not_here(image, pin)
-        async with self._locks.setdefault(wanted, asyncio.Lock()), self._slots:
-            found = await self.find(wanted, image.reference) if image.pull != "Always" or pin else None
-            if found is None:
-                await self._pull(image, wanted, await login(), event)
-                found = await self.find(wanted, image.reference)
+        known = await login()
+        # Others with the same login wait for this pull, and hear of its progress.
+        return await self._flights.share(f"{wanted} {known}", event, partial(self._pulled, image, wanted, known))
+
+    async def _pulled(self, image: Image, wanted: str, login: str, event: Event) -> Found:
+        async with self._slots:
+            await self._pull(image, wanted, login, event)
+            found = await self.find(wanted, image.reference)
         if found is None:
             raise CannotPrepare(Refusal(cause="image", message=f"The image {wanted} was pulled and is not there."))
         return found

@@ -23,7 +23,7 @@ class Follower:
         """`prefix`: before each line, to tell a sidecar's. `since`: a time as the engine writes it, of the last
         line."""
         self._engine, self._container, self._log, self._clock = engine, container, log, clock
-        self._prefix, self._last = prefix, since
+        self._prefix, self._last, self._seen = prefix, since, since
         self._rest: dict[int, bytes] = {}
         self.ended = asyncio.Event()
         """The container's output is at its end, and all of it is kept."""
@@ -40,8 +40,10 @@ class Follower:
 
     async def _follow(self) -> bool:
         parameters = {"follow": "1", "stdout": "1", "stderr": "1", "timestamps": "1"}
-        if self._last != "0":
-            parameters["since"] = _seconds(self._last)
+        self._seen = self._last
+        """What is not newer was kept before the engine went away."""
+        if self._seen != "0":
+            parameters["since"] = _seconds(self._seen)
         frames = self._engine.frames(f"containers/{self._container}/logs", params=parameters)
         try:
             async with aclosing(frames) as pieces:
@@ -54,12 +56,15 @@ class Follower:
         return True
 
     def _take(self, kind: int, data: bytes) -> None:
-        """A frame is a line, or a piece of a long one; each begins with its time."""
+        """A frame is a line, or a piece of a long one; each begins with its time, pieces with that of their line.
+
+        Times of stdout and stderr are not in order.
+        """
         at, _, text = data.partition(b" ")
         when = at.decode("ascii", "replace")
-        if when <= self._last and self._last != "0":
-            return  # seen before the engine went away
-        self._last = when
+        if when <= self._seen and self._seen != "0":
+            return
+        self._last = max(self._last, when)
         whole = self._rest.pop(kind, b"") + text
         if whole.endswith(b"\n"):
             self._log.add(MARKS.get(kind, "O"), self._prefix + whole[:-1])

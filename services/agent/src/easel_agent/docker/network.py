@@ -46,9 +46,8 @@ class Network:
                           "make it with --subnet: replicas have fixed addresses")  # fmt: skip
         subnet = IPv4Network(config["Subnet"])
         if subnet != self._subnet:
-            size = subnet.num_addresses
-            self._after = subnet.network_address + random.randrange(size // 2) if self._after is None else None
             self._subnet = subnet
+            self._after = subnet.network_address + random.randrange(subnet.num_addresses)
         # What the engine gives away by itself: the gateway's address, and all of its own range.
         own = IPv4Network(config["IPRange"]) if config.get("IPRange") else None
         self._engines = own or IPv4Network(config.get("Gateway") or subnet.network_address + 1)

@@ -89,12 +89,17 @@ class ContainerRun:
                 await self._start(each, container)
 
     async def adopt(self, containers: Sequence[str], since: str) -> None:
-        """Take over what runs already. Raises EngineAway or EngineError."""
+        """Take over what runs already, or ended just now."""
         self.containers = list(containers)
+        self.started.set_result(None)
         for number, container in enumerate(containers):
             self._events.listen(container, self)
-            await self._follow(container, number, since)
-        self.started.set_result(None)
+            try:
+                await self._follow(container, number, since)
+            except EngineError:
+                self.on_die(container, 137)
+            except EngineAway:  # what it is then, is looked at when the engine is back
+                continue
 
     async def _create(self, made: Made) -> str:
         try:
@@ -115,7 +120,11 @@ class ContainerRun:
             found = await self._engine.ask("GET", f"containers/{name}/json")
             if "easel.replica" not in found["Config"]["Labels"]:
                 return False
-            await self._engine.ask("DELETE", f"containers/{found['Id']}", params={"force": "1", "v": "1"})
+            await self._delete(f"containers/{found['Id']}")
+            # Still there: the engine cannot remove it. Its name, at least, can be had.
+            await self._engine.ask(
+                "POST", f"containers/{found['Id']}/rename", params={"name": f"left-{found['Id'][:12]}"}
+            )
         except EngineError as error:
             return error.status == 404
         return True
@@ -184,7 +193,7 @@ class ContainerRun:
             self._spawn(self._signal())
 
     async def probe(self, argv: Sequence[str], timeout_s: float) -> int | None:
-        """See Program; it runs in the main container."""
+        """See Program; it runs in the main container. Raises EngineAway."""
         body = {"AttachStdout": True, "AttachStderr": True, "Cmd": list(argv)}
         try:
             made = await self._engine.ask("POST", f"containers/{self.containers[0]}/exec", data=body)
@@ -199,8 +208,6 @@ class ContainerRun:
                 await self._end_exec(made["Id"])
                 return None
             found = await self._engine.ask("GET", f"exec/{made['Id']}/json")
-        except EngineAway:
-            return None
         except EngineError:  # it cannot be executed, or the container ends
             return 126
         return int(found["ExitCode"] or 0)
@@ -238,28 +245,46 @@ class ContainerRun:
             self.exited.set_result(128 - code if 128 < code < 192 else code)
 
     async def _remove(self) -> None:
-        if self._beginning is not None:  # to remove what is being started leaves the engine with half of it
-            await asyncio.wait({self._beginning})
-            self._beginning.exception()  # whoever waited for it has told it
+        try:
+            if self._beginning is not None:  # to remove what is being started leaves the engine with half of it
+                await asyncio.wait({self._beginning})
+                self._beginning.exception()  # whoever waited for it has told it
+            await self._until_removed()
+        finally:
+            self._finish()
+
+    async def _until_removed(self) -> None:
         end = self._clock.monotonic() + GIVE_UP_S
         while True:
             try:
                 await asyncio.gather(*(self._delete(f"containers/{each}") for each in reversed(self.containers)))
                 await asyncio.gather(*(self._delete(f"volumes/{each}") for each in self._volumes))
-                break
+                return
             except (EngineAway, EngineError) as error:
                 if self._clock.monotonic() >= end:
                     log.error("containers not removed", containers=self.containers, error=error.message)
-                    break
+                    return
                 await self._clock.sleep(0.5)
-        self._finish()
 
     async def _delete(self, path: str) -> None:
+        """Returns when it is gone, or is a dead container that the engine cannot remove: that is nobody's obstacle.
+
+        Raises EngineError while it is being removed (409), or runs.
+        """
         try:
             await self._engine.ask("DELETE", path, params={"force": "1", "v": "1"})
         except EngineError as error:
-            if error.status != 404:  # 409: it is being removed, or used by what is; asked again until it is gone
+            if error.status == 404:
+                return
+            if error.status == 409 or not path.startswith("containers/") or await self._runs(path):
                 raise
+            log.warning("the engine cannot remove a dead container", path=path, error=error.message)
+
+    async def _runs(self, path: str) -> bool:
+        try:
+            return bool((await self._engine.ask("GET", f"{path}/json"))["State"]["Running"])
+        except EngineError as error:
+            return error.status != 404
 
     def _finish(self) -> None:
         for container in self.containers:

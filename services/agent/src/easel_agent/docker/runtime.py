@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -76,7 +77,8 @@ class DockerRuntime:
         """That of the node's limits, where it has some."""
         self.isolation = "container"
         self.limits = "docker: memory and CPU are hard limits, processes are counted"
-        events.on_back = self.remove_orphans
+        self._sweeping: asyncio.Task[None] | None = None
+        events.on_back = self.sweep
 
     def enclosed_in(self) -> str:
         """The control group that containers are put into; empty: the engine's own."""
@@ -142,6 +144,8 @@ class DockerRuntime:
 
     async def close(self) -> None:
         """See Runtime."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         try:
             if not self.events.why_not:
                 await self.remove_orphans(builds=True)  # of a call whose answer was lost when the engine went away
@@ -165,19 +169,44 @@ class DockerRuntime:
 
     async def remove_orphans(self, *, builds: bool = False) -> None:
         """Containers with our label of no replica that is known; volumes of none. `builds`: those that only fetch or
-        install, too, though they run. Raises EngineAway or EngineError."""
+        install, too, though they run. What an engine cannot remove is told and left. Raises EngineAway."""
         for name, listed in (await self._ours()).items():
             orphans = [item for item in listed if name or builds or item["State"] == "exited"]
-            if name in self._known or not orphans:
-                continue
-            log.info("removed containers of nobody", replica=name, containers=len(orphans))
-            for item in orphans:
-                await self._delete(f"containers/{item['Id']}")
-        filters = json.dumps({"label": [f"{AGENT}={self.group}"]})
-        volumes = (await self._engine.ask("GET", "volumes", params={"filters": filters})).get("Volumes") or ()
+            if name not in self._known:
+                for item in orphans:
+                    await self._clear_away(f"containers/{item['Id']}", name)
+        volumes = (await self._engine.ask("GET", "volumes", params=self._filters())).get("Volumes") or ()
         for volume in volumes:
-            if volume["Name"].rpartition("-")[0] not in self._known:
-                await self._delete(f"volumes/{volume['Name']}")
+            if (name := volume["Name"].rpartition("-")[0]) not in self._known:
+                await self._clear_away(f"volumes/{volume['Name']}", name)
+
+    def sweep(self) -> None:
+        """Begin to remove orphans, beside everything else."""
+        if self._sweeping is None or self._sweeping.done():
+            self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        with contextlib.suppress(EngineAway):  # there is another one when it is back
+            await self.remove_orphans()
+
+    def _filters(self) -> dict[str, str]:
+        return {"filters": json.dumps({"label": [f"{AGENT}={self.group}"]})}
+
+    async def _clear_away(self, path: str, replica: str) -> None:
+        """Returns when it is gone, or can be said not to go now."""
+        end = self._clock.monotonic() + REMOVED_WITHIN_S
+        while True:
+            try:
+                await self._engine.ask("DELETE", path, params={"force": "1", "v": "1"})
+                log.info("removed, being nobody's", path=path, replica=replica)
+                return
+            except EngineError as error:
+                if error.status == 404:
+                    return
+                if error.status != 409 or self._clock.monotonic() >= end:  # 409: somebody is removing it
+                    log.warning("the engine cannot remove it", path=path, replica=replica, error=error.message)
+                    return
+                await self._clock.sleep(0.1)
 
     async def _survivor(self, name: str, listed: list[dict[str, Any]]) -> Survivor | None:
         main = next((item for item in listed if item["Labels"].get(CONTAINER) == "0"), None)
@@ -189,8 +218,11 @@ class DockerRuntime:
             return None
         if len(listed) != 1 + len(run.revision.sidecars):
             return None
+        attached = main["NetworkSettings"]["Networks"].get(self._network.name)
+        if attached is None:  # it is to use another network now
+            return None
         await self._network.ensure()
-        address = main["NetworkSettings"]["Networks"][self._network.name]["IPAddress"]
+        address = attached["IPAddress"]
         self._network.keep(address, name)
         self._gpus |= {gpu: name for gpu in main["Labels"].get(GPUS, "").split(",") if gpu in self._gpus}
         ids = [str(item["Id"]) for item in listed]
@@ -206,25 +238,11 @@ class DockerRuntime:
 
     async def _ours(self) -> dict[str, list[dict[str, Any]]]:
         """Replica → its containers as the engine lists them, the main one first."""
-        filters = json.dumps({"label": [f"{AGENT}={self.group}"]})
-        listed = await self._engine.ask("GET", "containers/json", params={"all": "true", "filters": filters})
+        listed = await self._engine.ask("GET", "containers/json", params={"all": "true", **self._filters()})
         found: dict[str, list[dict[str, Any]]] = {}
         for item in sorted(listed, key=lambda item: int(item["Labels"].get(CONTAINER, 0))):
             found.setdefault(item["Labels"].get(REPLICA, ""), []).append(item)
         return found
-
-    async def _delete(self, path: str) -> None:
-        """Returns when it is gone, or somebody else has been removing it for REMOVED_WITHIN_S."""
-        end = self._clock.monotonic() + REMOVED_WITHIN_S
-        while True:
-            try:
-                await self._engine.ask("DELETE", path, params={"force": "1", "v": "1"})
-            except EngineError as error:
-                if error.status == 404:
-                    return
-                if error.status != 409 or self._clock.monotonic() >= end:
-                    raise
-                await self._clock.sleep(0.1)
 
     # ---- parts of preparing
 

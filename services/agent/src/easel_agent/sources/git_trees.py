@@ -38,7 +38,7 @@ class GitTrees:
     def __init__(self, home: Path, limits: SourceLimits, pool: Executor) -> None:
         self._cache = DirectoryCache(home, limits.git_trees_kept)
         self._home, self._limits, self._pool = home, limits, pool
-        self._flights = Flights()
+        self._flights: Flights[Kept] = Flights()
         self._secret = _node_secret(home / ".key")
         for left in home.glob(f"{LOOKING}*"):
             shutil.rmtree(left, ignore_errors=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from posixpath import normpath
 
 from easel_agent.cache import DirectoryCache
+from easel_agent.decide.references import pinned
 from easel_agent.sources.model import CannotFetch, Event, ImageFiles, Kept, SourceLimits, full_disk, no_space
 from easel_agent.sources.sharing import Flights
 from easel_contracts.spec import ImageSource
@@ -30,7 +31,7 @@ class ImageTrees:
     def __init__(self, home: Path, limits: SourceLimits) -> None:
         self._cache = DirectoryCache(home, limits.image_trees_kept)
         self._home = home
-        self._flights = Flights()
+        self._flights: Flights[Kept] = Flights()
         for left in home.glob(f"{NEW}*"):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -88,15 +89,6 @@ class ImageTrees:
         key = _key(pin, path)
         directory = await self._cache.fill(key, make)
         return Kept(path=directory / "tree", pin=pin, key=key)
-
-
-def pinned(image: str, pin: str) -> str:
-    """How an engine is asked for the image that a pin names."""
-    if pin.startswith("local:"):
-        return pin.removeprefix("local:")
-    name = image.split("@")[0]
-    last = name.rsplit("/", 1)[-1]
-    return f"{name[: len(name) - len(last)]}{last.split(':')[0]}@{pin}"
 
 
 def _key(pin: str, path: str) -> str:

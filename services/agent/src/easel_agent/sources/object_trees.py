@@ -40,7 +40,7 @@ class ObjectTrees:
         self._blobs = Blobs(home / "blobs")
         self._trees = DirectoryCache(home / "trees", keep=1 << 30)
         self._home, self._limits, self._stores, self._pool = home, limits, stores, pool
-        self._flights = Flights()
+        self._flights: Flights[Kept] = Flights()
         remove_gone(home / "trees")
 
     async def get(self, at: str, source: ObjectSource, pin: str | None, event: Event) -> Kept:

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from easel_agent.sources.model import Event, Kept
+from easel_agent.sources.model import Event
 
-Make = Callable[[Event], Coroutine[Any, Any, Kept]]
+T = TypeVar("T")
 
 
-class Flights:
+class Flights(Generic[T]):
     """Fetches that are under way, by key."""
 
     def __init__(self) -> None:
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[str, _Flight[T]] = {}
 
-    async def share(self, key: str, event: Event, make: Make) -> Kept:
+    async def share(self, key: str, event: Event, make: Callable[[Event], Coroutine[Any, Any, T]]) -> T:
         """What `make` gives, made once for all who ask meanwhile. Raises what `make` raises, to all of them."""
         while True:
             flight = self._flights.get(key)
@@ -31,11 +31,11 @@ class Flights:
                 continue
             return await flight.join(event)
 
-    def _begin(self, key: str, make: Make) -> _Flight:
+    def _begin(self, key: str, make: Callable[[Event], Coroutine[Any, Any, T]]) -> _Flight[T]:
         flight = _Flight(make)
         self._flights[key] = flight
 
-        def ended(task: asyncio.Task[Kept]) -> None:
+        def ended(task: asyncio.Task[T]) -> None:
             if self._flights.get(key) is flight:
                 del self._flights[key]
             if not task.cancelled():
@@ -45,13 +45,13 @@ class Flights:
         return flight
 
 
-class _Flight:
-    def __init__(self, make: Make) -> None:
+class _Flight(Generic[T]):
+    def __init__(self, make: Callable[[Event], Coroutine[Any, Any, T]]) -> None:
         self._listeners: list[Event] = []
         self.abandoned = False
         self.task = asyncio.create_task(make(self._say))
 
-    async def join(self, event: Event) -> Kept:
+    async def join(self, event: Event) -> T:
         self._listeners.append(event)
         try:
             return await asyncio.shield(self.task)
