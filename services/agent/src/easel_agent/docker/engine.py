@@ -3,7 +3,8 @@
 What is kept away from the rest (measured, aiodocker 0.27):
 - A followed stream that is left early keeps its connection for ever, and a client with a hundred of them answers
   nothing any more. Here the client has no such limit, and a stream's connection is closed with its context.
-- After the engine died, a client's event stream stays silent. Here every failure to connect leaves a new client behind.
+- After the engine died, a client's event stream stays silent. Here every failure to connect leaves a new client behind;
+  the old one is closed when its last stream has ended, as a stream whose client is closed before waits for ever.
 - Errors come as many kinds. Here they are two: EngineAway (it does not answer: try again) and EngineError (it refused).
 """
 
@@ -54,8 +55,7 @@ class Engine:
         self.url = url
         self._path = url.removeprefix("unix://")
         self._ended = False
-        self._client: aiodocker.Docker | None = None
-        self._connector: aiohttp.UnixConnector | None = None
+        self._client: _Client | None = None
 
     async def ask(self, method: str, path: str, *, params: Mapping[str, Any] | None = None, data: Any = None,
                   timeout_s: float = ANSWER_S) -> Any:  # fmt: skip
@@ -101,17 +101,18 @@ class Engine:
         return f"no Docker engine answers at {self.url}"
 
     async def end(self) -> None:
-        """Let go of the connections for good."""
+        """No more is asked. Streams that are still read end by themselves, or with their readers."""
         self._ended = True
-        await self._let_go()
+        if self._client is not None:
+            client = self._client
+            self._retire(client)
+            await client.close_unused()
 
-    async def _let_go(self) -> None:
-        """The next call makes a new client."""
-        client, connector = self._client, self._connector
-        self._client = self._connector = None
-        if client is not None and connector is not None:
-            await client.close()
-            await connector.close()  # a client closes only what it made itself
+    def _retire(self, client: _Client) -> None:
+        """The next call makes a new one."""
+        client.retired = True
+        if self._client is client:
+            self._client = None
 
     @asynccontextmanager
     async def _answer(self, method: str, path: str, *, headers: Mapping[str, str],
@@ -122,36 +123,49 @@ class Engine:
         body = None if data is None else json.dumps(data)
         timeout = aiohttp.ClientTimeout(total=total_s, sock_connect=ANSWER_S)
         client = self._connected()
+        client.uses += 1
         try:
-            response = await client._do_query(
+            response = await client.docker._do_query(
                 path, method, params=dict(params or {}), data=body, headers=dict(headers), timeout=timeout
             )
             yield response
         except DockerError as error:
             if error.status == NOT_CONNECTED:
-                await self._let_go()
+                self._retire(client)
                 raise EngineAway("no connection") from error
             if is_shutting_down(str(error.message)):
                 raise EngineAway("it ends") from error
             raise EngineError(error.status, str(error.message)) from error
         except TimeoutError as error:
-            await self._let_go()
+            self._retire(client)
             raise EngineAway("it took too long") from error
-        except (AssertionError, RuntimeError) as error:  # aiohttp's words for a session that was closed meanwhile
-            if client is self._client:
-                raise
-            raise EngineAway("its connections were given up") from error
         except (aiohttp.ClientError, OSError) as error:
-            await self._let_go()
+            self._retire(client)
             raise EngineAway(type(error).__name__) from error
         finally:
             if response is not None:
                 response.close()
+            client.uses -= 1
+            await client.close_unused()
 
-    def _connected(self) -> aiodocker.Docker:
+    def _connected(self) -> _Client:
         if self._ended:
             raise EngineAway("this agent ends")
         if self._client is None:
-            self._connector = aiohttp.UnixConnector(self._path, limit=0)
-            self._client = aiodocker.Docker(url="unix://localhost", connector=self._connector)
+            self._client = _Client(self._path)
         return self._client
+
+
+class _Client:
+    """One of aiodocker's, with its connections."""
+
+    def __init__(self, path: str) -> None:
+        self._connector = aiohttp.UnixConnector(path, limit=0)
+        self.docker = aiodocker.Docker(url="unix://localhost", connector=self._connector)
+        self.uses, self.retired = 0, False
+
+    async def close_unused(self) -> None:
+        """Once nobody uses it and nobody will."""
+        if self.retired and not self.uses:
+            await self.docker.close()
+            await self._connector.close()  # a client closes only what it made itself
