@@ -94,21 +94,6 @@ async def test_the_engine_comes_back(short_path: Path, own_engine: PrivateEngine
         assert docker("ps", "--all", "--quiet", url=own_engine.url) == ""
 
 
-async def test_it_is_back_before_all_have_noticed(short_path: Path, own_engine: PrivateEngine) -> None:
-    """Whoever notices first does not take the others' streams away: each hears of the end of its own."""
-    async with docker_runtime(short_path / "agent", kind=SmallRig, docker=own_engine.url) as runtime:
-        runs = [await runtime.run(script=SERVE) for _ in range(4)]
-        for run in runs:
-            await runtime.ready(run)
-
-        own_engine.kill()
-        await asyncio.to_thread(own_engine.start)
-
-        for run in runs:
-            await runtime.until(run, lambda seen: seen.ready and seen.restarts >= 1)
-        await asyncio.gather(*(runtime.stop(run) for run in runs))
-
-
 async def test_live_restore(short_path: Path, live_engine: PrivateEngine) -> None:
     """An engine that leaves containers running: a kill -9 of it is not seen by the replica, and no line is lost."""
     async with docker_runtime(short_path / "agent", kind=SmallRig, docker=live_engine.url) as runtime:
