@@ -48,8 +48,8 @@ async def played(short_path: Path) -> AsyncIterator[Played]:
     await runner.cleanup()
 
 
-async def test_a_late_failure_leaves_the_new_client_alone(short_path: Path, played: Played) -> None:
-    """Two streams of the engine that was; one fails, a new one begins, then the other fails: the new one goes on."""
+async def test_one_failure_leaves_the_other_streams_alone(short_path: Path, played: Played) -> None:
+    """Who reads on gets what comes, and hears of the end of its own stream; a new one begins meanwhile."""
     engine = Engine(f"unix://{short_path}/engine.sock")
     async with (
         asyncio.timeout(20),
@@ -58,15 +58,18 @@ async def test_a_late_failure_leaves_the_new_client_alone(short_path: Path, play
         aclosing(engine.lines("GET", "stream/3")) as third,
     ):
         assert await anext(first) == await anext(second) == {"begun": True}
+        reading = asyncio.ensure_future(anext(second))
+        await asyncio.sleep(0)  # so that it waits when the other fails
         played.orders["1"].put_nowait("end")
         with pytest.raises(EngineAway):
             await anext(first)
         assert await anext(third) == {"begun": True}
-        waiting = asyncio.ensure_future(anext(third))
+
+        played.orders["2"].put_nowait("line")
+        assert await reading == {"line": True}
         played.orders["2"].put_nowait("end")
         with pytest.raises(EngineAway):
             await anext(second)
-
         played.orders["3"].put_nowait("line")
-        assert await waiting == {"line": True}
+        assert await anext(third) == {"line": True}
     await engine.end()
