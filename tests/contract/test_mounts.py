@@ -105,3 +105,21 @@ async def test_nfs_where_it_cannot_be_had(runtime: Rig) -> None:
     report = await runtime.until(run, lambda seen: seen.phase == "failed")
 
     assert report.cause == "mount"
+
+
+@pytest.mark.docker
+async def test_what_an_adopted_container_uses_is_not_pruned(short_path: Path, tmp_path: Path) -> None:
+    """It is in its labels: the next life of the agent has prepared nothing for it."""
+    (tmp_path / "repos").mkdir()
+    async with docker_runtime(short_path / "agent") as made:
+        with git_server(tmp_path / "repos", "dulwich") as server:
+            commit(server.make("code"), {"main.py": b"print('one')"})
+            mount = Mount(mount_path="/code", source=GitSource(repo=server.address("code"), branch="main"))
+            run = await made.run("python -m http.server $PORT", mounts=(mount,))
+            await made.ready(run)
+
+        assert made.agent.docker is not None
+        (survivor,) = await made.agent.docker.survivors({run.replica})
+
+        assert survivor.uses.held
+        assert set(survivor.uses.held) == made.agent.fleet.in_use().sources

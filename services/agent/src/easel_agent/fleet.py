@@ -89,7 +89,7 @@ class Fleet:
     async def _adopted(self, survivor: Survivor) -> Replica:
         replica = self._made(survivor.run, adopted=True)
         await survivor.attach(replica)
-        replica.ip, replica.port = survivor.ip, survivor.port
+        replica.ip, replica.port, replica.uses = survivor.ip, survivor.port, survivor.uses
         self._begin(replica)
         return replica
 
@@ -218,11 +218,11 @@ class Fleet:
 
     def in_use(self) -> InUse:
         """What replicas use of the caches now."""
-        prepared = [replica.prepared for replica in self.replicas.values() if replica.prepared]
+        uses = [replica.uses for replica in self.replicas.values()]
         return InUse(
-            venvs={item.venv for item in prepared if item.venv},
-            archives={key for item in prepared for key in item.archives},
-            sources={key for item in prepared for key in item.held},
+            venvs={each.venv for each in uses if each.venv},
+            archives={key for each in uses for key in each.archives},
+            sources={key for each in uses for key in each.held},
         )
 
     def node_changed(self) -> None:

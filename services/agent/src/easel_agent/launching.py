@@ -17,7 +17,7 @@ from easel_agent.environments import BuildFailed, Environments
 from easel_agent.fetching import Fetching, first_directory, requirements, resolved
 from easel_agent.model import Refusal
 from easel_agent.port_ledger import PortLedger
-from easel_agent.runtime import Asked, CannotPrepare, Node, Secrets
+from easel_agent.runtime import Asked, CannotPrepare, Node, Secrets, Uses
 from easel_agent.sandbox import Plan, Sandbox, python_targets
 from easel_contracts.spec import Mount, NfsSource, RunSpec, ScratchSource
 
@@ -29,10 +29,7 @@ class PreparedProcess(Struct, frozen=True, kw_only=True):
     """See runtime.Prepared."""
 
     plan: Plan
-    venv: str | None
-    """Key of the Python environment."""
-    archives: tuple[str, ...]
-    held: tuple[str, ...] = ()
+    uses: Uses
 
 
 class Preparer:
@@ -71,7 +68,8 @@ class Preparer:
             uid=replica.uid, tmp=replica.directory / "tmp", targets=self._targets(replica, files.paths, venv),
             memory_mib=run.revision.resources.memory_mib,
         )  # fmt: skip
-        return PreparedProcess(plan=plan, venv=venv.name if venv else None, archives=files.archives, held=files.held)
+        uses = Uses(venv=venv.name if venv else "", archives=files.archives, held=files.held)
+        return PreparedProcess(plan=plan, uses=uses)
 
     def release(self, replica: Replica) -> None:
         """Give back what `prepare` took."""

@@ -24,7 +24,7 @@ from easel_agent.model import Exit, Killed, Progress
 from easel_agent.orders import Orders
 from easel_agent.prober import Prober
 from easel_agent.replica_log import ReplicaLog
-from easel_agent.runtime import CannotPrepare, Node, Prepared, Program, Runtime
+from easel_agent.runtime import CannotPrepare, Node, Prepared, Program, Runtime, Uses
 from easel_contracts.errors import EaselError, Unavailable
 from easel_contracts.runtime import ReplicaReport
 from easel_contracts.spec import RunSpec
@@ -63,6 +63,7 @@ class Replica:
         self.program: Program | None = None
         self.group: Group | None = None
         self.prepared: Prepared | None = None
+        self.uses = Uses()
         self.pins = dict(run.pins) if adopted else {}
         """What its sources are, once they are fetched."""
         self._prober: Prober | None = None
@@ -132,6 +133,7 @@ class Replica:
                     self.tell(Progress(phase="fetching", phase_s=phase_s))
                     began = self._clock.monotonic()
                     self.prepared = await self._insisting(lambda: self._runtime.prepare(self))
+                    self.uses = self.prepared.uses
                     phase_s = {"fetch": round(self._clock.monotonic() - began, 3)}
                 await self._run_once(phase_s)
                 self._forget_group()

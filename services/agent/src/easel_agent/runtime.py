@@ -126,20 +126,23 @@ class Program(Protocol):
         """Why it says itself that it is not well; None: it does not."""
 
 
+class Uses(Struct, frozen=True, kw_only=True):
+    """What a replica uses of the agent's caches, which is not pruned meanwhile."""
+
+    venv: str = ""
+    """Key of its Python environment, or of a container's installed packages."""
+    archives: tuple[str, ...] = ()
+    """Uploaded code."""
+    held: tuple[str, ...] = ()
+    """Fetched sources."""
+
+
 class Prepared(Protocol):
     """Ready to be started, any number of times."""
 
     @property
-    def venv(self) -> str | None:
-        """Key of its Python environment."""
-
-    @property
-    def archives(self) -> tuple[str, ...]:
-        """Uploaded code it uses."""
-
-    @property
-    def held(self) -> tuple[str, ...]:
-        """Keys of fetched sources it uses."""
+    def uses(self) -> Uses:
+        """Of the caches."""
 
 
 class Runtime(Protocol):
@@ -174,6 +177,7 @@ class Survivor(Struct, kw_only=True):
     run: RunSpec
     ip: str
     port: int
+    uses: Uses
     attach: Callable[[Replica], Awaitable[None]]
     """Sets the replica's `program` and `group`."""
 

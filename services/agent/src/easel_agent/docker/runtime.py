@@ -28,7 +28,7 @@ from easel_agent.docker.run import AddressTaken, ContainerRun
 from easel_agent.docker.usage import ContainerGroup
 from easel_agent.fetching import Fetching, in_the_image, requirements, resolved
 from easel_agent.model import Refusal
-from easel_agent.runtime import Asked, CannotPrepare, Node, Prepared, Secrets, Survivor
+from easel_agent.runtime import Asked, CannotPrepare, Node, Prepared, Secrets, Survivor, Uses
 from easel_contracts.errors import Refused, Unavailable
 from easel_contracts.spec import RunSpec
 from easel_kit.clock import Clock
@@ -42,8 +42,8 @@ REMOVED_WITHIN_S = 10.0
 STARTS_AT_A_TIME = 16
 """An engine that is asked for fifty at once is slower with all of them than with one after the other."""
 AGENT, REPLICA, RUN, CONTAINER = "easel.agent", "easel.replica", "easel.run", "easel.container"
-GPUS = "easel.gpus"
-"""Labels: the agent's group, the replica's id, its RunSpec, the container's number, its GPUs."""
+GPUS, USES = "easel.gpus", "easel.uses"
+"""Labels: the agent's group, the replica's id, its RunSpec, the container's number, its GPUs, what it has of caches."""
 
 
 class PreparedContainers(Struct, frozen=True, kw_only=True):
@@ -52,9 +52,7 @@ class PreparedContainers(Struct, frozen=True, kw_only=True):
     parts: tuple[Part, ...]
     place: Place
     mounts: tuple[dict[str, Any], ...]
-    venv: str | None = None
-    archives: tuple[str, ...] = ()
-    held: tuple[str, ...] = ()
+    uses: Uses
 
 
 class DockerRuntime:
@@ -110,7 +108,7 @@ class DockerRuntime:
         sources = {path: str(source) for path, source in files.paths.items()}
         return PreparedContainers(
             parts=made, place=place, mounts=mounts(run, sources, {AGENT: self.group}, place.packages),
-            venv=packages.name if packages else None, archives=files.archives, held=files.held,
+            uses=Uses(venv=packages.name if packages else "", archives=files.archives, held=files.held),
         )  # fmt: skip
 
     async def start(self, replica: Replica, prepared: Prepared) -> ContainerRun:
@@ -121,7 +119,7 @@ class DockerRuntime:
         volumes = [f"{replica.spec.replica}-{number}" for number in volumes_of(replica.spec)]
         run = ContainerRun(self._engine, self.events, self._clock, replica.log, group, volumes)
         replica.program = run
-        place = msgspec.structs.replace(prepared.place, labels=self._labels(replica), ip=replica.ip)
+        place = msgspec.structs.replace(prepared.place, labels=self._labels(replica, prepared.uses), ip=replica.ip)
         try:
             async with self._starting:
                 await run.begin(lambda main_id: [
@@ -214,6 +212,7 @@ class DockerRuntime:
             return None
         try:
             run = msgspec.msgpack.decode(base64.b64decode(main["Labels"][RUN]), type=RunSpec)
+            uses = msgspec.json.decode(main["Labels"][USES], type=Uses)
         except (KeyError, ValueError, msgspec.MsgspecError):
             return None
         if len(listed) != 1 + len(run.revision.sidecars):
@@ -227,7 +226,9 @@ class DockerRuntime:
         self._gpus |= {gpu: name for gpu in main["Labels"].get(GPUS, "").split(",") if gpu in self._gpus}
         ids = [str(item["Id"]) for item in listed]
         since = written_until(self._node.home / "logs" / name / "current")
-        return Survivor(run=run, ip=address, port=run.revision.port, attach=partial(self._attach, ids, since))
+        return Survivor(
+            run=run, ip=address, port=run.revision.port, uses=uses, attach=partial(self._attach, ids, since)
+        )
 
     async def _attach(self, containers: list[str], since: str, replica: Replica) -> None:
         group = ContainerGroup(self._engine)
@@ -284,10 +285,11 @@ class DockerRuntime:
             parent_group=self.enclosed_in(), gpus=self._gpus_of(replica), packages=packages, inherited=self._inherited,
         )  # fmt: skip
 
-    def _labels(self, replica: Replica) -> dict[str, str]:
+    def _labels(self, replica: Replica, uses: Uses) -> dict[str, str]:
         run = msgspec.structs.replace(replica.spec, pins=replica.pins)
         gpus = ",".join(gpu for gpu, holder in self._gpus.items() if holder == run.replica)
         return {AGENT: self.group, REPLICA: run.replica, "easel.service": run.service, GPUS: gpus,
+                USES: msgspec.json.encode(uses).decode(),
                 RUN: base64.b64encode(msgspec.msgpack.encode(run)).decode()}  # fmt: skip
 
     def _check_mounts(self, run: RunSpec) -> None:
