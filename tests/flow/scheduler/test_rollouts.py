@@ -160,7 +160,7 @@ async def test_without_the_router_the_newest_goes_and_the_reason_says_why(
 
 
 async def test_control_asks_whether_replicas_would_fit(short_path: Path, nats_url: str, postgres_dsn: str) -> None:
-    """Beside all that lives, also what drains; nobody else may ask."""
+    """Beside all that lives and stays: what drains makes room by itself. Nobody else may ask."""
     async with one_agent(short_path, nats_url, postgres_dsn) as (world, _):
         await serving(world, 2)
         big = msgspec.msgpack.encode(revision(2, cpu=3.5))
@@ -168,12 +168,13 @@ async def test_control_asks_whether_replicas_would_fit(short_path: Path, nats_ur
             stub: scheduler_pb2_grpc.PlacementAsyncStub = scheduler_pb2_grpc.PlacementStub(opened)
             one = await stub.Fits(scheduler_pb2.FitsRequest(service="ocr", revision_msgpack=big, replicas=1))
             assert one.fits
-            await world.tell("scale", "decided", "ocr", scale(1))
-            await world.until(1, "draining")
             two = await stub.Fits(scheduler_pb2.FitsRequest(service="ocr", revision_msgpack=big, replicas=2))
             assert (two.fits, two.reason) == (False, "NoCapacity")
             assert two.message.startswith("1 of 2 replicas would find room")
             assert "n1: short by 1 cores" in two.message
+            await world.tell("scale", "decided", "ocr", scale(1))
+            await world.until(1, "draining")
+            assert (await stub.Fits(scheduler_pb2.FitsRequest(service="ocr", revision_msgpack=big, replicas=2))).fits
         async with world.internal("router") as opened:
             stub = scheduler_pb2_grpc.PlacementStub(opened)
             with pytest.raises(grpc.aio.AioRpcError, match="only control"):

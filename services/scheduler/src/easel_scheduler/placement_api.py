@@ -1,4 +1,4 @@
-"""easel.internal.v1.Placement: whether replicas would find room now, for control, which asks before a rollout."""
+"""easel.internal.v1.Placement: whether replicas would find room, for control, which asks before a rollout."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ _revision = msgspec.msgpack.Decoder(RevisionSpec)
 
 
 class PlacementApi(scheduler_pb2_grpc.PlacementServicer):
-    """Answers from what is reserved now; reserves nothing."""
+    """Answers from what is reserved; reserves nothing."""
 
     def __init__(self, planner: Planner) -> None:
         self._planner = planner
 
     async def Fits(self, request: scheduler_pb2.FitsRequest, context: object) -> scheduler_pb2.FitsResponse:
-        """By the filters that place replicas, beside all that lives, also what still drains."""
+        """By the filters that place replicas, beside all that lives and stays: what drains makes room by itself, and a
+        new replica waits for that without anybody's being interrupted."""
         if caller().actor != "control":
             raise Unauthenticated("NOT_FOR_YOU", f"only control may ask for this, not {caller().actor}")
         if not 0 <= request.replicas <= MOST:
@@ -33,7 +34,7 @@ class PlacementApi(scheduler_pb2_grpc.PlacementServicer):
             spec = _revision.decode(request.revision_msgpack)
         except msgspec.MsgspecError as error:
             raise InvalidInput(f"revision_msgpack is not a revision: {error}") from error
-        nodes = await self._planner.nodes_for(request.service)
+        nodes = await self._planner.nodes_for(request.service, leaving=False)
         found = fits(spec, request.replicas, nodes)
         if found is None:
             return scheduler_pb2.FitsResponse(fits=True)

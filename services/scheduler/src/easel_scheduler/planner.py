@@ -98,9 +98,9 @@ class Planner:
             scale=await self._scales.get(name, workspace), route=await self._routes.get(name, workspace),
         )  # fmt: skip
 
-    async def nodes_for(self, name: str) -> tuple[Node, ...]:
-        """Nodes with what is reserved on them."""
-        holders = await self._store.holders()
+    async def nodes_for(self, name: str, *, leaving: bool = True) -> tuple[Node, ...]:
+        """Nodes with what is reserved on them. `leaving`: also by replicas that drain."""
+        holders = await self._store.holders(leaving=leaving)
         return tuple(
             node_view(row, holders.get(row.id, ()), name, self._nodes.silent_s(row.id))
             for row in await self._store.nodes()

@@ -98,14 +98,14 @@ class Store:
             )
         return None if row is None else replace(_node.decode(row["data"]), last_seen_at=row["last_seen_at"])
 
-    async def holders(self) -> dict[str, tuple[Holder, ...]]:
-        """Node → what live replicas reserve there, by service."""
+    async def holders(self, *, leaving: bool = True) -> dict[str, tuple[Holder, ...]]:
+        """Node → what live replicas reserve there, by service. `leaving`: with those that drain."""
         async with self.database.connection() as connection:
             rows = await connection.fetch(
                 "SELECT node, service, count(*) AS replicas, sum(cpu) AS cpu, sum(memory_mib)::bigint AS memory_mib,"
                 " sum(gpu)::int AS gpu FROM replica WHERE workspace = $1 AND live AND node IS NOT NULL"
-                " GROUP BY node, service ORDER BY node, service",
-                self.workspace,
+                " AND ($2 OR state <> 'draining') GROUP BY node, service ORDER BY node, service",
+                self.workspace, leaving,
             )  # fmt: skip
         return {
             node: tuple(
