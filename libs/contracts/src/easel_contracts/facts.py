@@ -14,11 +14,19 @@ import msgspec
 from msgspec import Struct
 
 from easel_contracts.ids import fact_subject
-from easel_contracts.spec import Autoscaling, RevisionSpec, RolloutPolicy, Runtime
+from easel_contracts.spec import (
+    Autoscaling,
+    GatewayPolicy,
+    Mirroring,
+    RevisionSpec,
+    RolloutPolicy,
+    Runtime,
+    Split,
+)
 
 SCHEMA_VERSION = 1
 
-Entity = Literal["service", "replica", "node", "scale", "route", "traffic", "key"]
+Entity = Literal["service", "replica", "node", "scale", "route", "traffic", "key", "group"]
 
 VERBS: dict[Entity, tuple[str, ...]] = {
     "service": ("created", "updated", "scaled", "stopped", "started", "restarted", "rollout_changed", "status_changed",
@@ -30,6 +38,7 @@ VERBS: dict[Entity, tuple[str, ...]] = {
     "route": ("applied", "refused", "removed"),
     "traffic": ("drained",),
     "key": ("created", "revoked"),
+    "group": ("created", "updated", "deleted"),
 }  # fmt: skip
 """Every fact there is: entity → verbs. The AsyncAPI document is generated from this table."""
 
@@ -88,6 +97,11 @@ class Rollout(Struct, frozen=True, kw_only=True):
     """paused: no replica of the new revision is made and none of the stable one is drained."""
     interrupt: bool = False
     """Asked for: with no room beside the old replicas, one at a time may make room for its successor."""
+    split: Split | None = None
+    """While a canary is on: how requests are shared between the two. None: by replicas, whichever they are of."""
+    keep_stable: bool = False
+    """As many replicas of the stable revision are kept as are wanted, whatever the share: the way back is one route
+    change."""
 
 
 class ServiceState(Struct, frozen=True, kw_only=True):
@@ -106,9 +120,14 @@ class ServiceState(Struct, frozen=True, kw_only=True):
     instance_generation: int = 0
     """Generation in which `instance` was last changed."""
     token_version: int = 1
+    """Raised whenever one of its tokens comes, changes or goes."""
     rolling: RolloutPolicy = RolloutPolicy()
     rollout: Rollout | None = None
     """None: every replica shall be of `revision`."""
+    gateway: GatewayPolicy = GatewayPolicy()
+    mirroring: Mirroring | None = None
+    group: str = ""
+    """Group it belongs to; empty: none."""
     safety_lock: Literal["none", "dangerous", "all"] = "none"
     """all: no replica may be changed by hand either."""
     status: str = "Creating"
@@ -220,6 +239,39 @@ class RouteState(Struct, frozen=True, kw_only=True):
     refused_reason: str = ""
     apply_ms: float = 0.0
     """From the router's decision to acknowledged and probed."""
+    split_permille: int | None = None
+    """Weight of the candidate that is live everywhere; None: requests are not split. 0 also where the candidate has no
+    replica in traffic."""
+
+
+class GroupMember(Struct, frozen=True, kw_only=True):
+    """A service of a group."""
+
+    service: str
+    state: Literal["grouping", "standalone"] = "standalone"
+    """standalone: reached at its own endpoints only. New members are."""
+    weight: int = -1
+    """Of a `customized` group: 0 to 1000 beside the others' weights; -1: the share that its replicas in traffic are of
+    all that take part, before the others' weights count."""
+
+
+class GroupState(Struct, frozen=True, kw_only=True):
+    """Services under one endpoint. Written by control alone."""
+
+    uid: str
+    name: str
+    generation: int
+    mode: Literal["auto", "customized"] = "auto"
+    """auto: members take part by their replicas in traffic; customized: by their weights."""
+    members: tuple[GroupMember, ...] = ()
+    """Sorted by service."""
+    token_version: int = 1
+    gateway: GatewayPolicy = GatewayPolicy()
+    split: Split | None = None
+    """While a canary between members is on: the candidate's share; the others share the rest as ever."""
+    candidate: str = ""
+    """The member that is the candidate."""
+    created_at: datetime | None = None
 
 
 class TrafficState(Struct, frozen=True, kw_only=True):
@@ -241,7 +293,7 @@ class KeyState(Struct, frozen=True, kw_only=True):
     revoked: bool = False
 
 
-EntityState = ServiceState | ReplicaState | NodeState | ScaleState | RouteState | TrafficState | KeyState
+EntityState = ServiceState | ReplicaState | NodeState | ScaleState | RouteState | TrafficState | KeyState | GroupState
 
 STATE_OF: dict[Entity, type[EntityState]] = {
     "service": ServiceState,
@@ -251,6 +303,7 @@ STATE_OF: dict[Entity, type[EntityState]] = {
     "route": RouteState,
     "traffic": TrafficState,
     "key": KeyState,
+    "group": GroupState,
 }
 
 T = TypeVar("T", bound=EntityState)

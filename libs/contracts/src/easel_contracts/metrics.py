@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from msgspec import Struct
 
 SCHEMA_VERSION = 1
@@ -64,3 +66,21 @@ class HoldMetrics(Struct, frozen=True, kw_only=True):
     held: int
     oldest_s: float
     """How long the first of them has waited."""
+
+
+BIN_GROWTH = 1.02
+"""Each bin of the exact counts ends 2 % above the one before."""
+FIRST_BIN_MS = 0.1
+
+
+def latency_bin(ms: float) -> int:
+    """The bin of a latency: 0 up to FIRST_BIN_MS, and so on. A threshold on a bin's bound loses no exactness."""
+    if ms <= FIRST_BIN_MS:
+        return 0
+    found = math.ceil(round(math.log(ms / FIRST_BIN_MS) / math.log(BIN_GROWTH), 9))
+    return max(found, 1)
+
+
+def bin_upper_ms(number: int) -> float:
+    """The upper bound of a bin, which belongs to it."""
+    return FIRST_BIN_MS * BIN_GROWTH**number

@@ -180,6 +180,85 @@ class Traffic(Struct, frozen=True, kw_only=True):
     """gRPC calls go to the replicas, over HTTP/2 (metadata.enable_grpc); everything else goes over HTTP/1.1."""
 
 
+class GatewayPolicy(Struct, frozen=True, kw_only=True):
+    """What the gateway lets through to a service or a group, and how it is reached. No part of a revision: a change
+    replaces no replica. 0: no limit."""
+
+    rate_limit_qps: int = 0
+    """Requests per second of the whole, over all Envoys; more are answered 429."""
+    concurrency_limit: int = 0
+    """Requests of the whole that are being answered or wait, over all Envoys; more are answered 429."""
+    replica_rate_limit_qps: int = 0
+    """Requests per second and replica that takes traffic; more are answered 429. Not of a group."""
+    worker_threads: int = 0
+    """Requests a replica answers at a time; further ones wait at the gateway. Not of a group."""
+    max_queue_size: int = 64
+    """Requests that may wait per replica where `worker_threads` is set; more are answered 450. Not of a group."""
+    web: bool = False
+    """A web application: reached by host name and with a browser's session too. Not of a group."""
+
+
+class Match(Struct, frozen=True, kw_only=True):
+    """Requests told by what they carry."""
+
+    kind: Literal["header", "cookie", "query"]
+    name: str
+    value: str
+    """The exact value."""
+
+
+class Sticky(Struct, frozen=True, kw_only=True):
+    """What keeps a caller on one side of a split: requests that are equal in it go the same way."""
+
+    kind: Literal["header", "cookie", "query"]
+    name: str
+
+
+class Split(Struct, frozen=True, kw_only=True):
+    """How requests are shared between what is stable and a candidate, while a canary is on."""
+
+    weight_permille: int
+    """Of the requests that `match` does not name, how many in a thousand go to the candidate."""
+    match: Match | None = None
+    """Requests that go to the candidate whatever the weight."""
+    sticky: Sticky | None = None
+    """None: each request is decided by itself."""
+    subject: str = ""
+    """Id of the canary under which every request is logged to the monitor; empty: none is."""
+
+
+CANDIDATE = "@candidate"
+"""As a target of mirroring: the service's own new revision while a rollout is on."""
+
+
+class Comparison(Struct, frozen=True, kw_only=True):
+    """How answers to mirrored requests are compared."""
+
+    samples_per_s: float = 5.0
+    """At most so many copies a second are replayed; further ones are counted as not compared."""
+    twice_percent: float = 20.0
+    """Share of the samples that go to the stable side twice, to know how much it differs from itself."""
+    body_kib: int = 256
+    """Requests and answers with larger bodies are counted as not compared."""
+    tolerance: float = 0.0
+    """Relative difference up to which two numbers in JSON are equal."""
+    ignore: tuple[str, ...] = ()
+    """Paths in JSON answers that do not count, e.g. `meta.took_ms` or `boxes[].id`."""
+    text_similarity: float = 1.0
+    """Texts at least this similar (0 to 1) are equal."""
+
+
+class Mirroring(Struct, frozen=True, kw_only=True):
+    """Copies of a service's requests that others get; callers never wait for those, nor feel them."""
+
+    targets: tuple[str, ...]
+    """Services, or CANDIDATE."""
+    percent: float
+    """Of the requests, 0 to 100."""
+    compare: Comparison | None = None
+    """Given: copies go to the shadow collector, which replays them to the one target and to the service itself."""
+
+
 class Lifecycle(Struct, frozen=True, kw_only=True):
     """How a replica ends."""
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%easel_proto/internal/v1/control.proto\x12\x11\x65\x61sel.internal.v1\"7\n\x10GetTokensRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x10\n\x08services\x18\x02 \x03(\t\":\n\x07TokenOf\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\"?\n\x11GetTokensResponse\x12*\n\x06tokens\x18\x01 \x03(\x0b\x32\x1a.easel.internal.v1.TokenOf\"M\n\x15GetEnvironmentRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x05\"\xe8\x02\n\x16GetEnvironmentResponse\x12?\n\x03\x65nv\x18\x01 \x03(\x0b\x32\x32.easel.internal.v1.GetEnvironmentResponse.EnvEntry\x12\x39\n\x08sidecars\x18\x02 \x03(\x0b\x32\'.easel.internal.v1.ContainerEnvironment\x12\x16\n\x0eregistry_login\x18\x03 \x01(\t\x12\x45\n\x06logins\x18\x04 \x03(\x0b\x32\x35.easel.internal.v1.GetEnvironmentResponse.LoginsEntry\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aG\n\x0bLoginsEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.easel.internal.v1.Login:\x02\x38\x01\"\x81\x01\n\x14\x43ontainerEnvironment\x12=\n\x03\x65nv\x18\x01 \x03(\x0b\x32\x30.easel.internal.v1.ContainerEnvironment.EnvEntry\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"+\n\x05Login\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\" \n\x0eGetCodeRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\x19\n\tCodeChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32\x96\x02\n\x07Secrets\x12V\n\tGetTokens\x12#.easel.internal.v1.GetTokensRequest\x1a$.easel.internal.v1.GetTokensResponse\x12\x65\n\x0eGetEnvironment\x12(.easel.internal.v1.GetEnvironmentRequest\x1a).easel.internal.v1.GetEnvironmentResponse\x12L\n\x07GetCode\x12!.easel.internal.v1.GetCodeRequest\x1a\x1c.easel.internal.v1.CodeChunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%easel_proto/internal/v1/control.proto\x12\x11\x65\x61sel.internal.v1\"G\n\x10GetTokensRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x10\n\x08services\x18\x02 \x03(\t\x12\x0e\n\x06groups\x18\x03 \x03(\t\"g\n\x07TokenOf\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12+\n\x04more\x18\x04 \x03(\x0b\x32\x1d.easel.internal.v1.NamedToken\"Y\n\nNamedToken\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x16\n\x0e\x65xpires_unix_s\x18\x03 \x01(\x03\x12\x16\n\x0erate_limit_qps\x18\x04 \x01(\x05\"k\n\x11GetTokensResponse\x12*\n\x06tokens\x18\x01 \x03(\x0b\x32\x1a.easel.internal.v1.TokenOf\x12*\n\x06groups\x18\x02 \x03(\x0b\x32\x1a.easel.internal.v1.TokenOf\"M\n\x15GetEnvironmentRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x05\"\xe8\x02\n\x16GetEnvironmentResponse\x12?\n\x03\x65nv\x18\x01 \x03(\x0b\x32\x32.easel.internal.v1.GetEnvironmentResponse.EnvEntry\x12\x39\n\x08sidecars\x18\x02 \x03(\x0b\x32\'.easel.internal.v1.ContainerEnvironment\x12\x16\n\x0eregistry_login\x18\x03 \x01(\t\x12\x45\n\x06logins\x18\x04 \x03(\x0b\x32\x35.easel.internal.v1.GetEnvironmentResponse.LoginsEntry\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aG\n\x0bLoginsEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.easel.internal.v1.Login:\x02\x38\x01\"\x81\x01\n\x14\x43ontainerEnvironment\x12=\n\x03\x65nv\x18\x01 \x03(\x0b\x32\x30.easel.internal.v1.ContainerEnvironment.EnvEntry\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"+\n\x05Login\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\" \n\x0eGetCodeRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\x19\n\tCodeChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32\x96\x02\n\x07Secrets\x12V\n\tGetTokens\x12#.easel.internal.v1.GetTokensRequest\x1a$.easel.internal.v1.GetTokensResponse\x12\x65\n\x0eGetEnvironment\x12(.easel.internal.v1.GetEnvironmentRequest\x1a).easel.internal.v1.GetEnvironmentResponse\x12L\n\x07GetCode\x12!.easel.internal.v1.GetCodeRequest\x1a\x1c.easel.internal.v1.CodeChunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,29 +38,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTAINERENVIRONMENT_ENVENTRY']._loaded_options = None
   _globals['_CONTAINERENVIRONMENT_ENVENTRY']._serialized_options = b'8\001'
   _globals['_GETTOKENSREQUEST']._serialized_start=60
-  _globals['_GETTOKENSREQUEST']._serialized_end=115
-  _globals['_TOKENOF']._serialized_start=117
-  _globals['_TOKENOF']._serialized_end=175
-  _globals['_GETTOKENSRESPONSE']._serialized_start=177
-  _globals['_GETTOKENSRESPONSE']._serialized_end=240
-  _globals['_GETENVIRONMENTREQUEST']._serialized_start=242
-  _globals['_GETENVIRONMENTREQUEST']._serialized_end=319
-  _globals['_GETENVIRONMENTRESPONSE']._serialized_start=322
-  _globals['_GETENVIRONMENTRESPONSE']._serialized_end=682
-  _globals['_GETENVIRONMENTRESPONSE_ENVENTRY']._serialized_start=567
-  _globals['_GETENVIRONMENTRESPONSE_ENVENTRY']._serialized_end=609
-  _globals['_GETENVIRONMENTRESPONSE_LOGINSENTRY']._serialized_start=611
-  _globals['_GETENVIRONMENTRESPONSE_LOGINSENTRY']._serialized_end=682
-  _globals['_CONTAINERENVIRONMENT']._serialized_start=685
-  _globals['_CONTAINERENVIRONMENT']._serialized_end=814
-  _globals['_CONTAINERENVIRONMENT_ENVENTRY']._serialized_start=567
-  _globals['_CONTAINERENVIRONMENT_ENVENTRY']._serialized_end=609
-  _globals['_LOGIN']._serialized_start=816
-  _globals['_LOGIN']._serialized_end=859
-  _globals['_GETCODEREQUEST']._serialized_start=861
-  _globals['_GETCODEREQUEST']._serialized_end=893
-  _globals['_CODECHUNK']._serialized_start=895
-  _globals['_CODECHUNK']._serialized_end=920
-  _globals['_SECRETS']._serialized_start=923
-  _globals['_SECRETS']._serialized_end=1201
+  _globals['_GETTOKENSREQUEST']._serialized_end=131
+  _globals['_TOKENOF']._serialized_start=133
+  _globals['_TOKENOF']._serialized_end=236
+  _globals['_NAMEDTOKEN']._serialized_start=238
+  _globals['_NAMEDTOKEN']._serialized_end=327
+  _globals['_GETTOKENSRESPONSE']._serialized_start=329
+  _globals['_GETTOKENSRESPONSE']._serialized_end=436
+  _globals['_GETENVIRONMENTREQUEST']._serialized_start=438
+  _globals['_GETENVIRONMENTREQUEST']._serialized_end=515
+  _globals['_GETENVIRONMENTRESPONSE']._serialized_start=518
+  _globals['_GETENVIRONMENTRESPONSE']._serialized_end=878
+  _globals['_GETENVIRONMENTRESPONSE_ENVENTRY']._serialized_start=763
+  _globals['_GETENVIRONMENTRESPONSE_ENVENTRY']._serialized_end=805
+  _globals['_GETENVIRONMENTRESPONSE_LOGINSENTRY']._serialized_start=807
+  _globals['_GETENVIRONMENTRESPONSE_LOGINSENTRY']._serialized_end=878
+  _globals['_CONTAINERENVIRONMENT']._serialized_start=881
+  _globals['_CONTAINERENVIRONMENT']._serialized_end=1010
+  _globals['_CONTAINERENVIRONMENT_ENVENTRY']._serialized_start=763
+  _globals['_CONTAINERENVIRONMENT_ENVENTRY']._serialized_end=805
+  _globals['_LOGIN']._serialized_start=1012
+  _globals['_LOGIN']._serialized_end=1055
+  _globals['_GETCODEREQUEST']._serialized_start=1057
+  _globals['_GETCODEREQUEST']._serialized_end=1089
+  _globals['_CODECHUNK']._serialized_start=1091
+  _globals['_CODECHUNK']._serialized_end=1116
+  _globals['_SECRETS']._serialized_start=1119
+  _globals['_SECRETS']._serialized_end=1397
 # @@protoc_insertion_point(module_scope)

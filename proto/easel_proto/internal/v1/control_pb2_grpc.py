@@ -59,7 +59,7 @@ class SecretsServicer:
     """
 
     def GetTokens(self, request, context):
-        """Plain token of each named service, and a version that changes with it.
+        """All tokens of each named service and group, and a version that changes with them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

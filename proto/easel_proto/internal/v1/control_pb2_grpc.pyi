@@ -36,7 +36,7 @@ class SecretsStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SecretsAsyncStub: ...
     GetTokens: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetTokensRequest, _control_pb2.GetTokensResponse]
-    """Plain token of each named service, and a version that changes with it."""
+    """All tokens of each named service and group, and a version that changes with them."""
     GetEnvironment: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetEnvironmentRequest, _control_pb2.GetEnvironmentResponse]
     GetCode: _grpc.UnaryStreamMultiCallable[_control_pb2.GetCodeRequest, _control_pb2.CodeChunk]
 
@@ -48,7 +48,7 @@ class SecretsAsyncStub(SecretsStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetTokens: _aio.UnaryUnaryMultiCallable[_control_pb2.GetTokensRequest, _control_pb2.GetTokensResponse]  # type: ignore[assignment]
-    """Plain token of each named service, and a version that changes with it."""
+    """All tokens of each named service and group, and a version that changes with them."""
     GetEnvironment: _aio.UnaryUnaryMultiCallable[_control_pb2.GetEnvironmentRequest, _control_pb2.GetEnvironmentResponse]  # type: ignore[assignment]
     GetCode: _aio.UnaryStreamMultiCallable[_control_pb2.GetCodeRequest, _control_pb2.CodeChunk]  # type: ignore[assignment]
 
@@ -63,7 +63,7 @@ class SecretsServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.GetTokensRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.GetTokensResponse, _abc.Awaitable[_control_pb2.GetTokensResponse]]:
-        """Plain token of each named service, and a version that changes with it."""
+        """All tokens of each named service and group, and a version that changes with them."""
 
     @_abc_1.abstractmethod
     def GetEnvironment(
