@@ -15,6 +15,7 @@ from easel_control.expiry import Expiry
 from easel_control.handlers import Handlers
 from easel_control.keys import list_keys
 from easel_control.model import ServiceRow
+from easel_control.mutating import Mutations
 from easel_control.placement import Placement
 from easel_control.releasing import Releases
 from easel_control.secrets_api import SecretsApi
@@ -66,16 +67,16 @@ async def build(process: Process[Settings]) -> None:
     environments = Environments(vault, settings.home / "secrets")
     same_machine = settings.mode == "standalone" and bool(settings.host_id)
     admission = Admission(vault, environments, store, code.directory, sees_paths=same_machine)
-    answers = Answers(vault)
+    mutations = Mutations(process.db, Answers(vault), workspace)
     handlers = Handlers(workspace, store, worlds, admission, process.leases, clock)
     placement = Placement(worlds, process.channel("scheduler"))
 
     def show(row: ServiceRow) -> services_pb2.Service:
         return service_view(row, admission.token_of(row), settings.data_url)
 
-    commands = Commands(store, admission, answers, placement, clock, show, handlers.reconciler.wake)
+    commands = Commands(store, admission, mutations, placement, clock, show, handlers.reconciler.wake)
     releases = Releases(store, admission, commands, placement, worlds, clock)
-    services = ServicesApi(settings, store, admission, commands, releases, answers, code, worlds, clock)
+    services = ServicesApi(settings, store, admission, commands, releases, mutations, code, worlds, clock)
     process.serve(services_pb2_grpc.add_ServicesServicer_to_server, services, "easel.v1.Services")
     audit = AuditApi(process.db, workspace, {owner: process.channel(owner) for owner in OTHERS}, clock)
     process.serve(audit_pb2_grpc.add_AuditServicer_to_server, audit, "easel.v1.Audit")
