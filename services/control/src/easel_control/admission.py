@@ -172,7 +172,7 @@ class Admission:
             token_sealed=token_sealed, secrets_changed=secrets_changed,
             config_sealed=self._seal_config(workspace, admitted.name, admitted.config),
             config_shown=text_of(redacted(admitted.config)), config_changed=config_changed, labels=admitted.labels,
-            workspace_id=admitted.workspace_id,
+            workspace_id=admitted.workspace_id, gateway=admitted.gateway, group=admitted.group,
         )  # fmt: skip
 
     def _seal_config(self, workspace: str, name: str, config: dict[str, Any]) -> bytes:
