@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -25,7 +25,7 @@ from easel_kit.db import Connection, Stale
 from easel_proto.v1 import services_pb2
 
 Decide = Callable[[ServiceRow, Connection], Awaitable[Change | None]]
-Show = Callable[[ServiceRow, Connection], Awaitable[services_pb2.Service]]
+Show = Callable[[Sequence[ServiceRow], Connection], Awaitable[list[services_pb2.Service]]]
 Work = Callable[[Connection], Awaitable["Done"]]
 
 
@@ -135,7 +135,7 @@ class Commands:
     def _answered(self, work: Work) -> Callable[[Connection], Awaitable[services_pb2.Service]]:
         async def answered(connection: Connection) -> services_pb2.Service:
             done = await work(connection)
-            answer = await self._show(done.row, connection)
+            [answer] = await self._show([done.row], connection)
             answer.warnings.extend(done.warnings)
             return answer
 

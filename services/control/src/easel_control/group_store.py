@@ -117,6 +117,9 @@ class GroupStore:
         )  # fmt: skip
         guarded(status)
         await connection.execute(
+            "DELETE FROM tokens WHERE workspace = $1 AND kind = 'group' AND owner = $2", row.workspace, row.name
+        )
+        await connection.execute(
             "INSERT INTO past_groups (workspace, name, generation, row_version, state) VALUES ($1, $2, $3, $4, $5)"
             " ON CONFLICT (workspace, name) DO UPDATE SET generation = excluded.generation,"
             " row_version = excluded.row_version, state = excluded.state, deleted_at = now()",

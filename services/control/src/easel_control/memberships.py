@@ -72,12 +72,8 @@ class Memberships:
             token_sealed=self._tokens.made(workspace, name), past=await self._store.past(connection, workspace, name),
         )  # fmt: skip
 
-    async def member(self, row: ServiceRow, connection: Connection | None = None) -> GroupMember | None:
-        """What a service does in its group; None: it is in none."""
-        return (await self.members([row], connection)).get(row.name)
-
     async def members(self, rows: Sequence[ServiceRow], connection: Connection | None = None) -> dict[str, GroupMember]:
-        """The same of several, by name; who is in no group is left out."""
+        """What services do in their groups, by service; who is in none is left out."""
         names = sorted({row.group for row in rows if row.group})
         if not names:
             return {}

@@ -137,8 +137,10 @@ class GroupRow(Struct, frozen=True, kw_only=True):
     """Sorted by service; empty only in the last fact."""
     gateway: GatewayPolicy = GatewayPolicy()
     token_sealed: bytes
-    """Of the token `default`."""
+    """Of the token `default`; further ones are in the table `tokens`."""
     token_version: int = 1
+    token_changed_at: datetime | None = None
+    """When the token `default` got its value; None: at creation."""
     created_at: datetime
     updated_at: datetime
 

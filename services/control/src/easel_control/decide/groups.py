@@ -50,7 +50,7 @@ class Standing(Struct, frozen=True, kw_only=True):
 def created(
     service: str, *, workspace: str, name: str, uid: str, token_sealed: bytes, past: tuple[int, int], now: datetime
 ) -> GroupChange:
-    """A new group with its first member. `past`: where (generation, row_version) of an earlier one of its name ended."""
+    """A new group with its first member. `past`: where (generation, row_version) of an earlier one of its name was."""
     row = GroupRow(
         workspace=workspace, name=name, uid=uid, row_version=past[1] + 1, generation=past[0] + 1,
         members=(GroupMember(service=service),), token_sealed=token_sealed, created_at=now, updated_at=now,
