@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from easel_contracts.facts import Endpoint, ReplicaState, Rollout, ServiceState
 from easel_contracts.spec import Match, Resources, RevisionSpec, Split, Sticky, Traffic
-from easel_router.decide.snapshot import ServicePlan, Table, Token, plan, problems
+from easel_router.decide.snapshot import ServicePlan, Table, Token, TokenSet, plan, problems
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.clusters import cluster_arm, every_cluster
 from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
@@ -46,7 +46,11 @@ def plans(draw: st.DrawFn) -> ServicePlan:
         )
         for n in range(draw(st.integers(0, 5)))
     )  # fmt: skip
-    table = Table(services={"ocr": state}, replicas={"ocr": replicas}, tokens={"ocr": Token(value="t", version=1)})
+    table = Table(
+        services={"ocr": state},
+        replicas={"ocr": replicas},
+        tokens={"ocr": TokenSet(tokens=(Token(value="t"),), version=1)},
+    )
     made = plan(table, "ocr")
     assert made is not None
     return made

@@ -9,7 +9,7 @@ import pytest
 
 from easel_contracts.facts import Endpoint, ReplicaState, Rollout, ServiceState
 from easel_contracts.spec import Match, Resources, RevisionSpec, Split
-from easel_router.decide.snapshot import Hold, ServicePlan, Table, Token, plan, problems
+from easel_router.decide.snapshot import Hold, ServicePlan, Table, Token, TokenSet, plan, problems
 from easel_router.testing import a_plan
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.clusters import every_cluster
@@ -37,7 +37,11 @@ def replica(port: int, revision: int, state: str = "ready", nonce: int = 0) -> R
 
 
 def planned(state: ServiceState, *replicas: ReplicaState) -> ServicePlan:
-    table = Table(services={"ocr": state}, replicas={"ocr": replicas}, tokens={"ocr": Token(value="t", version=1)})
+    table = Table(
+        services={"ocr": state},
+        replicas={"ocr": replicas},
+        tokens={"ocr": TokenSet(tokens=(Token(value="t"),), version=1)},
+    )
     made = plan(table, "ocr")
     assert made is not None
     return made
