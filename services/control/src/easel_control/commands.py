@@ -55,8 +55,6 @@ class Commands:
             change = changes.created(prepared.content, workspace=call.workspace, name=prepared.name, uid=uuid7(),
                                      past=past, now=self._clock.now())  # fmt: skip
             if not await self._store.insert(connection, change.row):
-                if await self._mutations.answered(connection, call):
-                    raise Stale(prepared.name)  # the same request, at the same time: it has been answered by now
                 raise await self._taken(call, prepared.name)
             await self._written(connection, call, None, change, prepared)
             return Done(change.row)

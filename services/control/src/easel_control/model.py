@@ -87,7 +87,10 @@ class ServiceRow(Struct, frozen=True, kw_only=True):
     group: str = ""
     """Group it belongs to; empty: none. What it does there is in the group's row."""
     token_sealed: bytes
+    """Of the token `default`; further ones are in the table `tokens`."""
     token_version: int = 1
+    token_changed_at: datetime | None = None
+    """When the token `default` got its value; None: at creation, or before that was kept."""
     config_sealed: bytes
     """The admitted configuration without token, with all other secrets, as JSON."""
     config_shown: str

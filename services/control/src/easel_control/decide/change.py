@@ -84,7 +84,9 @@ def updated(
         workspace_id=content.workspace_id, gateway=content.gateway, group=content.group,
     )  # fmt: skip
     if token_changed:
-        row = replace(row, token_sealed=content.token_sealed, token_version=before.token_version + 1)
+        row = replace(
+            row, token_sealed=content.token_sealed, token_version=before.token_version + 1, token_changed_at=now
+        )
     if instance_changed:
         row = replace(row, instance_generation=row.generation)
     if scaling_changed:
