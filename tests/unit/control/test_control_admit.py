@@ -139,7 +139,7 @@ def test_numbers_in_strings_are_refused_with_what_to_write() -> None:
         (but(**{"networking.nlb": [{"id": "default"}]}), "networking.nlb", "load balancers"),
         (but(**{"networking.gateway": "gw-1"}), "networking.gateway", "dedicated gateways"),
         (but(storage=[{"mount_path": "/m", "dataset": {"id": "d-1"}}]), "storage[0].dataset", "PAI datasets"),
-        (but(storage=[{"mount_path": "/m", "oss": {"path": "oss://b/"}}]), "storage[0].oss", "without an image"),
+        (but(storage=[{"mount_path": "/m", "nfs": {"server": "files"}}]), "storage[0].nfs", "without an image"),
         (but(autoscaler={"min": 1, "max": 2, "strategies": {"cpu": 50}}), "autoscaler.strategies.cpu", "cpu"),
         (but(autoscaler={"min": 1, "max": 2, "strategies": {"custom[a]": 5}}), "autoscaler.strategies.custom[a]",
          "itself"),
