@@ -34,6 +34,7 @@ from easel_proto.v1 import (
     audit_pb2_grpc,
     events_pb2,
     metrics_pb2,
+    mirrors_pb2,
     nodes_pb2,
     replicas_pb2,
     routes_pb2,
@@ -50,7 +51,7 @@ PUBLIC_APIS = {
         (scaling_pb2, "autoscaler"), (routes_pb2, "router"), (metrics_pb2, "monitor"), (events_pb2, "monitor"),
     )
     for api in file.DESCRIPTOR.services_by_name.values()
-}  # fmt: skip
+} | {mirrors_pb2.DESCRIPTOR.services_by_name["Comparisons"].full_name: "router"}  # fmt: skip
 """Every API at the control address and the process that serves it: Envoy sends reflection and health to control."""
 
 
