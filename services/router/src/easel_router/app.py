@@ -32,6 +32,7 @@ from easel_router.inflight import TrafficApi
 from easel_router.lastgood import LastGood
 from easel_router.model import Known
 from easel_router.replay import Replayer
+from easel_router.retire import Retirements
 from easel_router.settings import Settings
 from easel_router.shadow import Collector
 from easel_router.shadow_server import ShadowServer
@@ -78,6 +79,9 @@ async def build(process: Process[Settings]) -> None:
     drains = Drains(known, loads, envoys, store, process.leases)
     routes = Reconciler("routes", applier.reconcile, clock, _names(known), concurrency=64, backoff_s=_BACKOFF_S)
     drain_loop = Reconciler("drains", drains.reconcile, clock, drains.keys, concurrency=256, backoff_s=_BACKOFF_S)
+    retirements = Retirements(applier, loads, envoys, clock)
+    retire_loop = Reconciler("retirements", retirements.reconcile, clock, _none, concurrency=64, backoff_s=_BACKOFF_S)
+    applier.emptying = retire_loop.wake
     learning = Learning(known, cold_starts, process)
     _wire(world, applier, drains, routes, drain_loop, learning)
     world.ended = cold_starts.ended
@@ -92,7 +96,7 @@ async def build(process: Process[Settings]) -> None:
 
     comparisons = await _compare(process, known, envoys, secret)
     start = Start(process, known, applier, tokens, last_good, store, comparisons, server)
-    tasks = (start.run, routes.run, drain_loop.run, last_good.run, start.prune, holds.wake_for_ever,
+    tasks = (start.run, routes.run, drain_loop.run, retire_loop.run, last_good.run, start.prune, holds.wake_for_ever,
              holds.repeat_for_ever, learning.run)  # fmt: skip
     for task in tasks:
         process.background(task)
@@ -101,6 +105,7 @@ async def build(process: Process[Settings]) -> None:
         process.on_stop(hook)
     process.watch_loop(routes)
     process.watch_loop(drain_loop)
+    process.watch_loop(retire_loop)
     process.gauge("held_requests", "Requests that wait for a replica", holds.total)
     _observe(process, server, envoys, applier)
 
@@ -192,6 +197,11 @@ def _names(known: Known) -> Callable[[], Awaitable[list[str]]]:
         return list(known.services)
 
     return names
+
+
+async def _none() -> list[str]:
+    """What is left is known to those who left it: a router that begins anew has nothing of that kind."""
+    return []
 
 
 class Learning:
