@@ -43,6 +43,8 @@ def test_nothing_is_compared_without_a_candidate_or_options() -> None:
     assert sides(service(), service("new")) is None
     discarding = Mirroring(targets=("new",), percent=10)
     assert sides(service(mirroring=discarding), service("new")) is None
+    off = msgspec.structs.replace(mirrored("new"), percent=0)
+    assert sides(service(mirroring=off), service("new")) is None
     assert sides(service(mirroring=mirrored("new")), None) is None
     assert sides(service(mirroring=mirrored("new")), msgspec.structs.replace(service("new"), wanted="deleted")) is None
 

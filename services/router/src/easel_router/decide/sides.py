@@ -38,7 +38,9 @@ def sides(state: ServiceState | None, target: ServiceState | None) -> Sides | No
 
     `target` is the state of the service that its mirror names; not looked at where that is CANDIDATE.
     """
-    if state is None or state.wanted == "deleted" or state.mirroring is None or state.mirroring.compare is None:
+    if state is None or state.wanted == "deleted":
+        return None
+    if state.mirroring is None or state.mirroring.compare is None or not state.mirroring.percent:
         return None
     wanted = target_of(state)
     if wanted == CANDIDATE:
