@@ -31,6 +31,7 @@ from easel_router.xds.messages import (
     PROBE_HEADER,
     PROBE_PATH,
     ROUTE,
+    SUBJECT,
     any_of,
     check_service,
     seconds,
@@ -86,6 +87,8 @@ def _scope(plan: ServicePlan, probe: pb.Route) -> pb.ScopedRouteConfiguration:
     """What is the same for all routes stands once, at the virtual host: each copy costs every Envoy kilobytes, and
     microseconds at its start."""
     context, told = pb.LuaPerRoute(), keys(plan.tokens)
+    if plan.split is not None and plan.split.subject:
+        told[SUBJECT] = plan.split.subject
     context.filter_context.update(told)
     metadata = _metadata(plan)  # the filter's context does not follow a change of route, this does
     metadata.filter_metadata[AUTH_FILTER].update(told)
