@@ -28,7 +28,8 @@ class Mode(StrEnum):
 
 
 @command(app, "release", panel=PANEL, output=True,
-         example="easel release ocr_next\neasel release ocr_next --weight 40\neasel release ocr_next --standalone")  # fmt: skip
+         example="easel release ocr_next\neasel release ocr_next --weight 40\n"
+                 "easel release ocr_next --standalone")  # fmt: skip
 async def release(
     cli: Session,
     name: Name,
@@ -121,7 +122,8 @@ async def mode(
 
 
 @command(group_app, "limit", panel=PANEL, output=True,
-         example="easel group limit letters --rate 100 --concurrency 20\neasel group limit letters --rate 0")  # fmt: skip
+         example="easel group limit letters --rate 100 --concurrency 20\n"
+                 "easel group limit letters --rate 0")  # fmt: skip
 async def limit(
     cli: Session,
     group: GroupName,

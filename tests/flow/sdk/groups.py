@@ -40,14 +40,14 @@ class Groups(groups_pb2_grpc.GroupsServicer):
 
     def Release(self, request: Any, context: Any) -> Any:
         self._p.enter("Groups.Release", request, context)
-        for group in self._p.groups.values():
-            for member in group.members:
-                if member.service == request.service:
-                    member.traffic_state = request.traffic_state
-                    if request.HasField("weight"):
-                        member.weight, group.traffic_mode = request.weight, "customized"
-                    return group
-        abort(context, Conflict("NO_GROUP", f"{request.service} belongs to no group", "metadata.group has it join one"))
+        found = [(g, m) for g in self._p.groups.values() for m in g.members if m.service == request.service]
+        if not found:
+            abort(context, Conflict("NO_GROUP", f"{request.service} belongs to no group", "metadata.group"))
+        [(group, member)] = found
+        member.traffic_state = request.traffic_state
+        if request.HasField("weight"):
+            member.weight, group.traffic_mode = request.weight, "customized"
+        return group
 
     def Explain(self, request: Any, context: Any) -> Any:
         self._p.enter("Groups.Explain", request, context)

@@ -66,7 +66,7 @@ PUBLIC_APIS = {
         (metrics_pb2, "monitor"), (events_pb2, "monitor"),
     )
     for api in file.DESCRIPTOR.services_by_name.values()
-} | {"easel.v1.Mirrors": "control"}  # fmt: skip
+} | {"easel.v1.Mirrors": "control", "easel.v1.Comparisons": "router"}  # fmt: skip
 """Every API at the control address and the process that serves it: Envoy sends reflection and health to control."""
 
 
