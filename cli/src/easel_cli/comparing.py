@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from easel_cli.command import Session, command
-from easel_cli.mirror import mirror_app
 from easel_cli.options import PANEL, Name
 
 if TYPE_CHECKING:
     from easel_sdk.types import ComparisonReport, FieldDifference
 
+app = typer.Typer()
 SHOWN_FIELDS = 20
 SHOWN_EXAMPLES = 5
 """Fields whose examples are shown."""
@@ -33,8 +33,9 @@ _WHY = {
 }
 
 
-@command(mirror_app, "report", panel=PANEL, output=True,
-         example="easel mirror report ocr\neasel mirror report ocr --reset\neasel mirror report ocr -o json")  # fmt: skip
+@command(app, "report", panel=PANEL, output=True,
+         example="easel mirror report ocr\neasel mirror report ocr --reset\n"
+                 "easel mirror report ocr -o json")  # fmt: skip
 async def report(
     cli: Session,
     name: Name,
@@ -103,7 +104,9 @@ def load(found: ComparisonReport, now: datetime) -> str:
     since = to_datetime(found.since)
     took_s = max((now - since).total_seconds(), 1.0) if since else 1.0
     rate = f"{(stable + candidate) / took_s:.1f} a second"
-    return f"{stable} requests to stable and {candidate} to the candidate in {took_s:.0f} s ({rate}), beside the callers'"
+    return (
+        f"{stable} requests to stable and {candidate} to the candidate in {took_s:.0f} s ({rate}), beside the callers'"
+    )
 
 
 def examples(found: ComparisonReport) -> Iterator[str]:
