@@ -236,27 +236,45 @@ async def test_a_side_without_a_replica_gets_nothing(
         assert await shared(client, envoy, 20) == {servers[0].name: 20}
 
 
+async def tells(xds: Rig, service: str) -> None:
+    """The service's answers say as whose they are counted."""
+    found = xds.catalog.get(ROUTE, service)
+    assert found is not None
+    scope = pb.ScopedRouteConfiguration.FromString(found.body)
+    for route in scope.route_configuration.virtual_hosts[0].routes:
+        value = "subject=%DYNAMIC_METADATA(easel:subject)% arm=%DYNAMIC_METADATA(easel:arm)%"
+        route.response_headers_to_add.add(header=pb.HeaderValue(key="x-told", value=value))
+    await xds.acknowledged({ROUTE: {service: xds.catalog.put(ROUTE, service, scope.SerializeToString())}})
+
+
+async def counted_as(client: Client, envoy: Envoy) -> set[tuple[int, str | None]]:
+    found = set()
+    for path in ("/api/predict/vision/x", "/api/predict/vision?a=b"):
+        async with client.get(envoy.url + path, headers=AUTH) as answer:
+            found.add((answer.status, answer.headers.get("x-told")))
+    return found
+
+
 async def test_a_canary_tells_whose_request_it_was(
     xds: Rig, envoy: Envoy, servers: list[Backend], client: Client
 ) -> None:
     """As dynamic metadata, by which requests are logged; also where the group was found late."""
     for subject, expected in (("canary-1", "subject=canary-1 arm=candidate"), ("", "subject= arm=")):
-        made = await serve(xds, servers, split=Split(weight_permille=1000, subject=subject), **SPLIT)
-        assert made.split is not None
-        scope = pb.ScopedRouteConfiguration.FromString(xds_scope(xds, "b"))
-        for route in scope.route_configuration.virtual_hosts[0].routes:
-            value = "subject=%DYNAMIC_METADATA(easel:subject)% arm=%DYNAMIC_METADATA(easel:arm)%"
-            route.response_headers_to_add.add(header=pb.HeaderValue(key="x-told", value=value))
-        await xds.acknowledged({ROUTE: {"b": xds.catalog.put(ROUTE, "b", scope.SerializeToString())}})
-        for path in ("/api/predict/vision/x", "/api/predict/vision?a=b"):
-            async with client.get(envoy.url + path, headers=AUTH) as answer:
-                assert (answer.status, answer.headers.get("x-told")) == (200, expected)
+        await serve(xds, servers, split=Split(weight_permille=1000, subject=subject), **SPLIT)
+        await tells(xds, "b")
+        assert await counted_as(client, envoy) == {(200, expected)}
 
 
-def xds_scope(xds: Rig, name: str) -> bytes:
-    found = xds.catalog.get(ROUTE, name)
-    assert found is not None
-    return found.body
+async def test_a_members_own_canary_counts_the_groups_requests(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: Client
+) -> None:
+    """As it counts those to its own endpoint."""
+    plan = a_plan("b", servers[1].port, split=Split(weight_permille=0, subject="canary-2"))
+    await xds.acknowledged(xds.put(plan))
+    await xds.acknowledged(xds.put_group(a_group("vision", plan)))
+    await tells(xds, "b")
+
+    assert await counted_as(client, envoy) == {(200, "subject=canary-2 arm=")}
 
 
 async def test_streams_and_sockets_go_through_a_group(

@@ -115,7 +115,7 @@ async def test_a_caller_stays_and_growing_takes_nobody_back(
 async def test_a_retry_finds_the_other_side(xds: Rig, envoy: Envoy, servers: list[Backend], client: Client) -> None:
     """Every replica of a side is dead, and nobody was told: the other answers, the router is not asked."""
     for dead in ((free_port(),), (free_port(), free_port())):
-        split = Split(weight_permille=1000 // 2)
+        split = Split(weight_permille=500)
         await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, servers[1].port, candidates=dead, split=split)))
         assert set(await shares(client, envoy, 200)) == {"b0", "b1"}
     assert xds.asked == []

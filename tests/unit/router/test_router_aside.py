@@ -44,6 +44,8 @@ class Away:
 
     def changed(self, service: str) -> None: ...
 
+    def opened(self, plan: object) -> None: ...
+
 
 @pytest.mark.parametrize("wanted", ["running", "stopped", "deleted"])
 async def test_groups_first(tmp_path: Path, wanted: Any) -> None:

@@ -15,7 +15,7 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 from easel_router.decide.arms import Arm
 from easel_router.decide.snapshot import ServicePlan, Upstream
 from easel_router.xds import envoy_pb2 as pb
-from easel_router.xds.messages import EXTENSIONS, HOLD_LISTENER, ads, any_of, seconds
+from easel_router.xds.messages import ARM, EXTENSIONS, HOLD_LISTENER, METADATA, ads, any_of, seconds
 
 UPSTREAM_IDLE_S = 4.0
 """Below the keep-alive of common model servers (uvicorn: 5 s), so that Envoy is the one who closes."""
@@ -27,9 +27,6 @@ _LEAST_REQUEST = EXTENSIONS + "load_balancing_policies.least_request.v3.LeastReq
 _HTTP_OPTIONS = EXTENSIONS + "upstreams.http.v3.HttpProtocolOptions"
 _OPTIONS_KEY = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
-
-ARM = "arm"
-"""Key in the metadata (under `easel`) of clusters and, in a split, of endpoints: `stable` or `candidate`."""
 
 _CANDIDATE = "|candidate"
 
@@ -131,7 +128,7 @@ def _replica(plan: ServicePlan, upstream: Upstream) -> pb.LbEndpoint:
 @cache
 def _says_arm(arm: Arm) -> pb.Metadata:
     made = pb.Metadata()
-    made.filter_metadata["easel"].update({ARM: arm})
+    made.filter_metadata[METADATA].update({ARM: arm})
     return made
 
 

@@ -3187,6 +3187,220 @@ class Scope(_message.Message):
 Global___Scope: _TypeAlias = Scope  # noqa: Y015
 
 @_typing.final
+class GrpcLog(_message.Message):
+    """envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig: tells of each request to who listens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMON_CONFIG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def common_config(self) -> Global___GrpcLogCommon: ...
+    def __init__(
+        self,
+        *,
+        common_config: Global___GrpcLogCommon | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["common_config", b"common_config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["common_config", b"common_config"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrpcLog: _TypeAlias = GrpcLog  # noqa: Y015
+
+@_typing.final
+class GrpcLogCommon(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOG_NAME_FIELD_NUMBER: _builtins.int
+    GRPC_SERVICE_FIELD_NUMBER: _builtins.int
+    BUFFER_FLUSH_INTERVAL_FIELD_NUMBER: _builtins.int
+    TRANSPORT_API_VERSION_FIELD_NUMBER: _builtins.int
+    CUSTOM_TAGS_FIELD_NUMBER: _builtins.int
+    log_name: _builtins.str
+    transport_api_version: Global___ApiVersion.ValueType
+    @_builtins.property
+    def grpc_service(self) -> Global___GrpcService: ...
+    @_builtins.property
+    def buffer_flush_interval(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def custom_tags(self) -> _containers.RepeatedCompositeFieldContainer[Global___CustomTag]: ...
+    def __init__(
+        self,
+        *,
+        log_name: _builtins.str = ...,
+        grpc_service: Global___GrpcService | None = ...,
+        buffer_flush_interval: _duration_pb2.Duration | None = ...,
+        transport_api_version: Global___ApiVersion.ValueType = ...,
+        custom_tags: _abc.Iterable[Global___CustomTag] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["buffer_flush_interval", b"buffer_flush_interval", "grpc_service", b"grpc_service"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buffer_flush_interval", b"buffer_flush_interval", "custom_tags", b"custom_tags", "grpc_service", b"grpc_service", "log_name", b"log_name", "transport_api_version", b"transport_api_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrpcLogCommon: _TypeAlias = GrpcLogCommon  # noqa: Y015
+
+@_typing.final
+class CustomTag(_message.Message):
+    """envoy.type.tracing.v3"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Metadata(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KIND_FIELD_NUMBER: _builtins.int
+        METADATA_KEY_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def kind(self) -> Global___MetadataKind: ...
+        @_builtins.property
+        def metadata_key(self) -> Global___MetadataKey: ...
+        def __init__(
+            self,
+            *,
+            kind: Global___MetadataKind | None = ...,
+            metadata_key: Global___MetadataKey | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "metadata_key", b"metadata_key"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "metadata_key", b"metadata_key"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TAG_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    tag: _builtins.str
+    @_builtins.property
+    def metadata(self) -> Global___CustomTag.Metadata: ...
+    def __init__(
+        self,
+        *,
+        tag: _builtins.str = ...,
+        metadata: Global___CustomTag.Metadata | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "tag", b"tag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustomTag: _TypeAlias = CustomTag  # noqa: Y015
+
+@_typing.final
+class MetadataKind(_message.Message):
+    """envoy.type.metadata.v3"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Request(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Cluster(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Host(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def request(self) -> Global___MetadataKind.Request: ...
+    @_builtins.property
+    def cluster(self) -> Global___MetadataKind.Cluster: ...
+    @_builtins.property
+    def host(self) -> Global___MetadataKind.Host: ...
+    def __init__(
+        self,
+        *,
+        request: Global___MetadataKind.Request | None = ...,
+        cluster: Global___MetadataKind.Cluster | None = ...,
+        host: Global___MetadataKind.Host | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "host", b"host", "kind", b"kind", "request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "host", b"host", "kind", b"kind", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["request", "cluster", "host"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___MetadataKind: _TypeAlias = MetadataKind  # noqa: Y015
+
+@_typing.final
+class MetadataKey(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class PathSegment(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    KEY_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    @_builtins.property
+    def path(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetadataKey.PathSegment]: ...
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        path: _abc.Iterable[Global___MetadataKey.PathSegment] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetadataKey: _TypeAlias = MetadataKey  # noqa: Y015
+
+@_typing.final
 class AccessLogFilter(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -3194,6 +3408,7 @@ class AccessLogFilter(_message.Message):
     AND_FILTER_FIELD_NUMBER: _builtins.int
     HEADER_FILTER_FIELD_NUMBER: _builtins.int
     RESPONSE_FLAG_FILTER_FIELD_NUMBER: _builtins.int
+    METADATA_FILTER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status_code_filter(self) -> Global___StatusCodeFilter: ...
     @_builtins.property
@@ -3202,6 +3417,8 @@ class AccessLogFilter(_message.Message):
     def header_filter(self) -> Global___HeaderFilter: ...
     @_builtins.property
     def response_flag_filter(self) -> Global___ResponseFlagFilter: ...
+    @_builtins.property
+    def metadata_filter(self) -> Global___MetadataFilter: ...
     def __init__(
         self,
         *,
@@ -3209,12 +3426,13 @@ class AccessLogFilter(_message.Message):
         and_filter: Global___AndFilter | None = ...,
         header_filter: Global___HeaderFilter | None = ...,
         response_flag_filter: Global___ResponseFlagFilter | None = ...,
+        metadata_filter: Global___MetadataFilter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_filter_specifier: _TypeAlias = _typing.Literal["status_code_filter", "and_filter", "header_filter", "response_flag_filter"]  # noqa: Y015
+    _WhichOneofReturnType_filter_specifier: _TypeAlias = _typing.Literal["status_code_filter", "and_filter", "header_filter", "response_flag_filter", "metadata_filter"]  # noqa: Y015
     _WhichOneofArgType_filter_specifier: _TypeAlias = _typing.Literal["filter_specifier", b"filter_specifier"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_filter_specifier) -> _WhichOneofReturnType_filter_specifier | None: ...
 
@@ -3279,6 +3497,93 @@ class ResponseFlagFilter(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResponseFlagFilter: _TypeAlias = ResponseFlagFilter  # noqa: Y015
+
+@_typing.final
+class MetadataFilter(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATCHER_FIELD_NUMBER: _builtins.int
+    MATCH_IF_KEY_NOT_FOUND_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def matcher(self) -> Global___MetadataMatcher: ...
+    @_builtins.property
+    def match_if_key_not_found(self) -> _wrappers_pb2.BoolValue: ...
+    def __init__(
+        self,
+        *,
+        matcher: Global___MetadataMatcher | None = ...,
+        match_if_key_not_found: _wrappers_pb2.BoolValue | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["match_if_key_not_found", b"match_if_key_not_found", "matcher", b"matcher"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["match_if_key_not_found", b"match_if_key_not_found", "matcher", b"matcher"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetadataFilter: _TypeAlias = MetadataFilter  # noqa: Y015
+
+@_typing.final
+class MetadataMatcher(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class PathSegment(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    @_builtins.property
+    def path(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetadataMatcher.PathSegment]: ...
+    @_builtins.property
+    def value(self) -> Global___ValueMatcher: ...
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+        path: _abc.Iterable[Global___MetadataMatcher.PathSegment] | None = ...,
+        value: Global___ValueMatcher | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "path", b"path", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetadataMatcher: _TypeAlias = MetadataMatcher  # noqa: Y015
+
+@_typing.final
+class ValueMatcher(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRESENT_MATCH_FIELD_NUMBER: _builtins.int
+    present_match: _builtins.bool
+    def __init__(
+        self,
+        *,
+        present_match: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["present_match", b"present_match"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValueMatcher: _TypeAlias = ValueMatcher  # noqa: Y015
 
 @_typing.final
 class StatusCodeFilter(_message.Message):

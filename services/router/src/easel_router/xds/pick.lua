@@ -99,12 +99,13 @@ function envoy_on_request(h)
       "no member of group " .. group.name .. " takes part in its traffic")
     return
   end
-  if group.subject then
-    local told = h:streamInfo():dynamicMetadata()
-    told:set("easel", "subject", group.subject)
-    told:set("easel", "arm", arm)
-  end
   headers:replace(":path", "/api/predict/" .. service .. match(path, "^/api/predict/[^/?]+(.*)$"))
   h:clearRouteCache()
   h:metadata() -- asking for it makes Envoy choose the route again
+  -- Requests under analysis are counted by the access log: as the group's, or as the member's own.
+  local subject = group.subject or h:virtualHost():metadata():get("subject")
+  if subject == nil then return end
+  local told = h:streamInfo():dynamicMetadata()
+  told:set("easel", "subject", subject)
+  if group.subject then told:set("easel", "arm", arm) end
 end

@@ -27,6 +27,7 @@ from easel_router.xds.messages import (
     HOLD_FILTER,
     PICK_FILTER,
     ROUTE,
+    SUBJECT,
     any_of,
     check_service,
     seconds,
@@ -65,14 +66,18 @@ def _clusters(plan: ServicePlan) -> dict[str, bool]:
 def _scope(plan: ServicePlan, probed: pb.Route) -> pb.ScopedRouteConfiguration:
     """What is the same for all routes stands once, at the virtual host: each copy costs every Envoy kilobytes, and
     microseconds at its start."""
-    opened_by = keys(plan.tokens)
+    told = keys(plan.tokens)
+    if plan.split is not None and plan.split.subject:
+        told[SUBJECT] = plan.split.subject
     metadata = _metadata(plan)  # the filter's context does not follow a change of route, this does
-    metadata.filter_metadata[AUTH_FILTER].update(opened_by)
+    metadata.filter_metadata[AUTH_FILTER].update(told)
+    if SUBJECT in told:  # for those who come by way of a group
+        metadata.filter_metadata[PICK_FILTER].update({SUBJECT: told[SUBJECT]})
     host = pb.VirtualHost(
         name=plan.service,
         domains=["*"],
         routes=[*_routes(plan), probed],
-        typed_per_filter_config={AUTH_FILTER: lua(opened_by), PICK_FILTER: left_out(), HOLD_FILTER: left_out()},
+        typed_per_filter_config={AUTH_FILTER: lua(told), PICK_FILTER: left_out(), HOLD_FILTER: left_out()},
         metadata=metadata,
         retry_policy=_retry_policy(plan, _before_sent(plan)),
         include_request_attempt_count=True,
