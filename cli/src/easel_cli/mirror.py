@@ -17,7 +17,7 @@ mirror_app = typer.Typer(cls=SetByDefault, no_args_is_help=True)
 
 
 @command(mirror_app, "set", panel=PANEL, output=True,
-         example="easel mirror ocr --target ocr_next --ratio 30\n"
+         example="easel mirror set ocr --target ocr_next --ratio 30\n"
                  "easel mirror ocr --target @candidate --ratio 10 --compare --no-side-effects --ignore meta.took_ms\n"
                  "easel mirror ocr --ratio 0\neasel mirror ocr")  # fmt: skip
 async def set_mirror(
