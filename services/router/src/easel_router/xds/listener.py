@@ -15,6 +15,7 @@ from easel_router.xds.counting import counts
 from easel_router.xds.messages import (
     AUTH_FILTER,
     HOLD_FILTER,
+    PICK_FILTER,
     ads,
     any_of,
     check_service,
@@ -25,6 +26,9 @@ COUNTS = "counts"
 """Key in a node's metadata: its bootstrap has the way to the monitor."""
 DATA = "data"
 PROBE = "probe"
+
+NO_MEMBER = 530
+"""What pick.lua answers where it has nobody to choose; callers get 503."""
 
 _PREFIX = "type.googleapis.com/envoy."
 _ROUTER = _PREFIX + "extensions.filters.http.router.v3.Router"
@@ -89,9 +93,6 @@ def _http(name: str, *, counted: bool) -> pb.HttpConnectionManager:
     builder = pb.ScopedRoutes.ScopeKeyBuilder(
         fragments=[pb.ScopedRoutes.ScopeKeyBuilder.FragmentBuilder(header_value_extractor=extractor)]
     )
-    lua = pb.Lua(
-        default_source_code=pb.DataSource(inline_string=_auth_source()), clear_route_cache=BoolValue(value=False)
-    )
     upgrade = pb.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")
     return pb.HttpConnectionManager(
         stat_prefix=name,
@@ -102,7 +103,8 @@ def _http(name: str, *, counted: bool) -> pb.HttpConnectionManager:
             scoped_rds=pb.ScopedRds(scoped_rds_config_source=ads()),
         ),
         http_filters=[
-            pb.HttpFilter(name=AUTH_FILTER, typed_config=any_of(_PREFIX + "extensions.filters.http.lua.v3.Lua", lua)),
+            _script(AUTH_FILTER, "auth.lua"),
+            _script(PICK_FILTER, "pick.lua"),
             _hold_filter(),
             pb.HttpFilter(
                 name="envoy.filters.http.router",
@@ -168,8 +170,11 @@ def _turned_away() -> pb.AccessLog:
     )
 
 
-def _auth_source() -> str:
-    return files("easel_router.xds").joinpath("auth.lua").read_text()
+def _script(name: str, file: str) -> pb.HttpFilter:
+    """A Lua filter. Its script says itself when the route is to be chosen again."""
+    source = files("easel_router.xds").joinpath(file).read_text()
+    lua = pb.Lua(default_source_code=pb.DataSource(inline_string=source), clear_route_cache=BoolValue(value=False))
+    return pb.HttpFilter(name=name, typed_config=any_of(_PREFIX + "extensions.filters.http.lua.v3.Lua", lua))
 
 
 def _tls(cert: str, key: str) -> pb.TransportSocket:
@@ -239,6 +244,13 @@ def _replies() -> pb.LocalReplyConfig:
             ),
             _mapper(_status(413), "PayloadTooLarge", "the request's body is too large", "send less at once"),
             _mapper(_status(408), "RequestTimeout", "the request did not arrive in time", "send it again"),
+            _mapper(
+                _status(NO_MEMBER),
+                "NoMember",
+                "%LOCAL_REPLY_BODY%",
+                "`easel release SERVICE` has a member take part",
+                status=503,
+            ),
             _mapper(_status(503), "Unavailable", "%LOCAL_REPLY_BODY%", "try again"),
             _mapper(_at_least(400), "Refused", "%LOCAL_REPLY_BODY% (%RESPONSE_CODE_DETAILS%)", ""),
         ]
