@@ -25,7 +25,7 @@ _WHY = {
     "NoEnvoy": "no gateway was connected",
     "NoReplica": "a side had no replica in traffic",
     "Refused": "the gateway refused the replay",
-    "TimedOut": "no answer within 60 s",
+    "TimedOut": "no answer within a minute",
     "TooLarge": "the body is over body_kib",
     "TooMany": "over samples_per_s",
     "Unreachable": "the connection broke",
