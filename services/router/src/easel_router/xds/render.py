@@ -17,6 +17,7 @@ from easel_router.decide.holding import MAX_TRIES
 from easel_router.decide.snapshot import ServicePlan
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.clusters import EJECTED_AFTER, cluster, endpoints, grpc_cluster
+from easel_router.xds.limiting import of_service, words
 from easel_router.xds.messages import (
     AUTH_FILTER,
     CLUSTER,
@@ -45,7 +46,10 @@ class Resources(Struct, frozen=True, kw_only=True):
 
     by_type: dict[str, dict[str, bytes]]
     hash: str
-    """Of all of them; the probe answers it."""
+    """Of all of them."""
+    route_hash: str
+    """Of the scope alone; the probe answers it. Replicas that come and go leave the scope, and so whatever Envoy counts
+    in it, as it is."""
 
 
 def render(plan: ServicePlan, probe_secret: str) -> Resources:
@@ -57,11 +61,12 @@ def render(plan: ServicePlan, probe_secret: str) -> Resources:
             by_type[ENDPOINTS][name] = serialised(endpoints(plan, name))
     probe = _probe(plan.service, probe_secret)
     scope = _scope(plan, probe)
-    digest = _digest([*by_type[CLUSTER].values(), *by_type[ENDPOINTS].values(), serialised(scope)])
+    route_hash = _digest([serialised(scope)])
     (host,) = scope.route_configuration.virtual_hosts
-    host.routes[-1].response_headers_to_add[0].header.value = digest
+    host.routes[-1].response_headers_to_add[0].header.value = route_hash
     by_type[ROUTE][plan.service] = serialised(scope)
-    return Resources(by_type=by_type, hash=digest)
+    digest = _digest([*by_type[CLUSTER].values(), *by_type[ENDPOINTS].values(), *by_type[ROUTE].values()])
+    return Resources(by_type=by_type, hash=digest, route_hash=route_hash)
 
 
 def _clusters(plan: ServicePlan) -> dict[str, bool]:
@@ -87,7 +92,11 @@ def _scope(plan: ServicePlan, probe: pb.Route) -> pb.ScopedRouteConfiguration:
         name=plan.service,
         domains=["*"],
         routes=[*_routes(plan), probe],
-        typed_per_filter_config={AUTH_FILTER: any_of(_LUA_PER_ROUTE, context), HOLD_FILTER: _left_out()},
+        typed_per_filter_config={
+            AUTH_FILTER: any_of(_LUA_PER_ROUTE, context),
+            HOLD_FILTER: _left_out(),
+            **of_service(plan.limits),
+        },
         metadata=metadata,
         retry_policy=_retry_policy(plan, _before_sent(plan)),
         include_request_attempt_count=True,
@@ -260,6 +269,7 @@ def _metadata(plan: ServicePlan) -> pb.Metadata:
             "limit_s": f"{plan.traffic.keepalive_ms / 1000:g}",
             "without_replica": plan.without_replica,
             "service": plan.service,
+            **words(plan.limits),
         }
     )
     return made
