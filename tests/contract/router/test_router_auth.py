@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
+import time
 
 import aiohttp
+import msgspec
 import pytest
 import yarl
 
+from easel_router.decide.snapshot import ServicePlan, Token
 from easel_router.testing import PROBE_SECRET, Envoy, Rig, a_plan
-from easel_router.xds.messages import HASH_HEADER
+from easel_router.xds import envoy_pb2 as pb
+from easel_router.xds.messages import HASH_HEADER, ROUTE
+from easel_router.xds.render import render
 from tests.flow.router.backends import Backend
 
 TOKEN = "YzA5ZjhkN2U2YjVhNDkzODI3MTYwNWY0ZTNkMmMxYjBhOTg3NjU0Mw=="
@@ -137,3 +143,92 @@ async def test_the_probe_is_for_the_router_alone(xds: Rig, envoy: Envoy, client:
         assert (answer.status, answer.headers[HASH_HEADER]) == (204, xds.hashes["ocr"])
     async with client.get(envoy.url + "/.easel/probe/ocr") as answer:
         assert (answer.status, HASH_HEADER in answer.headers) == (404, False)
+
+
+async def answers(client: aiohttp.ClientSession, envoy: Envoy, path: str, token: str) -> list[int]:
+    """Statuses of all forms of one token: as it is, Bearer, signed."""
+    forms = ({"Authorization": token}, {"Authorization": f"Bearer {token}"}, signed(token, path))
+    return [(await ask(client, envoy, path, headers))[0] for headers in forms]
+
+
+async def test_any_of_several_tokens(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: aiohttp.ClientSession
+) -> None:
+    """In every form, also where the service is found by its name in a header or before a query."""
+    more = (Token(name="partner", value=LONG), Token(name="till", value="till", expires_unix_s=int(time.time()) + 600))
+    await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, token=TOKEN, more=more)))
+    for token in (TOKEN, LONG, "till"):
+        for path in ("/api/predict/ocr", "/api/predict/ocr/x?a=b"):
+            assert await answers(client, envoy, path.partition("?")[0], token) == [200] * 3, (token, path)
+        query = signed(token, "/api/predict/ocr")
+        assert (await ask(client, envoy, "/api/predict/ocr?a=b", query))[0] == 200
+        named = {"Authorization": token, "x-easel-service": "ocr"}
+        assert (await ask(client, envoy, "/pkg.Model/Predict", named))[0] == 200
+
+
+async def test_none_of_several_tokens(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: aiohttp.ClientSession
+) -> None:
+    """Wrong, empty, expired, cut short, lengthened, another service's: 401 in every form, and no replica is reached."""
+    past = int(time.time()) - 1
+    more = (
+        Token(name="partner", value="partner-token", rate_limit_qps=5),
+        Token(name="old", value="old-token", expires_unix_s=past),
+    )
+    await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, token=TOKEN, more=more)))
+    await xds.acknowledged(xds.put(a_plan("other", servers[0].port, token="another", more=(Token(value="another2"),))))
+    wrong = ["wrong", "old-token", "partner-toke", "partner-token2", "another", "another2", "partner", "0", "-", "5"]
+    wrong += [TOKEN[:-1], TOKEN + "=", f"0 default {TOKEN}", f"{TOKEN} partner-token"]
+    for path in ("/api/predict/ocr", "/api/predict/ocr/x"):
+        for token in wrong:
+            assert await answers(client, envoy, path, token) == [401] * 3, token
+        for given in ("", "Bearer ", "Bearer", "EAS ", "EAS", "Basic partner-token"):
+            assert (await ask(client, envoy, path, {"Authorization": given}))[0] == 401, given
+        assert (await ask(client, envoy, path, {}))[0] == 401
+    status, body = await ask(client, envoy, "/api/predict/ocr", {"Authorization": "Bearer old-token"})
+    assert (status, "has expired" in body) == (401, True)
+
+    assert sum(servers[0].executions.values()) == 0
+
+
+async def test_a_token_expires_by_the_clock(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: aiohttp.ClientSession
+) -> None:
+    """Nobody needs to tell Envoy; also where it is the only one of its service."""
+    soon = int(time.time()) + 2
+    plan = a_plan("ocr", servers[0].port)
+    alone = msgspec.structs.replace(plan, tokens=(Token(value="soon", expires_unix_s=soon),))
+    await xds.acknowledged(xds.put(alone))
+    assert (await ask(client, envoy, "/api/predict/ocr", {"Authorization": "soon"}))[0] == 200
+    while (found := await ask(client, envoy, "/api/predict/ocr", {"Authorization": "soon"}))[0] == 200:
+        assert time.time() < soon + 5
+        await asyncio.sleep(0.1)
+
+    assert (found[0], "has expired" in found[1]) == (401, True)
+    assert time.time() >= soon
+
+
+async def test_the_tokens_name_is_known_where_one_is_limited(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: aiohttp.ClientSession
+) -> None:
+    """As dynamic metadata, which limits are told by; not where nobody asks for it."""
+    limited = (Token(name="partner", value="two", rate_limit_qps=5),)
+    found = []
+    for service, more in (("ocr", limited), ("free", (Token(name="b", value="two"),))):
+        plan = a_plan(service, servers[0].port, token="one", more=more)
+        await xds.acknowledged(xds.put(plan))
+        await xds.acknowledged({ROUTE: {service: xds.catalog.put(ROUTE, service, told(plan))}})
+        for token in ("one", "two"):
+            headers = {"Authorization": token}
+            async with client.get(f"{envoy.url}/api/predict/{service}/", headers=headers) as answer:
+                found.append((answer.status, answer.headers.get("x-token")))
+
+    assert found == [(200, "default"), (200, "partner"), (200, None), (200, None)]
+
+
+def told(plan: ServicePlan) -> bytes:
+    """The service's scope, whose answers also say which token Envoy thinks it was."""
+    scope = pb.ScopedRouteConfiguration.FromString(render(plan, PROBE_SECRET).by_type[ROUTE][plan.service])
+    for route in scope.route_configuration.virtual_hosts[0].routes:
+        route.response_headers_to_add.add(header=pb.HeaderValue(key="x-token", value="%DYNAMIC_METADATA(easel:token)%"))
+    return scope.SerializeToString()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from easel_contracts.facts import Endpoint, ReplicaState, ServiceState
 from easel_contracts.spec import Resources, RevisionSpec, Traffic
-from easel_router.decide.snapshot import AT_ZERO, Table, Token, build, plan
+from easel_router.decide.snapshot import AT_ZERO, Table, Token, TokenSet, build, plan
 from easel_router.xds.clusters import grpc_cluster
 from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
 from easel_router.xds.render import render
@@ -67,12 +67,22 @@ def replicas(draw: st.DrawFn, name: str) -> tuple[ReplicaState, ...]:
 
 
 @st.composite
+def token_sets(draw: st.DrawFn, name: str) -> TokenSet:
+    more = tuple(
+        Token(name=f"n{n}", value=f"t{name}{n}", expires_unix_s=draw(st.sampled_from((0, 2_000_000_000))),
+              rate_limit_qps=draw(st.sampled_from((0, 5))))
+        for n in range(draw(st.integers(0, 2)))
+    )  # fmt: skip
+    return TokenSet(tokens=(Token(value=f"t{name}"), *more), version=1)
+
+
+@st.composite
 def tables(draw: st.DrawFn) -> Table:
     names = draw(st.lists(st.sampled_from(NAMES), unique=True))
     return Table(
         services={name: draw(services(name)) for name in names},
         replicas={name: draw(replicas(name)) for name in names},
-        tokens={name: Token(value=f"t{name}", version=1) for name in names if draw(st.booleans())},
+        tokens={name: draw(token_sets(name)) for name in names if draw(st.booleans())},
         networks=draw(st.sampled_from(((), ("host",), ("overlay", "host")))),
     )
 
@@ -167,8 +177,10 @@ def test_resources_agree_with_each_other(table: Table) -> None:
 def test_the_hash_tells_plans_apart(table: Table) -> None:
     """Another token or another set of replicas is another hash."""
     for made in build(table).plans.values():
-        token = msgspec.structs.replace(made, token=Token(value="other", version=2))
+        token = msgspec.structs.replace(made, tokens=(Token(value="other"),))
         assert render(token, "s").hash != render(made, "s").hash
+        more = msgspec.structs.replace(made, tokens=(*made.tokens, Token(name="new", value="other")))
+        assert render(more, "s").hash != render(made, "s").hash
         if made.upstreams:
             fewer = msgspec.structs.replace(made, upstreams=made.upstreams[1:])
             assert render(fewer, "s").hash != render(made, "s").hash

@@ -12,7 +12,7 @@ def check_promises(s: Snapshot, found: Plan) -> None:
     """Every promise of a plan, against the snapshot it was made from."""
     assert s.service is not None
     want = wanted(s.service, s.scale).count
-    m = limits(s.service, want)
+    m = limits(s.service, want, s.route)
     p = parts(s, s.service, m)
     ended = {d.replica: d.why.code for d in found.drain} | {x.replica: x.why.code for x in found.stop}
     _check_count(found, m, p, ended)

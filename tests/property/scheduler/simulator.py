@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from easel_contracts.errors import Conflict
 from easel_contracts.facts import Rollout, RouteState, ScaleState, ServiceState
-from easel_contracts.spec import RolloutPolicy
+from easel_contracts.spec import RolloutPolicy, Split
 from easel_contracts.states import REPLICA, step
 from easel_scheduler.decide import asked
 from easel_scheduler.decide.plan import plan
@@ -143,7 +143,15 @@ class World:
         ready = tuple(r.id for r in self.live() if r.in_traffic)
         draining = tuple(r.id for r in self.live() if r.state == "draining")
         self.route = RouteState(service="ocr", generation=1, state="probed", version="", replicas=ready,
-                                draining=draining)  # fmt: skip
+                                draining=draining, split_permille=self._live_weight(ready))  # fmt: skip
+
+    def _live_weight(self, ready: tuple[str, ...]) -> int | None:
+        """What the router makes of the split: a side without a replica in traffic has no weight."""
+        rollout = self.service.rollout
+        if rollout is None or rollout.split is None:
+            return None
+        sides = {self.replicas[name].identity == self.identity() for name in ready}
+        return rollout.split.weight_permille if len(sides) == 2 else 1000 * int(True in sides)
 
     def user_asks(self, number: int, what: str) -> None:
         """Something of one of the live replicas; what does not go is refused and changes nothing."""
@@ -175,6 +183,10 @@ class World:
         """Control goes on with the rollout, or pauses it."""
         if self.service.rollout is not None:
             self.control(rollout=replace(self.service.rollout, **changes))
+
+    def split(self, weight_permille: int, *, keep_stable: bool = False) -> None:
+        """A canary shares the requests between the two."""
+        self.rollout(split=Split(weight_permille=weight_permille), keep_stable=keep_stable)
 
     def finish(self) -> None:
         self.control(rollout=None)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from easel_contracts.spec import RolloutPolicy
+from easel_scheduler.decide.parts import limits
 from easel_scheduler.decide.plan import plan
 from tests.property.scheduler.simulator import World
 from tests.unit.scheduler.build import node, scale
@@ -42,6 +43,7 @@ moves = st.one_of(
               st.booleans()),
     st.tuples(st.just("share"), shares),
     st.tuples(st.just("pause"), st.booleans()),
+    st.tuples(st.just("split"), st.sampled_from([0, 10, 500, 1000]), st.booleans()),
     st.tuples(st.just("revert")),
     st.tuples(st.just("finish")),
     st.tuples(st.just("ask"), st.integers(0, 5), st.sampled_from(["soft", "dw", "now", "isolate", "let back"])),
@@ -60,6 +62,7 @@ rollout_moves = st.one_of(
     st.tuples(st.just("release"), st.just(1.0), st.just(100), shares, st.booleans()),
     st.tuples(st.just("share"), shares),
     st.tuples(st.just("pause"), st.booleans()),
+    st.tuples(st.just("split"), st.sampled_from([0, 10, 500, 1000]), st.booleans()),
     st.tuples(st.just("neighbour"), st.sampled_from([0.0, 1.0, 4.0])),
     st.tuples(st.just("ask"), st.integers(0, 6), st.sampled_from(["soft", "dw", "isolate", "let back"])),
     st.tuples(st.just("decide"), st.integers(0, 6)),
@@ -111,6 +114,8 @@ def roll(world: World, move: tuple[object, ...]) -> None:
             world.rollout(share_percent=share)
         case ("pause", bool(paused)):
             world.rollout(state="paused" if paused else "rolling")
+        case ("split", int(weight), bool(keep)):
+            world.split(weight, keep_stable=keep)
         case ("revert",):
             world.revert()
         case ("finish",):
@@ -176,11 +181,13 @@ def test_converges_to_what_is_wanted(instance, policy, life, finally_wanted):  #
 
     assert world.settle()
     rollout, target = world.service.rollout, world.service.revision
-    stable, of_target = target, finally_wanted
+    stable, of_target, kept = target, finally_wanted, 0
     if rollout is not None and rollout.stable != target:
         stable, of_target = rollout.stable, -(-rollout.share_percent * finally_wanted // 100)
-    assert len(world.available()) == len(world.active()) == finally_wanted
+        kept = limits(world.service, finally_wanted, world.route).kept
+    assert len(world.available()) == len(world.active())
     assert sum(r.spec == target for r in world.active()) == of_target
+    assert len(world.active()) == max(finally_wanted, of_target + kept)
     assert all(r.spec in (target, stable) for r in world.active())
 
 
@@ -206,6 +213,57 @@ def test_a_rollout_keeps_its_bounds_at_every_moment(instance, policy, steps, rev
 
     assert {r.spec.number for r in world.available()} == {1 if reverts else 2}
     assert len(world.available()) == instance
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 12), policies, st.lists(st.sampled_from([10, 100, 500, 999]), max_size=3), st.booleans(),
+       st.booleans(), st.data())  # fmt: skip
+def test_a_canary_takes_nothing_from_either_side(instance, policy, steps, keep, goes_back, data):  # type: ignore[no-untyped-def]
+    """Nothing fails: replicas of a step's share come up beside those that the stable revision's share of the requests
+    needs, whichever agent and router comes first; with `keep_stable` beside all of them."""
+    world = roomy(instance, policy)
+    assert world.settle()
+    world.release(1.0, share_percent=1)
+    world.split(0, keep_stable=keep)
+    for weight in [*sorted(steps), 1000]:
+        world.rollout(share_percent=max(-(-weight // 10), 1))
+        some_time(world, instance, policy, data)
+        for _ in range(8 * instance):
+            world.plan_once()
+            whole_sides(world, instance, policy)
+            world.everyone_works()
+        of_target = [r for r in world.available() if r.spec == world.service.revision]
+        assert len(of_target) >= -(-weight * instance // 1000)
+        world.split(weight, keep_stable=keep)
+        some_time(world, instance, policy, data)
+    if goes_back:
+        world.split(0, keep_stable=keep)
+    for _ in range(8 * instance):
+        world.plan_once()
+        world.everyone_works()
+    kept = limits(world.service, instance, world.route).kept
+    assert kept >= (instance if keep else instance - policy.unavailable(instance) if goes_back else 0)
+    assert len(world.available()) == instance + kept
+
+
+def some_time(world: World, instance: int, policy: RolloutPolicy, data: st.DataObject) -> None:
+    for _ in range(data.draw(st.integers(0, 8))):
+        act(world, data.draw(st.sampled_from([("agent", 0, "ready"), ("agent stops",), ("route",)])))
+        world.plan_once()
+        whole_sides(world, instance, policy)
+
+
+def whole_sides(world: World, wanted: int, policy: RolloutPolicy) -> None:
+    """What serves the stable revision's requests, and how many there are at all."""
+    rollout = world.service.rollout
+    assert rollout is not None
+    assert rollout.split is not None
+    live = (world.route.split_permille or 0) if world.route is not None else 0
+    m = limits(world.service, wanted, world.route)
+    theirs = -(-(1000 - min(live, rollout.split.weight_permille)) * wanted // 1000)
+    assert m.kept >= (wanted if rollout.keep_stable else theirs - policy.unavailable(wanted))
+    assert sum(r.spec == rollout.stable for r in world.available()) >= m.kept
+    assert len(world.active()) <= wanted + max(policy.surge(wanted), m.target + m.kept - wanted)
 
 
 def within_bounds(world: World, wanted: int, policy: RolloutPolicy) -> None:

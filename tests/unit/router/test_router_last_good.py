@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from easel_router.lastgood import FILE, LastGood
 from easel_router.testing import a_plan
 
@@ -70,4 +72,17 @@ async def test_what_cannot_be_read_counts_as_none(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"")
     assert read(tmp_path) == {}
     await written(tmp_path, ("ocr", 7))
+    assert read(tmp_path) == {"ocr": 7}
+
+
+async def test_the_file_of_an_earlier_version_is_dropped(tmp_path: Path) -> None:
+    """It has one token per service: those are asked of control again."""
+    old = {"schema_version": 2, "epoch": 1}
+    plan = msgspec.to_builtins(a_plan("ocr", 1)) | {"token": {"value": "tok", "version": 1}}
+    del plan["tokens"], plan["token_version"]
+    lines = (msgspec.json.encode(line) for line in (old, {"service": "ocr", "plan": plan}))
+    (tmp_path / FILE).write_bytes(b"".join(line + b"\n" for line in lines))
+    assert read(tmp_path) == {}
+    await written(tmp_path, ("ocr", 7))
+
     assert read(tmp_path) == {"ocr": 7}

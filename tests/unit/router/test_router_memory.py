@@ -8,7 +8,7 @@ import msgspec
 
 from easel_contracts.facts import Endpoint, ReplicaState, ServiceState
 from easel_contracts.spec import Resources, RevisionSpec
-from easel_router.decide.snapshot import Token
+from easel_router.decide.snapshot import Token, TokenSet
 from easel_router.lastgood import FILE, LastGood
 from easel_router.model import Known
 from easel_router.testing import a_plan
@@ -30,7 +30,7 @@ def test_a_service_of_the_same_name_does_not_inherit_the_token() -> None:
     """Deleted and made again: the old token opens nothing."""
     known = Known("default", ())
     known.take_service(service("one"))
-    known.tokens["ocr"] = Token(value="old", version=7)
+    known.tokens["ocr"] = TokenSet(tokens=(Token(value="old"),), version=7)
     known.take_service(service("one"))
     assert "ocr" in known.tokens
     known.take_service(service("two"))
@@ -71,7 +71,9 @@ def test_an_ended_replica_is_forgotten() -> None:
 
 def test_no_secret_in_a_representation() -> None:
     """Logs and tracebacks show versions only."""
-    assert "hidden" not in repr(a_plan("ocr", 1, token="hidden"))
+    plan = a_plan("ocr", 1, token="hidden", more=(Token(name="partner", value="hidden2"),))
+    assert "hidden" not in repr(plan)
+    assert "partner" in repr(plan)
 
 
 async def test_last_good_survives(tmp_path: Path) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
+from easel_contracts.facts import RouteState, ServiceState
+from easel_contracts.spec import Split
 from easel_scheduler.decide.explain import explain
 from easel_scheduler.decide.plan import plan
 from easel_scheduler.decide.world import Plan, Replica
@@ -26,6 +30,16 @@ def made(found: Plan) -> list[int]:
 
 def gone(found: Plan) -> list[str]:
     return sorted([x.replica for x in found.drain] + [x.replica for x in found.stop])
+
+
+def split(state: ServiceState, weight: int, *, keep: bool = False) -> ServiceState:
+    assert state.rollout is not None
+    shared = replace(state.rollout, split=Split(weight_permille=weight), keep_stable=keep)
+    return replace(state, rollout=shared)
+
+
+def routed(*replicas: str, live: int) -> RouteState:
+    return replace(route(*replicas), split_permille=live)
 
 
 # Shares, surge, unavailable.
@@ -59,6 +73,47 @@ def test_without_surge_one_is_missing_at_a_time() -> None:
     assert "none may be above the 3 wanted and 1 may be missing" in first.drain[0].why.message
     assert made(first) == [2]
     assert not plan(snapshot(*old(*"ab"), *new("n", state="starting"), service=state, route=route(*"ab"))).changes
+
+
+def test_a_split_keeps_what_its_weight_needs() -> None:
+    """One at most makes room of four while a tenth goes to the candidate; two when half is live there, not before."""
+    names = "abcd"
+    before = split(rolling(4, share=25), 0)
+    assert made(plan(snapshot(*old(*names), service=before, route=route(*names)))) == [2]
+    rows = [*old(*names), *new("m")]
+    live = routed(*names, "m", live=100)
+    assert not plan(snapshot(*rows, service=split(rolling(4, share=25), 100), route=live)).changes
+    half = split(rolling(4, share=50), 500)
+    both = [*old(*names), *new("m", "n")]
+    assert not plan(snapshot(*both, service=half, route=routed(*names, "m", "n", live=100))).changes
+    assert len(plan(snapshot(*both, service=half, route=routed(*names, "m", "n", live=500))).drain) == 2
+    back = split(rolling(4, share=50), 0)
+    left = [*old("a", "b"), *new("m", "n")]
+    assert made(plan(snapshot(*left, service=back, route=routed("a", "b", live=500)))) == [1, 1]
+
+
+def test_keep_stable_keeps_all_of_it_beside_the_new() -> None:
+    """Blue-green: the new ones come up whole beside the old, which stay whatever goes to them; then they go."""
+    state = split(rolling(3), 0, keep=True)
+    assert made(plan(snapshot(*old(*"abc"), service=state, route=route(*"abc")))) == [2, 2, 2]
+    rows = [*old(*"abc"), *new(*"xyz")]
+    over = split(rolling(3), 1000, keep=True)
+    assert not plan(snapshot(*rows, service=over, route=routed(*"abcxyz", live=1000))).changes
+    words = explain(snapshot(*rows, service=over, route=routed(*"abcxyz", live=1000)))[1].message
+    assert "3 of that are kept for the requests that go to it" in words
+    assert len(plan(snapshot(*rows, service=rolling(3), route=route(*"abcxyz"))).drain) == 3
+
+
+def test_the_last_stable_replica_makes_no_room_while_requests_go_to_it() -> None:
+    """Asked for, one of several does; a canary beside a single replica that leaves no room waits."""
+    full = (node(cpu=1.0, cpu_reserved=1.0),)
+    one = split(rolling(1, share=1, interrupt=True), 0)
+    waiting = replica("n", "pending", NEW)
+    assert not plan(snapshot(*old("a"), waiting, service=one, route=route("a"), nodes=full)).drain
+    two = split(rolling(2, share=1, interrupt=True), 0)
+    full = (node(cpu=2.0, cpu_reserved=2.0),)
+    found = plan(snapshot(*old("a", "b"), waiting, service=two, route=route("a", "b"), nodes=full, in_flight={}))
+    assert [d.why.code for d in found.drain] == ["MakesRoom"]
 
 
 def test_a_stable_replica_that_dies_is_made_anew_and_placed_first() -> None:

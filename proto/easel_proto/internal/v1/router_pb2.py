@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from easel_proto.v1 import mirrors_pb2 as easel__proto_dot_v1_dot_mirrors__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$easel_proto/internal/v1/router.proto\x12\x11\x65\x61sel.internal.v1\"5\n\x0fInFlightRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\"\x89\x01\n\x10InFlightResponse\x12\x44\n\tin_flight\x18\x01 \x03(\x0b\x32\x31.easel.internal.v1.InFlightResponse.InFlightEntry\x1a/\n\rInFlightEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x32^\n\x07Traffic\x12S\n\x08InFlight\x12\".easel.internal.v1.InFlightRequest\x1a#.easel.internal.v1.InFlightResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$easel_proto/internal/v1/router.proto\x12\x11\x65\x61sel.internal.v1\x1a\x1c\x65\x61sel_proto/v1/mirrors.proto\"5\n\x0fInFlightRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\"\x89\x01\n\x10InFlightResponse\x12\x44\n\tin_flight\x18\x01 \x03(\x0b\x32\x31.easel.internal.v1.InFlightResponse.InFlightEntry\x1a/\n\rInFlightEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x32^\n\x07Traffic\x12S\n\x08InFlight\x12\".easel.internal.v1.InFlightRequest\x1a#.easel.internal.v1.InFlightResponse2I\n\x08\x43ompared\x12=\n\x06Report\x12\x17.easel.v1.ReportRequest\x1a\x1a.easel.v1.ComparisonReportb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,12 +34,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_INFLIGHTRESPONSE_INFLIGHTENTRY']._loaded_options = None
   _globals['_INFLIGHTRESPONSE_INFLIGHTENTRY']._serialized_options = b'8\001'
-  _globals['_INFLIGHTREQUEST']._serialized_start=59
-  _globals['_INFLIGHTREQUEST']._serialized_end=112
-  _globals['_INFLIGHTRESPONSE']._serialized_start=115
-  _globals['_INFLIGHTRESPONSE']._serialized_end=252
-  _globals['_INFLIGHTRESPONSE_INFLIGHTENTRY']._serialized_start=205
-  _globals['_INFLIGHTRESPONSE_INFLIGHTENTRY']._serialized_end=252
-  _globals['_TRAFFIC']._serialized_start=254
-  _globals['_TRAFFIC']._serialized_end=348
+  _globals['_INFLIGHTREQUEST']._serialized_start=89
+  _globals['_INFLIGHTREQUEST']._serialized_end=142
+  _globals['_INFLIGHTRESPONSE']._serialized_start=145
+  _globals['_INFLIGHTRESPONSE']._serialized_end=282
+  _globals['_INFLIGHTRESPONSE_INFLIGHTENTRY']._serialized_start=235
+  _globals['_INFLIGHTRESPONSE_INFLIGHTENTRY']._serialized_end=282
+  _globals['_TRAFFIC']._serialized_start=284
+  _globals['_TRAFFIC']._serialized_end=378
+  _globals['_COMPARED']._serialized_start=380
+  _globals['_COMPARED']._serialized_end=453
 # @@protoc_insertion_point(module_scope)

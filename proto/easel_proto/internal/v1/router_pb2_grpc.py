@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from easel_proto.internal.v1 import router_pb2 as easel__proto_dot_internal_dot_v1_dot_router__pb2
+from easel_proto.v1 import mirrors_pb2 as easel__proto_dot_v1_dot_mirrors__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -90,6 +91,81 @@ class Traffic:
             '/easel.internal.v1.Traffic/InFlight',
             easel__proto_dot_internal_dot_v1_dot_router__pb2.InFlightRequest.SerializeToString,
             easel__proto_dot_internal_dot_v1_dot_router__pb2.InFlightResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class ComparedStub:
+    """Compared answers, for control's canaries; users ask easel.v1.Comparisons for the same.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Report = channel.unary_unary(
+                '/easel.internal.v1.Compared/Report',
+                request_serializer=easel__proto_dot_v1_dot_mirrors__pb2.ReportRequest.SerializeToString,
+                response_deserializer=easel__proto_dot_v1_dot_mirrors__pb2.ComparisonReport.FromString,
+                _registered_method=True)
+
+
+class ComparedServicer:
+    """Compared answers, for control's canaries; users ask easel.v1.Comparisons for the same.
+    """
+
+    def Report(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ComparedServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Report': grpc.unary_unary_rpc_method_handler(
+                    servicer.Report,
+                    request_deserializer=easel__proto_dot_v1_dot_mirrors__pb2.ReportRequest.FromString,
+                    response_serializer=easel__proto_dot_v1_dot_mirrors__pb2.ComparisonReport.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'easel.internal.v1.Compared', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('easel.internal.v1.Compared', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Compared:
+    """Compared answers, for control's canaries; users ask easel.v1.Comparisons for the same.
+    """
+
+    @staticmethod
+    def Report(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.internal.v1.Compared/Report',
+            easel__proto_dot_v1_dot_mirrors__pb2.ReportRequest.SerializeToString,
+            easel__proto_dot_v1_dot_mirrors__pb2.ComparisonReport.FromString,
             options,
             channel_credentials,
             insecure,

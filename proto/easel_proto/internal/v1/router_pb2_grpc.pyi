@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from easel_proto.internal.v1 import router_pb2 as _router_pb2
+from easel_proto.v1 import mirrors_pb2 as _mirrors_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -56,3 +57,31 @@ class TrafficServicer(metaclass=_abc_1.ABCMeta):
         """Requests in flight at each replica that is in the service's route, over all live Envoys."""
 
 def add_TrafficServicer_to_server(servicer: TrafficServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class ComparedStub:
+    """Compared answers, for control's canaries; users ask easel.v1.Comparisons for the same."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> ComparedAsyncStub: ...
+    Report: _grpc.UnaryUnaryMultiCallable[_mirrors_pb2.ReportRequest, _mirrors_pb2.ComparisonReport]
+
+@_typing.type_check_only
+class ComparedAsyncStub(ComparedStub):
+    """Compared answers, for control's canaries; users ask easel.v1.Comparisons for the same."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Report: _aio.UnaryUnaryMultiCallable[_mirrors_pb2.ReportRequest, _mirrors_pb2.ComparisonReport]  # type: ignore[assignment]
+
+class ComparedServicer(metaclass=_abc_1.ABCMeta):
+    """Compared answers, for control's canaries; users ask easel.v1.Comparisons for the same."""
+
+    @_abc_1.abstractmethod
+    def Report(
+        self,
+        request: _mirrors_pb2.ReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mirrors_pb2.ComparisonReport, _abc.Awaitable[_mirrors_pb2.ComparisonReport]]: ...
+
+def add_ComparedServicer_to_server(servicer: ComparedServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -10,13 +10,13 @@ from typing import Any
 from easel_contracts.errors import InvalidInput
 from easel_control import audit
 from easel_control.admission import Admission
-from easel_control.answers import Answers
-from easel_control.commands import Call, Commands, Decide
+from easel_control.commands import Commands, Decide
 from easel_control.decide import change as changes
 from easel_control.decide.explain import explain
 from easel_control.decide.mutation import Change
 from easel_control.decide.schema import schema_text
 from easel_control.model import ServiceRow
+from easel_control.mutating import Call, Mutations
 from easel_control.pages import page_size, plain, workspace_of
 from easel_control.releasing import Releases
 from easel_control.settings import Settings
@@ -35,9 +35,9 @@ class ServicesApi(services_pb2_grpc.ServicesServicer):
 
     def __init__(
         self, settings: Settings, store: Store, admission: Admission, commands: Commands, releases: Releases,
-        answers: Answers, code: CodeStore, worlds: Worlds, clock: Clock,
+        mutations: Mutations, code: CodeStore, worlds: Worlds, clock: Clock,
     ) -> None:  # fmt: skip
-        self._settings, self._store, self._admission, self._answers = settings, store, admission, answers
+        self._settings, self._store, self._admission, self._mutations = settings, store, admission, mutations
         self._commands, self._releases = commands, releases
         self._code, self._worlds, self._clock = code, worlds, clock
 
@@ -178,11 +178,7 @@ class ServicesApi(services_pb2_grpc.ServicesServicer):
         return await self._commands.change(self._call(method, request), request.name, work)
 
     def _call(self, method: str, request: Any, *, dry_run: bool = False) -> Call:
-        who = caller()
-        workspace = self._workspace(request.workspace)
-        key, action = request.idempotency_key, f"Services.{method}"
-        ticket = self._answers.ticket(workspace, who.actor, key, action, request.SerializeToString(deterministic=True))
-        return Call(caller=who, action=action, workspace=workspace, ticket=ticket, dry_run=dry_run)
+        return self._mutations.call(f"Services.{method}", request, dry_run=dry_run)
 
     def _workspace(self, asked: str) -> str:
         return workspace_of(asked, self._settings.workspace)

@@ -12,35 +12,19 @@ from easel_contracts.facts import Cause
 from easel_contracts.ids import uuid7
 from easel_control import audit
 from easel_control.admission import Admission, Prepared, revisions_count
-from easel_control.answers import Answers, Ticket
 from easel_control.decide import change as changes
 from easel_control.decide.mutation import Change, refuse_locked
 from easel_control.model import RevisionRow, ServiceRow
+from easel_control.mutating import TRIES, Call, Mutations
 from easel_control.pages import plain
 from easel_control.placement import Placement
 from easel_control.store import Store
 from easel_kit.clock import Clock
 from easel_kit.db import Connection, Stale
-from easel_kit.grpc import Caller
-from easel_kit.outbox import refuse_when_full
 from easel_proto.v1 import services_pb2
-
-TRIES = 5
-"""Rounds against others who change the same service at the same time."""
 
 Decide = Callable[[ServiceRow, Connection], Awaitable[Change | None]]
 Work = Callable[[Connection], Awaitable["Done"]]
-
-
-class Call(Struct, frozen=True, kw_only=True):
-    """Who asks for what."""
-
-    caller: Caller
-    action: str
-    """E.g. `Services.Create`."""
-    workspace: str
-    ticket: Ticket
-    dry_run: bool = False
 
 
 class Done(Struct, frozen=True):
@@ -50,21 +34,14 @@ class Done(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
-class _DryRun(Exception):
-    """Takes the transaction back."""
-
-    def __init__(self, answer: services_pb2.Service) -> None:
-        self.answer = answer
-
-
 class Commands:
     """Carries mutations out. `show` makes the answer of a row; `wake` has a service's status looked at."""
 
     def __init__(
-        self, store: Store, admission: Admission, answers: Answers, placement: Placement, clock: Clock,
+        self, store: Store, admission: Admission, mutations: Mutations, placement: Placement, clock: Clock,
         show: Callable[[ServiceRow], services_pb2.Service], wake: Callable[[str], None],
     ) -> None:  # fmt: skip
-        self._store, self._admission, self._answers, self._clock = store, admission, answers, clock
+        self._store, self._admission, self._mutations, self._clock = store, admission, mutations, clock
         self._placement, self._show, self._wake = placement, show, wake
 
     async def create(self, call: Call, prepare: Callable[[], Awaitable[Prepared]]) -> services_pb2.Service:
@@ -78,8 +55,6 @@ class Commands:
             change = changes.created(prepared.content, workspace=call.workspace, name=prepared.name, uid=uuid7(),
                                      past=past, now=self._clock.now())  # fmt: skip
             if not await self._store.insert(connection, change.row):
-                if await self._answers.find(connection, call.ticket) is not None:
-                    raise Stale(prepared.name)  # the same request, at the same time: it has been answered by now
                 raise await self._taken(call, prepared.name)
             await self._written(connection, call, None, change, prepared)
             return Done(change.row)
@@ -149,37 +124,28 @@ class Commands:
         return row
 
     async def _again(self, call: Call, work: Work) -> services_pb2.Service:
-        for _ in range(TRIES):
-            try:
-                return await self._transact(call, work)
-            except Stale:
-                continue
-        raise Conflict("CHANGED_MEANWHILE", "others keep changing it at the same time", "try again")
+        return self._woken(call, await self._mutations.run(call, services_pb2.Service, self._answered(work)))
 
     async def _transact(self, call: Call, work: Work) -> services_pb2.Service:
-        try:
-            async with self._store.database.transaction() as connection:
-                await refuse_when_full(connection)
-                if (found := await self._answers.find(connection, call.ticket)) is not None:
-                    return services_pb2.Service.FromString(found)
-                done = await work(connection)
-                answer = self._show(done.row)
-                answer.warnings.extend(done.warnings)
-                if call.dry_run:
-                    raise _DryRun(answer)
-                await self._answers.save(connection, call.ticket, answer.SerializeToString())
-        except _DryRun as dry:
-            return dry.answer
-        self._wake(done.row.name)
+        return self._woken(call, await self._mutations.once(call, services_pb2.Service, self._answered(work)))
+
+    def _answered(self, work: Work) -> Callable[[Connection], Awaitable[services_pb2.Service]]:
+        async def answered(connection: Connection) -> services_pb2.Service:
+            done = await work(connection)
+            answer = self._show(done.row)
+            answer.warnings.extend(done.warnings)
+            return answer
+
+        return answered
+
+    def _woken(self, call: Call, answer: services_pb2.Service) -> services_pb2.Service:
+        if not call.dry_run:
+            self._wake(answer.service_name)
         return answer
 
     async def known(self, call: Call) -> services_pb2.Service | None:
         """What the same request was answered before."""
-        if not call.ticket.key:
-            return None
-        async with self._store.database.transaction() as connection:
-            found = await self._answers.find(connection, call.ticket)
-        return None if found is None else services_pb2.Service.FromString(found)
+        return await self._mutations.known(call, services_pb2.Service)
 
     async def _written(
         self, connection: Connection, call: Call, before: ServiceRow | None, change: Change, prepared: Prepared | None

@@ -8,13 +8,14 @@ import json
 
 from easel_contracts.errors import FieldError, InvalidInput, NotFound, Refused
 from easel_control.admission import Admission, Prepared
-from easel_control.commands import TRIES, Call, Commands, contended, refuse_other
+from easel_control.commands import Commands, contended, refuse_other
 from easel_control.decide import releases
 from easel_control.decide.diff import Difference, Side, differences
 from easel_control.decide.mutation import Change, refuse_locked
 from easel_control.decide.rollout import scene_of
 from easel_control.decide.view import World, view_of
 from easel_control.model import RevisionRow, ServiceRow
+from easel_control.mutating import TRIES, Call
 from easel_control.pages import plain
 from easel_control.placement import Placement
 from easel_control.store import Store

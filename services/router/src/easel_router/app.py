@@ -20,7 +20,7 @@ from easel_proto.v1 import routes_pb2_grpc
 from easel_router.api import RoutesApi
 from easel_router.apply import Applier
 from easel_router.coldstarts import ColdStarts
-from easel_router.decide.snapshot import ServicePlan
+from easel_router.decide.snapshot import ServicePlan, TokenSet
 from easel_router.drains import Drains
 from easel_router.envoys import Envoys
 from easel_router.handlers import World
@@ -127,7 +127,7 @@ class Start:
             state = self._known.services.get(service)
             same = state is None or state.uid == plan.uid
             if same:
-                self._known.tokens.setdefault(service, plan.token)
+                self._known.tokens.setdefault(service, TokenSet(tokens=plan.tokens, version=plan.token_version))
             self._applier.preload(plan, routed=same and (state is None or state.wanted != "deleted"))
         await self._every_route_is_back()
         self._listening = await self._server.start(self._process.settings.router_xds_addr)

@@ -264,7 +264,7 @@ def _route_state(
         version=version,
         replicas=plan.serving,
         draining=plan.draining,
-        token_version=plan.token.version,
+        token_version=plan.token_version,
         holding=plan.hold is not None,
         envoys=envoys,
         refused_reason=refused_reason,

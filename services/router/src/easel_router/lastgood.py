@@ -23,11 +23,14 @@ _SETTLE_S = 0.2
 _SLACK = 1000
 """Outdated lines that are kept whatever the number of plans."""
 
+_SCHEMA_VERSION = 3
+"""A file of another one is dropped: 3 has several tokens per service."""
+
 log = get_logger("lastgood")
 
 
 class _Head(Struct, frozen=True, kw_only=True):
-    schema_version: int = 2
+    schema_version: int = _SCHEMA_VERSION
     epoch: int
 
 
@@ -54,8 +57,11 @@ class LastGood:
             return
         try:
             head, *lines = self._path.read_bytes().splitlines()
-            epoch = msgspec.json.decode(head, type=_Head).epoch
-            if epoch != self._epoch:
+            found = msgspec.json.decode(head, type=_Head)
+            if found.schema_version != _SCHEMA_VERSION:
+                log.info("last good snapshot is of another version and is dropped", version=found.schema_version)
+                return
+            if (epoch := found.epoch) != self._epoch:
                 # Of the time before a restore: it may hold services that nobody knows any more, and so nobody would
                 # remove.
                 log.info("last good snapshot is of another epoch and is dropped", epoch=epoch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from easel_contracts import states
 from easel_contracts.facts import ReplicaState, ServiceState
 from easel_router.decide.limits import is_limited
-from easel_router.decide.snapshot import ServicePlan, Table, Token, finishes, plan
+from easel_router.decide.snapshot import ServicePlan, Table, TokenSet, finishes, plan
 
 
 class Known:
@@ -13,7 +13,7 @@ class Known:
 
     def __init__(self, workspace: str, networks: tuple[str, ...]) -> None:
         self.services: dict[str, ServiceState] = {}
-        self.tokens: dict[str, Token] = {}
+        self.tokens: dict[str, TokenSet] = {}
         self._replicas: dict[str, dict[str, ReplicaState]] = {}
         self._envoys = 1
         self._limited: set[str] = set()
@@ -21,7 +21,7 @@ class Known:
         self._workspace, self._networks = workspace, networks
 
     def take_service(self, state: ServiceState) -> None:
-        """A service's newest state; a token of an earlier one with its name is not its own."""
+        """A service's newest state; the tokens of an earlier one with its name are not its own."""
         before = self.services.get(state.name)
         if before is not None and before.uid != state.uid:
             self.tokens.pop(state.name, None)

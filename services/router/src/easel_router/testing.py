@@ -227,6 +227,7 @@ def a_plan(
     service: str,
     *ports: int,
     token: str = "tok",
+    more: tuple[Token, ...] = (),
     draining: tuple[int, ...] = (),
     hold: Hold | None = None,
     keep_alive_s: float | None = None,
@@ -235,7 +236,7 @@ def a_plan(
     envoys: int = 1,
     **traffic: Any,
 ) -> ServicePlan:
-    """A plan whose replicas listen at `ports` of 127.0.0.1."""
+    """A plan whose replicas listen at `ports` of 127.0.0.1; `more` are tokens beside the default."""
     upstreams = sorted(
         Upstream(replica=f"{service}-1-{port}", ip="127.0.0.1", port=port, draining=port in draining) for port in ports
     )
@@ -244,7 +245,8 @@ def a_plan(
         service=service,
         uid=service,
         generation=1,
-        token=Token(value=token, version=1),
+        tokens=(Token(value=token), *more),
+        token_version=1,
         traffic=Traffic(grpc=grpc, **traffic),
         upstreams=tuple(upstreams),
         without_replica=f"service {service} has no replica that can answer now",

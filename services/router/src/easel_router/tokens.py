@@ -6,7 +6,7 @@ import grpc.aio
 
 from easel_kit.telemetry import get_logger
 from easel_proto.internal.v1 import control_pb2, control_pb2_grpc
-from easel_router.decide.snapshot import Token
+from easel_router.decide.snapshot import Token, TokenSet
 from easel_router.model import Known
 
 log = get_logger("tokens")
@@ -36,7 +36,7 @@ class Tokens:
         for found in answer.tokens:
             before = self._known.tokens.get(found.service)
             if found.token and (before is None or before.version <= found.version):
-                self._known.tokens[found.service] = Token(value=found.token, version=found.version)
+                self._known.tokens[found.service] = token_set(found)
 
     async def ensure(self, service: str) -> bool:
         """Whether the token is as new as the service; if not, an older one is in use for now, or there is none."""
@@ -47,3 +47,12 @@ class Tokens:
         except grpc.aio.AioRpcError as error:
             log.warning("token not fetched", service=service, error=error.details())
         return not self.outdated(service)
+
+
+def token_set(found: control_pb2.TokenOf) -> TokenSet:
+    """Control's answer in our words."""
+    more = (
+        Token(name=t.name, value=t.value, expires_unix_s=t.expires_unix_s, rate_limit_qps=t.rate_limit_qps)
+        for t in found.more
+    )
+    return TokenSet(tokens=(Token(value=found.token), *more), version=found.version)

@@ -7,6 +7,7 @@ traffic is held or what it is told. Never reads a clock, a file or the network, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
@@ -20,14 +21,26 @@ AT_ZERO = "ScaledToZero"
 
 
 class Token(Struct, frozen=True, kw_only=True):
-    """A service's token; `version` changes with it."""
+    """What opens a service or a group to its callers."""
 
     value: str
-    version: int
+    name: str = "default"
+    expires_unix_s: int = 0
+    """0: never."""
+    rate_limit_qps: int = 0
+    """Requests per second with this token; 0: no limit of its own."""
 
     def __repr__(self) -> str:
         """Without the secret."""
-        return f"Token(version={self.version})"
+        return f"Token(name={self.name!r}, expires_unix_s={self.expires_unix_s}, rate_limit_qps={self.rate_limit_qps})"
+
+
+class TokenSet(Struct, frozen=True, kw_only=True):
+    """All tokens of a service or a group; `version` changes with any of them."""
+
+    tokens: tuple[Token, ...]
+    """The first is the one named `default`."""
+    version: int
 
 
 class Upstream(Struct, frozen=True, kw_only=True, order=True):
@@ -58,7 +71,9 @@ class ServicePlan(Struct, frozen=True, kw_only=True):
     uid: str
     """Of the service: a later one with the same name is another."""
     generation: int
-    token: Token
+    tokens: tuple[Token, ...]
+    """Each opens the service; the first is the one named `default`."""
+    token_version: int
     traffic: Traffic
     upstreams: tuple[Upstream, ...]
     """Sorted by replica."""
@@ -95,7 +110,7 @@ class Table(Struct, frozen=True, kw_only=True):
     services: Mapping[str, ServiceState]
     replicas: Mapping[str, tuple[ReplicaState, ...]]
     """By service."""
-    tokens: Mapping[str, Token]
+    tokens: Mapping[str, TokenSet]
     envoys: int = 1
     """That take requests; limits are divided by it."""
     networks: tuple[str, ...] = ()
@@ -114,9 +129,9 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 
 
 def plan(table: Table, service: str) -> ServicePlan | None:
-    """The plan of one service; None: it has no route (deleted, unknown, or its token is not known yet)."""
-    state, token = table.services.get(service), table.tokens.get(service)
-    if state is None or state.wanted == "deleted" or token is None:
+    """The plan of one service; None: it has no route (deleted, unknown, or its tokens are not known yet)."""
+    state, known = table.services.get(service), table.tokens.get(service)
+    if state is None or state.wanted == "deleted" or known is None:
         return None
     replicas = table.replicas.get(service, ())
     chosen, unreachable = _upstreams(replicas, table.networks)
@@ -127,7 +142,8 @@ def plan(table: Table, service: str) -> ServicePlan | None:
         service=service,
         uid=state.uid,
         generation=state.generation,
-        token=token,
+        tokens=known.tokens,
+        token_version=known.version,
         traffic=state.revision.traffic,
         upstreams=chosen,
         without_replica=without,
@@ -151,8 +167,7 @@ def problems(name: str, plan: ServicePlan) -> Iterable[str]:
     """Self-check of one plan: what would make Envoy refuse it, or let strangers in."""
     if name != plan.service:
         yield f"{name}: holds the plan of {plan.service}"
-    if not plan.token.value:
-        yield f"{name}: an empty token would let everyone in"
+    yield from token_problems(name, plan.tokens)
     if plan.traffic.keepalive_ms <= 0:
         yield f"{name}: keepalive_ms is {plan.traffic.keepalive_ms}, allowed is 1 or more"
     replicas = [u.replica for u in plan.upstreams]
@@ -164,6 +179,20 @@ def problems(name: str, plan: ServicePlan) -> Iterable[str]:
     for upstream in plan.upstreams:
         if not upstream.ip or not 0 < upstream.port < 65536:
             yield f"{name}: {upstream.replica} has no address ({upstream.ip!r}:{upstream.port})"
+
+
+def token_problems(name: str, tokens: tuple[Token, ...]) -> Iterable[str]:
+    """What is wrong with the tokens of a service or a group. Control admits none of these."""
+    if not tokens:
+        yield f"{name}: without a token nobody could call it"
+    for token in tokens:
+        if not token.value:
+            yield f"{name}: the token {token.name} is empty and would let everyone in"
+        if not _VISIBLE.fullmatch(token.value + token.name):
+            yield f"{name}: the token {token.name} has other than visible ASCII characters"
+
+
+_VISIBLE = re.compile(r"[\x21-\x7e]*")
 
 
 def takes_traffic(replica: ReplicaState) -> bool:

@@ -1,10 +1,10 @@
 -- Who may call a service. One filter, before anything else; whatever is not proven is refused.
--- The token comes with the route (filter context), so it works while the control plane is away.
+-- The tokens come with the route (filter context), so it works while the control plane is away.
 -- Strings are compared over their whole length, whatever differs.
 local bit = require("bit")
 local band, bor, bxor, rol, rsh, lsh, tobit = bit.band, bit.bor, bit.bxor, bit.rol, bit.rshift, bit.lshift, bit.tobit
 local byte, char, rep, sub, find = string.byte, string.char, string.rep, string.sub, string.find
-local concat = table.concat
+local concat, time = table.concat, os.time
 
 local function same(a, b)
   local different = bxor(#a, #b)
@@ -112,52 +112,111 @@ local function reroute(h, headers, path)
   local base = cut and sub(path, 1, cut - 1) or path
   local name = headers:get("x-easel-service")
   if sub(base, 1, 13) == "/api/predict/" then
-    if not cut or find(base, "/", 14, true) then return nil end
+    if not cut or find(base, "/", 14, true) then return end
     headers:replace(":path", base .. "/" .. sub(path, cut))
-  elseif name and find(name, "^[%w_]+$") then
+  elseif name and find(name, "^[%w_.]+$") then
     headers:replace(":path", "/api/predict/" .. name .. path)
   else
-    return nil
+    return
   end
   h:clearRouteCache()
   h:metadata() -- asking for it makes Envoy choose the route again; the filter context stays that of before
-  return h:virtualHost():metadata():get("token")
+  local keys = h:virtualHost():metadata()
+  return keys:get("token"), keys:get("tokens")
 end
 
-local function signed(headers, token, given, path)
+-- What an EAS signature is over.
+local function message_of(headers, path)
   local cut = find(path, "?", 1, true)
   if cut then path = sub(path, 1, cut - 1) end
-  local message = (headers:get(":method") or "") .. "\n" .. (headers:get("content-md5") or "") .. "\n"
+  return (headers:get(":method") or "") .. "\n" .. (headers:get("content-md5") or "") .. "\n"
     .. (headers:get("content-type") or "") .. "\n" .. (headers:get("date") or "") .. "\n" .. path
-  return same(sub(given, 5), base64(hmac(token, message)))
+end
+
+-- Several tokens, or one with an expiry or a limit: lines "EXPIRES NAME VALUE" (see auth.py), read once and kept.
+local sets, sets_kept = {}, 0
+local function set_of(lines)
+  local found = sets[lines]
+  if found then return found end
+  found = {}
+  for expires, name, value in string.gmatch(lines, "(%d+) (%S+) (%S+)") do
+    found[#found + 1] = { expires = tonumber(expires), name = name, value = value }
+  end
+  if sets_kept >= 4096 then sets, sets_kept = {}, 0 end
+  sets[lines], sets_kept = found, sets_kept + 1
+  return found
+end
+
+-- The token for which `is(value)` holds; all are tried, whichever it is. One that is good now, if there is one.
+local function find_token(set, is)
+  local found, now = nil, time()
+  for i = 1, #set do
+    local token = set[i]
+    if is(token.value) then
+      local good = token.expires == 0 or now < token.expires
+      if good or not found then found = { token = token, good = good } end
+    end
+  end
+  return found
+end
+
+local NONE = "no Authorization header: send the service's token as it is, or 'Bearer TOKEN', or 'EAS SIGNATURE'"
+local WRONG = "the token is not the token of this service"
+local WRONG_BEARER = "the Bearer token is not the token of this service"
+local WRONG_SIGNATURE = "the EAS signature is wrong: base64(HMAC-SHA1(token, METHOD \\n Content-MD5 \\n Content-Type \\n Date \\n path without query))"
+local EXPIRED = "this token has expired"
+
+-- One of several tokens, in any form.
+local function one_of(h, headers, set, path)
+  local given = headers:get("authorization")
+  if given == nil then return refuse(h, NONE) end
+  local wrong = WRONG
+  local found = find_token(set, function(value) return same(given, value) end)
+  if not found and sub(given, 1, 4) == "EAS " then
+    wrong = WRONG_SIGNATURE
+    local signature, message = sub(given, 5), message_of(headers, path or headers:get(":path") or "")
+    found = find_token(set, function(value) return same(signature, base64(hmac(value, message))) end)
+  elseif not found and find(given, "^[Bb]earer ") then
+    wrong = WRONG_BEARER
+    local bare = sub(given, 8)
+    found = find_token(set, function(value) return same(bare, value) end)
+  end
+  if not found then return refuse(h, wrong) end
+  if not found.good then return refuse(h, EXPIRED) end
+  local name = found.token.name
+  if name ~= "-" then h:streamInfo():dynamicMetadata():set("easel", "token", name) end
 end
 
 function envoy_on_request(h)
-  local token = h:filterContext():get("token")
+  local context = h:filterContext()
+  local token, tokens = context:get("token"), nil
   local headers = h:headers()
   local path
   if token == nil then
-    path = headers:get(":path") or ""
-    token = reroute(h, headers, path)
-    if token == nil then
-      h:respond({ [":status"] = "404" }, "no service answers at this path")
-      return
+    tokens = context:get("tokens")
+    if tokens == nil then
+      path = headers:get(":path") or ""
+      token, tokens = reroute(h, headers, path)
+      if token == nil and tokens == nil then
+        h:respond({ [":status"] = "404" }, "no service answers at this path")
+        return
+      end
     end
+    if type(tokens) == "string" then return one_of(h, headers, set_of(tokens), path) end
   end
   if type(token) ~= "string" or token == "" then return refuse(h, "this service has no token") end
   local given = headers:get("authorization")
-  if given == nil then
-    return refuse(h, "no Authorization header: send the service's token as it is, or 'Bearer TOKEN', or 'EAS SIGNATURE'")
-  end
+  if given == nil then return refuse(h, NONE) end
   if same(given, token) then return end
   local first = sub(given, 1, 4)
   if first == "EAS " then
-    if signed(headers, token, given, path or headers:get(":path") or "") then return end
-    return refuse(h, "the EAS signature is wrong: base64(HMAC-SHA1(token, METHOD \\n Content-MD5 \\n Content-Type \\n Date \\n path without query))")
+    local message = message_of(headers, path or headers:get(":path") or "")
+    if same(sub(given, 5), base64(hmac(token, message))) then return end
+    return refuse(h, WRONG_SIGNATURE)
   end
   if (first == "Bear" or first == "bear") and find(given, "^[Bb]earer ") then
     if same(sub(given, 8), token) then return end
-    return refuse(h, "the Bearer token is not the token of this service")
+    return refuse(h, WRONG_BEARER)
   end
-  refuse(h, "the token is not the token of this service")
+  refuse(h, WRONG)
 end

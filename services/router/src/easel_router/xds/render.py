@@ -16,6 +16,7 @@ from msgspec import Struct
 from easel_router.decide.holding import MAX_TRIES
 from easel_router.decide.snapshot import ServicePlan
 from easel_router.xds import envoy_pb2 as pb
+from easel_router.xds.auth import keys
 from easel_router.xds.clusters import EJECTED_AFTER, cluster, endpoints, grpc_cluster
 from easel_router.xds.limiting import of_service, words
 from easel_router.xds.messages import (
@@ -84,10 +85,10 @@ def _digest(parts: list[bytes]) -> str:
 def _scope(plan: ServicePlan, probe: pb.Route) -> pb.ScopedRouteConfiguration:
     """What is the same for all routes stands once, at the virtual host: each copy costs every Envoy kilobytes, and
     microseconds at its start."""
-    context = pb.LuaPerRoute()
-    context.filter_context.update({"token": plan.token.value})
+    context, told = pb.LuaPerRoute(), keys(plan.tokens)
+    context.filter_context.update(told)
     metadata = _metadata(plan)  # the filter's context does not follow a change of route, this does
-    metadata.filter_metadata[AUTH_FILTER].update({"token": plan.token.value})
+    metadata.filter_metadata[AUTH_FILTER].update(told)
     host = pb.VirtualHost(
         name=plan.service,
         domains=["*"],

@@ -24,7 +24,8 @@ def may_miss_now(p: Parts, m: Limits) -> int:
 
 def stable_wanted(s: Snapshot, p: Parts, m: Limits) -> int:
     """Replicas of the stable revision: its share, and until the target serves also what stands in for that. A stable
-    replica that dies is therefore made anew, and one that made room for its successor is not."""
+    replica that dies is therefore made anew, and one that made room for its successor is not. While requests are split,
+    at least what serves the stable revision's share of them."""
     if m.stable is None:
         return 0
     served = sum(r.ready_at is not None for r in p.target)

@@ -50,7 +50,7 @@ def explain(s: Snapshot) -> tuple[Line, ...]:
         return tuple(Line(w.why.code, w.why.message) for w in plan(s).wait)
     want = wanted(s.service, s.scale)
     lines = [Line(want.code, f"{want.count} replicas wanted: {want.message}")]
-    m = limits(s.service, want.count)
+    m = limits(s.service, want.count, s.route)
     if (rollout := rollout_words(parts(s, s.service, m), m)) is not None:
         lines.append(Line(rollout.code, rollout.message, HINTS.get(rollout.code, "")))
     live = sorted((r for r in s.replicas if r.live), key=lambda r: r.created_at)

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from msgspec import Struct
 
-from easel_contracts.facts import ServiceState
+from easel_contracts.facts import Rollout, RouteState, ServiceState
 from easel_contracts.spec import RevisionSpec
 from easel_scheduler.decide.world import Identity, Replica, Snapshot
 
@@ -58,8 +58,11 @@ class Limits(Struct, frozen=True, kw_only=True):
     wanted: int
     target: int
     """Of those wanted, how many of the target revision; the others are of the stable one."""
+    kept: int = 0
+    """Replicas of the stable revision that are kept for the share of the requests that is theirs, whatever serves of
+    the target. 0 where requests are not split."""
     surge: int
-    """Replicas above `wanted` while others are replaced."""
+    """Replicas above `wanted` while others are replaced, or kept beside what is new."""
     unavailable: int
     """Replicas that may be missing meanwhile."""
     spec: RevisionSpec
@@ -72,8 +75,8 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     @property
     def beside(self) -> int:
-        """Of those wanted, how many of the stable revision."""
-        return self.wanted - self.target
+        """How many of the stable revision there are at least."""
+        return max(self.wanted - self.target, self.kept)
 
     @property
     def may_miss(self) -> int:
@@ -81,18 +84,33 @@ class Limits(Struct, frozen=True, kw_only=True):
         return max(self.unavailable, 1 if self.interrupt else 0)
 
 
-def limits(service: ServiceState, wanted: int) -> Limits:
-    """What the service's rollout allows."""
+def limits(service: ServiceState, wanted: int, route: RouteState | None = None) -> Limits:
+    """What the service's rollout allows. `route`: what the gateway does, of which a split's live weight counts."""
     rollout, rolling = service.rollout, service.rolling
     on = rollout is not None and _identity(service, rollout.stable) != _identity(service, service.revision)
     if rollout is None or not on:
         return Limits(wanted=wanted, target=wanted, surge=rolling.surge(wanted),
                       unavailable=rolling.unavailable(wanted), spec=service.revision)  # fmt: skip
+    target = min(-(-rollout.share_percent * wanted // 100), wanted)
+    kept = kept_for_traffic(rollout, wanted, route, max(rolling.unavailable(wanted), int(rollout.interrupt)))
     return Limits(
-        wanted=wanted, target=min(-(-rollout.share_percent * wanted // 100), wanted), surge=rolling.surge(wanted),
+        wanted=wanted, target=target, kept=kept, surge=max(rolling.surge(wanted), target + kept - wanted),
         unavailable=rolling.unavailable(wanted), spec=service.revision, stable=rollout.stable,
         paused=rollout.state == "paused", interrupt=rollout.interrupt,
     )  # fmt: skip
+
+
+def kept_for_traffic(rollout: Rollout, wanted: int, route: RouteState | None, may_miss: int) -> int:
+    """Replicas of the stable revision for the requests that go to it, rounded up: by the weight decided or the one
+    that is live, whichever leaves it more. Fewer by what may be missing, but one at least while requests reach it.
+    All of them where the rollout says so."""
+    if rollout.keep_stable:
+        return wanted
+    if rollout.split is None:
+        return 0
+    live = (route.split_permille if route is not None else None) or 0
+    theirs = -(-(1000 - min(rollout.split.weight_permille, live)) * wanted // 1000)
+    return max(theirs - may_miss, min(theirs, 1))
 
 
 def parts(s: Snapshot, service: ServiceState, m: Limits) -> Parts:

@@ -75,7 +75,7 @@ def plan(s: Snapshot) -> Plan:
 def counts(s: Snapshot, service: ServiceState) -> Counts:
     """How many to create, and which to drain or stop."""
     want = wanted(service, s.scale)
-    m = limits(service, want.count)
+    m = limits(service, want.count, s.route)
     p = parts(s, service, m)
     if not want.count:
         found = nothing_wanted(p, want, service.uid, running=service.wanted == "running")

@@ -18,6 +18,8 @@ def rollout_words(p: Parts, m: Limits) -> Reason | None:
     )
     if p.leftover:
         counts += f"; {len(p.leftover)} of a revision that was given up serve until they are replaced"
+    if m.kept:
+        counts += f"; {m.kept} of that are kept for the requests that go to it"
     if m.paused:
         return Reason("RolloutPaused", f"{counts}. It is paused: none is made of the new revision and none drained for "
                       "it")  # fmt: skip
