@@ -19,10 +19,20 @@ import nats
 from nats.aio.msg import Msg
 
 from easel_contracts import facts
-from easel_contracts.facts import Cause, Endpoint, Entity, EntityState, Fact, KeyState, ReplicaState, ServiceState
+from easel_contracts.facts import (
+    Cause,
+    Endpoint,
+    Entity,
+    EntityState,
+    Fact,
+    KeyState,
+    ReplicaState,
+    Rollout,
+    ServiceState,
+)
 from easel_contracts.ids import uuid7
 from easel_contracts.metrics import HoldMetrics
-from easel_contracts.spec import Autoscaling, Resources, RevisionSpec, Traffic
+from easel_contracts.spec import Autoscaling, Resources, RevisionSpec, Split, Traffic
 from easel_kit.keyring import sha256_hex
 from easel_kit.testing import eventually, fresh_database, fresh_streams, process_environment
 from easel_proto.internal.v1 import control_pb2, control_pb2_grpc
@@ -150,25 +160,31 @@ class Platform:
 
     async def service(
         self, name: str, verb: str = "created", *, wanted: Any = "running", token: str = "tok", version: int = 1,
-        status: str = "Running", reason: str = "", message: str = "", intercept: bool | None = None, **traffic: Any,
+        status: str = "Running", reason: str = "", message: str = "", intercept: bool | None = None,
+        revision: int = 1, rollout: bool = False, split: Split | None = None, **traffic: Any,
     ) -> None:  # fmt: skip
+        """A rollout is from the revision before; `split` is its split."""
         self.secrets.tokens[name] = (token, version)
         self._generations[name] = self._generations.get(name, 0) + 1
-        spec = RevisionSpec(number=1, port=8000, resources=Resources(cpu=1, memory_mib=1), traffic=Traffic(**traffic))
+        before, spec = (
+            RevisionSpec(number=n, port=8000, resources=Resources(cpu=1, memory_mib=1), traffic=Traffic(**traffic))
+            for n in (revision - 1, revision)
+        )
+        on = Rollout(stable=before, share_percent=50, split=split) if rollout or split else None
         if verb == "created":
             self._uids[name] = uuid7()
         state = ServiceState(
             uid=self._uids[name], name=name, generation=self._generations[name], wanted=wanted, instance=1,
-            revision=spec, token_version=version, status=status, reason=reason, message=message,
+            revision=spec, token_version=version, status=status, reason=reason, message=message, rollout=on,
             autoscaling=None if intercept is None else Autoscaling(
                 min=0, max=3, targets=(("qps", 1.0),), intercept_traffic=intercept),
         )  # fmt: skip
         await self.tell("service", verb, name, state)
 
-    async def replica(self, service: str, port: int, state: str = "ready", **more: Any) -> str:
-        replica = f"{service}-1-{port}"
+    async def replica(self, service: str, port: int, state: str = "ready", revision: int = 1, **more: Any) -> str:
+        replica = f"{service}-{revision}-{port}"
         self._replicas[replica] = made = ReplicaState(
-            id=replica, service=service, revision=1, generation=1, state=state, row_version=self._versions + 1,
+            id=replica, service=service, revision=revision, generation=1, state=state, row_version=self._versions + 1,
             endpoints=(Endpoint(network="host", ip="127.0.0.1", port=port),), **more,
         )  # fmt: skip
         await self.tell("replica", state, service, made)

@@ -24,6 +24,7 @@ ROOTS: dict[type[Message], str] = {
     pb.Listener: "envoy.config.listener.v3.Listener",
     pb.HttpConnectionManager: ("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
     pb.StatsLog: "envoy.extensions.access_loggers.stats.v3.Config",
+    pb.GrpcLog: "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
     pb.Router: "envoy.extensions.filters.http.router.v3.Router",
     pb.Lua: "envoy.extensions.filters.http.lua.v3.Lua",
     pb.LuaPerRoute: "envoy.extensions.filters.http.lua.v3.LuaPerRoute",

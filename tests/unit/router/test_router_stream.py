@@ -178,3 +178,21 @@ async def test_removal_is_acknowledged() -> None:
     answer(stream, message)
 
     await stream.acknowledged({ROUTE: {"a": None}})
+
+
+def test_endpoints_follow_a_cluster_that_changed() -> None:
+    """Envoy waits for them and does not ask: without them it acknowledges no cluster any more."""
+    catalog = Catalog()
+    catalog.put(CLUSTER, "a", b"\x0a\x01a")
+    catalog.put(ENDPOINTS, "a", b"\x0a\x01a")
+    stream = opened(catalog, CLUSTER)
+    stream.receive(pb.DeltaDiscoveryRequest(type_url=ENDPOINTS, resource_names_subscribe=["a"]))
+    for _ in range(2):
+        answer(stream, sent(stream))
+    assert stream.due() is None
+    catalog.put(CLUSTER, "a", b"\x0a\x01a\x10\x01")
+    cluster, endpoints = sent(stream), sent(stream)
+
+    assert (cluster.type_url, names(cluster)) == (CLUSTER, ["a"])
+    assert (endpoints.type_url, names(endpoints)) == (ENDPOINTS, ["a"])
+    assert stream.due() is None

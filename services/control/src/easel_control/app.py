@@ -14,6 +14,7 @@ from easel_control.environment import Environments
 from easel_control.expiry import Expiry
 from easel_control.handlers import Handlers
 from easel_control.keys import list_keys
+from easel_control.mirrors import MirrorsApi
 from easel_control.model import ServiceRow
 from easel_control.mutating import Mutations
 from easel_control.placement import Placement
@@ -38,6 +39,7 @@ from easel_proto.v1 import (
     audit_pb2_grpc,
     events_pb2,
     metrics_pb2,
+    mirrors_pb2_grpc,
     nodes_pb2,
     replicas_pb2,
     routes_pb2,
@@ -57,7 +59,7 @@ PUBLIC_APIS = {
         (events_pb2, "monitor"),
     )
     for api in file.DESCRIPTOR.services_by_name.values()
-}  # fmt: skip
+} | {"easel.v1.Mirrors": "control"}  # fmt: skip
 """Every API at the control address and the process that serves it: Envoy sends reflection and health to control."""
 
 
@@ -89,6 +91,8 @@ async def build(process: Process[Settings]) -> None:
     keeper = TokenKeeper(workspace, token_store, {"service": Services(store, admission, clock)}, mutations, clock)
     tokens = TokensApi(workspace, keeper, mutations, clock)
     process.serve(tokens_pb2_grpc.add_TokensServicer_to_server, tokens, "easel.v1.Tokens")
+    mirrors = MirrorsApi(workspace, store, mutations, clock)
+    process.serve(mirrors_pb2_grpc.add_MirrorsServicer_to_server, mirrors, "easel.v1.Mirrors")
     audit = AuditApi(process.db, workspace, {owner: process.channel(owner) for owner in OTHERS}, clock)
     process.serve(audit_pb2_grpc.add_AuditServicer_to_server, audit, "easel.v1.Audit")
     process.describes(PUBLIC_APIS)

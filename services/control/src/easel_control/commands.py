@@ -103,7 +103,7 @@ class Commands:
         async def work(connection: Connection) -> Done:
             before = await self._store.get(call.workspace, plain(name), connection)
             if before is None:
-                raise _unknown(name)
+                raise unknown(name)
             refuse_locked(before, call.action)
             change = await decide(before, connection)
             if change is None:
@@ -120,7 +120,7 @@ class Commands:
         """The service; raises NotFound."""
         row = await self._store.get(workspace, plain(name))
         if row is None:
-            raise _unknown(name)
+            raise unknown(name)
         return row
 
     async def _again(self, call: Call, work: Work) -> services_pb2.Service:
@@ -174,7 +174,8 @@ class Commands:
         )
 
 
-def _unknown(name: str) -> NotFound:
+def unknown(name: str) -> NotFound:
+    """The error for a name that no service has."""
     return NotFound("NO_SUCH_SERVICE", f"there is no service {name}", "`easel ls` lists all")
 
 

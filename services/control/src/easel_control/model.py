@@ -8,7 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 from easel_contracts.facts import Rollout, ServiceState
-from easel_contracts.spec import Autoscaling, GatewayPolicy, RevisionSpec, RolloutPolicy
+from easel_contracts.spec import Autoscaling, GatewayPolicy, Mirroring, RevisionSpec, RolloutPolicy
 
 Wanted = Literal["running", "stopped", "deleted"]
 Lock = Literal["none", "dangerous", "all"]
@@ -84,6 +84,8 @@ class ServiceRow(Struct, frozen=True, kw_only=True):
     autoscaling_generation: int = 0
     rolling: RolloutPolicy = RolloutPolicy()
     gateway: GatewayPolicy = GatewayPolicy()
+    mirroring: Mirroring | None = None
+    """Who gets copies of its requests; None: nobody."""
     group: str = ""
     """Group it belongs to; empty: none. What it does there is in the group's row."""
     token_sealed: bytes
@@ -148,5 +150,5 @@ def service_state(row: ServiceRow) -> ServiceState:
         revision=row.revision, autoscaling=row.autoscaling, autoscaling_generation=row.autoscaling_generation,
         instance_generation=row.instance_generation, token_version=row.token_version, rolling=row.rolling,
         safety_lock=row.lock, rollout=rollout, status=row.status, reason=row.reason, message=row.message,
-        gateway=row.gateway, group=row.group, created_at=row.created_at,
+        gateway=row.gateway, mirroring=row.mirroring, group=row.group, created_at=row.created_at,
     )  # fmt: skip

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from easel_contracts.errors import NotFound
 from easel_contracts.facts import Cause
 from easel_control.admission import Admission
+from easel_control.commands import unknown
 from easel_control.decide.mutation import raised, refuse_deleting, refuse_locked
 from easel_control.decide.tokens import DEFAULT, Token
 from easel_control.model import ServiceRow
@@ -65,7 +66,7 @@ class Services:
 
     def unknown(self, name: str) -> NotFound:
         """As for every call that names a service."""
-        return NotFound("NO_SUCH_SERVICE", f"there is no service {name}", "`easel ls` lists all")
+        return unknown(name)
 
     def refuse(self, row: ServiceRow, action: str) -> None:
         """Where it is locked, or being deleted."""

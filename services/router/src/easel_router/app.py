@@ -28,6 +28,7 @@ from easel_router.hold import Holds
 from easel_router.inflight import TrafficApi
 from easel_router.lastgood import LastGood
 from easel_router.model import Known
+from easel_router.retire import Retirements
 from easel_router.settings import Settings
 from easel_router.store import Store
 from easel_router.tokens import Tokens
@@ -73,6 +74,9 @@ async def build(process: Process[Settings]) -> None:
     drains = Drains(known, loads, envoys, store, process.leases)
     routes = Reconciler("routes", applier.reconcile, clock, _names(known), concurrency=64, backoff_s=_BACKOFF_S)
     drain_loop = Reconciler("drains", drains.reconcile, clock, drains.keys, concurrency=256, backoff_s=_BACKOFF_S)
+    retirements = Retirements(applier, loads, envoys, clock)
+    retire_loop = Reconciler("retirements", retirements.reconcile, clock, _none, concurrency=64, backoff_s=_BACKOFF_S)
+    applier.emptying = retire_loop.wake
     learning = Learning(known, cold_starts, process)
     _wire(world, applier, drains, routes, drain_loop, learning)
     world.ended = cold_starts.ended
@@ -86,7 +90,7 @@ async def build(process: Process[Settings]) -> None:
     process.serve(router_pb2_grpc.add_TrafficServicer_to_server, traffic, "easel.internal.v1.Traffic")
 
     start = Start(process, known, applier, tokens, last_good, store, server)
-    tasks = (start.run, routes.run, drain_loop.run, last_good.run, start.prune, holds.wake_for_ever,
+    tasks = (start.run, routes.run, drain_loop.run, retire_loop.run, last_good.run, start.prune, holds.wake_for_ever,
              holds.repeat_for_ever, learning.run)  # fmt: skip
     for task in tasks:
         process.background(task)
@@ -96,6 +100,7 @@ async def build(process: Process[Settings]) -> None:
         process.on_stop(hook)
     process.watch_loop(routes)
     process.watch_loop(drain_loop)
+    process.watch_loop(retire_loop)
     process.gauge("held_requests", "Requests that wait for a replica", holds.total)
     _observe(process, server, envoys, applier)
 
@@ -174,6 +179,11 @@ def _names(known: Known) -> Callable[[], Awaitable[list[str]]]:
         return list(known.services)
 
     return names
+
+
+async def _none() -> list[str]:
+    """What is left is known to those who left it: a router that begins anew has nothing of that kind."""
+    return []
 
 
 class Learning:

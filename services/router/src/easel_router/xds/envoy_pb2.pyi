@@ -1174,6 +1174,7 @@ class Route(_message.Message):
     ROUTE_FIELD_NUMBER: _builtins.int
     DIRECT_RESPONSE_FIELD_NUMBER: _builtins.int
     RESPONSE_HEADERS_TO_ADD_FIELD_NUMBER: _builtins.int
+    REQUEST_HEADERS_TO_REMOVE_FIELD_NUMBER: _builtins.int
     TYPED_PER_FILTER_CONFIG_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
@@ -1186,6 +1187,8 @@ class Route(_message.Message):
     @_builtins.property
     def response_headers_to_add(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderValueOption]: ...
     @_builtins.property
+    def request_headers_to_remove(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
     def typed_per_filter_config(self) -> _containers.MessageMap[_builtins.str, _any_pb2.Any]: ...
     def __init__(
         self,
@@ -1194,12 +1197,13 @@ class Route(_message.Message):
         route: Global___RouteAction | None = ...,
         direct_response: Global___DirectResponseAction | None = ...,
         response_headers_to_add: _abc.Iterable[Global___HeaderValueOption] | None = ...,
+        request_headers_to_remove: _abc.Iterable[_builtins.str] | None = ...,
         typed_per_filter_config: _abc.Mapping[_builtins.str, _any_pb2.Any] | None = ...,
         name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "name", b"name", "response_headers_to_add", b"response_headers_to_add", "route", b"route", "typed_per_filter_config", b"typed_per_filter_config"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "name", b"name", "request_headers_to_remove", b"request_headers_to_remove", "response_headers_to_add", b"response_headers_to_add", "route", b"route", "typed_per_filter_config", b"typed_per_filter_config"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["route", "direct_response"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
@@ -1228,14 +1232,20 @@ class RouteMatch(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     PATH_SEPARATED_PREFIX_FIELD_NUMBER: _builtins.int
     HEADERS_FIELD_NUMBER: _builtins.int
+    QUERY_PARAMETERS_FIELD_NUMBER: _builtins.int
     GRPC_FIELD_NUMBER: _builtins.int
+    COOKIES_FIELD_NUMBER: _builtins.int
     prefix: _builtins.str
     path: _builtins.str
     path_separated_prefix: _builtins.str
     @_builtins.property
     def headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderMatcher]: ...
     @_builtins.property
+    def query_parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryParameterMatcher]: ...
+    @_builtins.property
     def grpc(self) -> Global___RouteMatch.GrpcRouteMatchOptions: ...
+    @_builtins.property
+    def cookies(self) -> _containers.RepeatedCompositeFieldContainer[Global___CookieMatcher]: ...
     def __init__(
         self,
         *,
@@ -1243,11 +1253,13 @@ class RouteMatch(_message.Message):
         path: _builtins.str = ...,
         path_separated_prefix: _builtins.str = ...,
         headers: _abc.Iterable[Global___HeaderMatcher] | None = ...,
+        query_parameters: _abc.Iterable[Global___QueryParameterMatcher] | None = ...,
         grpc: Global___RouteMatch.GrpcRouteMatchOptions | None = ...,
+        cookies: _abc.Iterable[Global___CookieMatcher] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["grpc", b"grpc", "path", b"path", "path_separated_prefix", b"path_separated_prefix", "path_specifier", b"path_specifier", "prefix", b"prefix"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grpc", b"grpc", "headers", b"headers", "path", b"path", "path_separated_prefix", b"path_separated_prefix", "path_specifier", b"path_specifier", "prefix", b"prefix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cookies", b"cookies", "grpc", b"grpc", "headers", b"headers", "path", b"path", "path_separated_prefix", b"path_separated_prefix", "path_specifier", b"path_specifier", "prefix", b"prefix", "query_parameters", b"query_parameters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_path_specifier: _TypeAlias = _typing.Literal["prefix", "path", "path_separated_prefix"]  # noqa: Y015
     _WhichOneofArgType_path_specifier: _TypeAlias = _typing.Literal["path_specifier", b"path_specifier"]  # noqa: Y015
@@ -1256,38 +1268,334 @@ class RouteMatch(_message.Message):
 Global___RouteMatch: _TypeAlias = RouteMatch  # noqa: Y015
 
 @_typing.final
+class QueryParameterMatcher(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STRING_MATCH_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def string_match(self) -> Global___StringMatcher: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        string_match: Global___StringMatcher | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["string_match", b"string_match"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "string_match", b"string_match"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryParameterMatcher: _TypeAlias = QueryParameterMatcher  # noqa: Y015
+
+@_typing.final
+class CookieMatcher(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STRING_MATCH_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def string_match(self) -> Global___StringMatcher: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        string_match: Global___StringMatcher | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["string_match", b"string_match"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "string_match", b"string_match"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CookieMatcher: _TypeAlias = CookieMatcher  # noqa: Y015
+
+@_typing.final
 class RouteAction(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class HashPolicy(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        @_typing.final
+        class Header(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            HEADER_NAME_FIELD_NUMBER: _builtins.int
+            header_name: _builtins.str
+            def __init__(
+                self,
+                *,
+                header_name: _builtins.str = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["header_name", b"header_name"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        @_typing.final
+        class Cookie(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            NAME_FIELD_NUMBER: _builtins.int
+            name: _builtins.str
+            def __init__(
+                self,
+                *,
+                name: _builtins.str = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        @_typing.final
+        class QueryParameter(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            NAME_FIELD_NUMBER: _builtins.int
+            name: _builtins.str
+            def __init__(
+                self,
+                *,
+                name: _builtins.str = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        HEADER_FIELD_NUMBER: _builtins.int
+        COOKIE_FIELD_NUMBER: _builtins.int
+        QUERY_PARAMETER_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def header(self) -> Global___RouteAction.HashPolicy.Header: ...
+        @_builtins.property
+        def cookie(self) -> Global___RouteAction.HashPolicy.Cookie: ...
+        @_builtins.property
+        def query_parameter(self) -> Global___RouteAction.HashPolicy.QueryParameter: ...
+        def __init__(
+            self,
+            *,
+            header: Global___RouteAction.HashPolicy.Header | None = ...,
+            cookie: Global___RouteAction.HashPolicy.Cookie | None = ...,
+            query_parameter: Global___RouteAction.HashPolicy.QueryParameter | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["cookie", b"cookie", "header", b"header", "policy_specifier", b"policy_specifier", "query_parameter", b"query_parameter"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["cookie", b"cookie", "header", b"header", "policy_specifier", b"policy_specifier", "query_parameter", b"query_parameter"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType_policy_specifier: _TypeAlias = _typing.Literal["header", "cookie", "query_parameter"]  # noqa: Y015
+        _WhichOneofArgType_policy_specifier: _TypeAlias = _typing.Literal["policy_specifier", b"policy_specifier"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType_policy_specifier) -> _WhichOneofReturnType_policy_specifier | None: ...
+
+    @_typing.final
+    class RequestMirrorPolicy(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CLUSTER_FIELD_NUMBER: _builtins.int
+        RUNTIME_FRACTION_FIELD_NUMBER: _builtins.int
+        DISABLE_SHADOW_HOST_SUFFIX_APPEND_FIELD_NUMBER: _builtins.int
+        REQUEST_HEADERS_MUTATIONS_FIELD_NUMBER: _builtins.int
+        cluster: _builtins.str
+        disable_shadow_host_suffix_append: _builtins.bool
+        @_builtins.property
+        def runtime_fraction(self) -> Global___RuntimeFractionalPercent: ...
+        @_builtins.property
+        def request_headers_mutations(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderMutation]: ...
+        def __init__(
+            self,
+            *,
+            cluster: _builtins.str = ...,
+            runtime_fraction: Global___RuntimeFractionalPercent | None = ...,
+            disable_shadow_host_suffix_append: _builtins.bool = ...,
+            request_headers_mutations: _abc.Iterable[Global___HeaderMutation] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["runtime_fraction", b"runtime_fraction"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "disable_shadow_host_suffix_append", b"disable_shadow_host_suffix_append", "request_headers_mutations", b"request_headers_mutations", "runtime_fraction", b"runtime_fraction"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CLUSTER_FIELD_NUMBER: _builtins.int
+    WEIGHTED_CLUSTERS_FIELD_NUMBER: _builtins.int
     PREFIX_REWRITE_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     RETRY_POLICY_FIELD_NUMBER: _builtins.int
+    HASH_POLICY_FIELD_NUMBER: _builtins.int
     IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    REQUEST_MIRROR_POLICIES_FIELD_NUMBER: _builtins.int
     cluster: _builtins.str
     prefix_rewrite: _builtins.str
+    @_builtins.property
+    def weighted_clusters(self) -> Global___WeightedCluster: ...
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration: ...
     @_builtins.property
     def retry_policy(self) -> Global___RetryPolicy: ...
     @_builtins.property
+    def hash_policy(self) -> _containers.RepeatedCompositeFieldContainer[Global___RouteAction.HashPolicy]: ...
+    @_builtins.property
     def idle_timeout(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def request_mirror_policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___RouteAction.RequestMirrorPolicy]: ...
     def __init__(
         self,
         *,
         cluster: _builtins.str = ...,
+        weighted_clusters: Global___WeightedCluster | None = ...,
         prefix_rewrite: _builtins.str = ...,
         timeout: _duration_pb2.Duration | None = ...,
         retry_policy: Global___RetryPolicy | None = ...,
+        hash_policy: _abc.Iterable[Global___RouteAction.HashPolicy] | None = ...,
         idle_timeout: _duration_pb2.Duration | None = ...,
+        request_mirror_policies: _abc.Iterable[Global___RouteAction.RequestMirrorPolicy] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout", "retry_policy", b"retry_policy", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "cluster_specifier", b"cluster_specifier", "idle_timeout", b"idle_timeout", "retry_policy", b"retry_policy", "timeout", b"timeout", "weighted_clusters", b"weighted_clusters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "idle_timeout", b"idle_timeout", "prefix_rewrite", b"prefix_rewrite", "retry_policy", b"retry_policy", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "cluster_specifier", b"cluster_specifier", "hash_policy", b"hash_policy", "idle_timeout", b"idle_timeout", "prefix_rewrite", b"prefix_rewrite", "request_mirror_policies", b"request_mirror_policies", "retry_policy", b"retry_policy", "timeout", b"timeout", "weighted_clusters", b"weighted_clusters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_cluster_specifier: _TypeAlias = _typing.Literal["cluster", "weighted_clusters"]  # noqa: Y015
+    _WhichOneofArgType_cluster_specifier: _TypeAlias = _typing.Literal["cluster_specifier", b"cluster_specifier"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_cluster_specifier) -> _WhichOneofReturnType_cluster_specifier | None: ...
+
+Global___RouteAction: _TypeAlias = RouteAction  # noqa: Y015
+
+@_typing.final
+class WeightedCluster(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ClusterWeight(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: _builtins.int
+        WEIGHT_FIELD_NUMBER: _builtins.int
+        name: _builtins.str
+        @_builtins.property
+        def weight(self) -> _wrappers_pb2.UInt32Value: ...
+        def __init__(
+            self,
+            *,
+            name: _builtins.str = ...,
+            weight: _wrappers_pb2.UInt32Value | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["weight", b"weight"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "weight", b"weight"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CLUSTERS_FIELD_NUMBER: _builtins.int
+    USE_HASH_POLICY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def clusters(self) -> _containers.RepeatedCompositeFieldContainer[Global___WeightedCluster.ClusterWeight]: ...
+    @_builtins.property
+    def use_hash_policy(self) -> _wrappers_pb2.BoolValue: ...
+    def __init__(
+        self,
+        *,
+        clusters: _abc.Iterable[Global___WeightedCluster.ClusterWeight] | None = ...,
+        use_hash_policy: _wrappers_pb2.BoolValue | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["use_hash_policy", b"use_hash_policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clusters", b"clusters", "use_hash_policy", b"use_hash_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RouteAction: _TypeAlias = RouteAction  # noqa: Y015
+Global___WeightedCluster: _TypeAlias = WeightedCluster  # noqa: Y015
+
+@_typing.final
+class HeaderMutation(_message.Message):
+    """envoy.config.common.mutation_rules.v3"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMOVE_FIELD_NUMBER: _builtins.int
+    APPEND_FIELD_NUMBER: _builtins.int
+    remove: _builtins.str
+    @_builtins.property
+    def append(self) -> Global___HeaderValueOption: ...
+    def __init__(
+        self,
+        *,
+        remove: _builtins.str = ...,
+        append: Global___HeaderValueOption | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "append", b"append", "remove", b"remove"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "append", b"append", "remove", b"remove"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["remove", "append"]  # noqa: Y015
+    _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
+
+Global___HeaderMutation: _TypeAlias = HeaderMutation  # noqa: Y015
+
+@_typing.final
+class RuntimeFractionalPercent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEFAULT_VALUE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def default_value(self) -> Global___FractionalPercent: ...
+    def __init__(
+        self,
+        *,
+        default_value: Global___FractionalPercent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default_value", b"default_value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_value", b"default_value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuntimeFractionalPercent: _TypeAlias = RuntimeFractionalPercent  # noqa: Y015
+
+@_typing.final
+class FractionalPercent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _DenominatorType:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _DenominatorTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[FractionalPercent._DenominatorType.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        HUNDRED: FractionalPercent._DenominatorType.ValueType  # 0
+        TEN_THOUSAND: FractionalPercent._DenominatorType.ValueType  # 1
+        MILLION: FractionalPercent._DenominatorType.ValueType  # 2
+
+    class DenominatorType(_DenominatorType, metaclass=_DenominatorTypeEnumTypeWrapper): ...
+    HUNDRED: FractionalPercent.DenominatorType.ValueType  # 0
+    TEN_THOUSAND: FractionalPercent.DenominatorType.ValueType  # 1
+    MILLION: FractionalPercent.DenominatorType.ValueType  # 2
+
+    NUMERATOR_FIELD_NUMBER: _builtins.int
+    DENOMINATOR_FIELD_NUMBER: _builtins.int
+    numerator: _builtins.int
+    denominator: Global___FractionalPercent.DenominatorType.ValueType
+    def __init__(
+        self,
+        *,
+        numerator: _builtins.int = ...,
+        denominator: Global___FractionalPercent.DenominatorType.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["denominator", b"denominator", "numerator", b"numerator"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FractionalPercent: _TypeAlias = FractionalPercent  # noqa: Y015
 
 @_typing.final
 class RetryPolicy(_message.Message):
@@ -2046,45 +2354,6 @@ class TokenBucket(_message.Message):
 Global___TokenBucket: _TypeAlias = TokenBucket  # noqa: Y015
 
 @_typing.final
-class RuntimeFractionalPercent(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DEFAULT_VALUE_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def default_value(self) -> Global___FractionalPercent: ...
-    def __init__(
-        self,
-        *,
-        default_value: Global___FractionalPercent | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["default_value", b"default_value"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_value", b"default_value"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RuntimeFractionalPercent: _TypeAlias = RuntimeFractionalPercent  # noqa: Y015
-
-@_typing.final
-class FractionalPercent(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NUMERATOR_FIELD_NUMBER: _builtins.int
-    numerator: _builtins.int
-    def __init__(
-        self,
-        *,
-        numerator: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["numerator", b"numerator"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___FractionalPercent: _TypeAlias = FractionalPercent  # noqa: Y015
-
-@_typing.final
 class AdaptiveConcurrency(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2272,6 +2541,7 @@ class Cluster(_message.Message):
     PER_CONNECTION_BUFFER_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     CIRCUIT_BREAKERS_FIELD_NUMBER: _builtins.int
     OUTLIER_DETECTION_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     COMMON_LB_CONFIG_FIELD_NUMBER: _builtins.int
     ALT_STAT_NAME_FIELD_NUMBER: _builtins.int
     IGNORE_HEALTH_ON_HOST_REMOVAL_FIELD_NUMBER: _builtins.int
@@ -2292,6 +2562,8 @@ class Cluster(_message.Message):
     @_builtins.property
     def outlier_detection(self) -> Global___OutlierDetection: ...
     @_builtins.property
+    def metadata(self) -> Global___Metadata: ...
+    @_builtins.property
     def common_lb_config(self) -> Global___Cluster.CommonLbConfig: ...
     @_builtins.property
     def typed_extension_protocol_options(self) -> _containers.MessageMap[_builtins.str, _any_pb2.Any]: ...
@@ -2307,15 +2579,16 @@ class Cluster(_message.Message):
         per_connection_buffer_limit_bytes: _wrappers_pb2.UInt32Value | None = ...,
         circuit_breakers: Global___CircuitBreakers | None = ...,
         outlier_detection: Global___OutlierDetection | None = ...,
+        metadata: Global___Metadata | None = ...,
         common_lb_config: Global___Cluster.CommonLbConfig | None = ...,
         alt_stat_name: _builtins.str = ...,
         ignore_health_on_host_removal: _builtins.bool = ...,
         typed_extension_protocol_options: _abc.Mapping[_builtins.str, _any_pb2.Any] | None = ...,
         load_balancing_policy: Global___LoadBalancingPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["circuit_breakers", b"circuit_breakers", "common_lb_config", b"common_lb_config", "connect_timeout", b"connect_timeout", "eds_cluster_config", b"eds_cluster_config", "load_balancing_policy", b"load_balancing_policy", "outlier_detection", b"outlier_detection", "per_connection_buffer_limit_bytes", b"per_connection_buffer_limit_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["circuit_breakers", b"circuit_breakers", "common_lb_config", b"common_lb_config", "connect_timeout", b"connect_timeout", "eds_cluster_config", b"eds_cluster_config", "load_balancing_policy", b"load_balancing_policy", "metadata", b"metadata", "outlier_detection", b"outlier_detection", "per_connection_buffer_limit_bytes", b"per_connection_buffer_limit_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alt_stat_name", b"alt_stat_name", "circuit_breakers", b"circuit_breakers", "common_lb_config", b"common_lb_config", "connect_timeout", b"connect_timeout", "eds_cluster_config", b"eds_cluster_config", "ignore_health_on_host_removal", b"ignore_health_on_host_removal", "load_balancing_policy", b"load_balancing_policy", "name", b"name", "outlier_detection", b"outlier_detection", "per_connection_buffer_limit_bytes", b"per_connection_buffer_limit_bytes", "type", b"type", "typed_extension_protocol_options", b"typed_extension_protocol_options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alt_stat_name", b"alt_stat_name", "circuit_breakers", b"circuit_breakers", "common_lb_config", b"common_lb_config", "connect_timeout", b"connect_timeout", "eds_cluster_config", b"eds_cluster_config", "ignore_health_on_host_removal", b"ignore_health_on_host_removal", "load_balancing_policy", b"load_balancing_policy", "metadata", b"metadata", "name", b"name", "outlier_detection", b"outlier_detection", "per_connection_buffer_limit_bytes", b"per_connection_buffer_limit_bytes", "type", b"type", "typed_extension_protocol_options", b"typed_extension_protocol_options"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2667,10 +2940,13 @@ class LbEndpoint(_message.Message):
 
     ENDPOINT_FIELD_NUMBER: _builtins.int
     HEALTH_STATUS_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     LOAD_BALANCING_WEIGHT_FIELD_NUMBER: _builtins.int
     health_status: Global___HealthStatus.ValueType
     @_builtins.property
     def endpoint(self) -> Global___Endpoint: ...
+    @_builtins.property
+    def metadata(self) -> Global___Metadata: ...
     @_builtins.property
     def load_balancing_weight(self) -> _wrappers_pb2.UInt32Value: ...
     def __init__(
@@ -2678,11 +2954,12 @@ class LbEndpoint(_message.Message):
         *,
         endpoint: Global___Endpoint | None = ...,
         health_status: Global___HealthStatus.ValueType = ...,
+        metadata: Global___Metadata | None = ...,
         load_balancing_weight: _wrappers_pb2.UInt32Value | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "load_balancing_weight", b"load_balancing_weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "load_balancing_weight", b"load_balancing_weight", "metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "health_status", b"health_status", "load_balancing_weight", b"load_balancing_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "health_status", b"health_status", "load_balancing_weight", b"load_balancing_weight", "metadata", b"metadata"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3220,6 +3497,220 @@ class Scope(_message.Message):
 Global___Scope: _TypeAlias = Scope  # noqa: Y015
 
 @_typing.final
+class GrpcLog(_message.Message):
+    """envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig: tells of each request to who listens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMON_CONFIG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def common_config(self) -> Global___GrpcLogCommon: ...
+    def __init__(
+        self,
+        *,
+        common_config: Global___GrpcLogCommon | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["common_config", b"common_config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["common_config", b"common_config"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrpcLog: _TypeAlias = GrpcLog  # noqa: Y015
+
+@_typing.final
+class GrpcLogCommon(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOG_NAME_FIELD_NUMBER: _builtins.int
+    GRPC_SERVICE_FIELD_NUMBER: _builtins.int
+    BUFFER_FLUSH_INTERVAL_FIELD_NUMBER: _builtins.int
+    TRANSPORT_API_VERSION_FIELD_NUMBER: _builtins.int
+    CUSTOM_TAGS_FIELD_NUMBER: _builtins.int
+    log_name: _builtins.str
+    transport_api_version: Global___ApiVersion.ValueType
+    @_builtins.property
+    def grpc_service(self) -> Global___GrpcService: ...
+    @_builtins.property
+    def buffer_flush_interval(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def custom_tags(self) -> _containers.RepeatedCompositeFieldContainer[Global___CustomTag]: ...
+    def __init__(
+        self,
+        *,
+        log_name: _builtins.str = ...,
+        grpc_service: Global___GrpcService | None = ...,
+        buffer_flush_interval: _duration_pb2.Duration | None = ...,
+        transport_api_version: Global___ApiVersion.ValueType = ...,
+        custom_tags: _abc.Iterable[Global___CustomTag] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["buffer_flush_interval", b"buffer_flush_interval", "grpc_service", b"grpc_service"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buffer_flush_interval", b"buffer_flush_interval", "custom_tags", b"custom_tags", "grpc_service", b"grpc_service", "log_name", b"log_name", "transport_api_version", b"transport_api_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrpcLogCommon: _TypeAlias = GrpcLogCommon  # noqa: Y015
+
+@_typing.final
+class CustomTag(_message.Message):
+    """envoy.type.tracing.v3"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Metadata(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KIND_FIELD_NUMBER: _builtins.int
+        METADATA_KEY_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def kind(self) -> Global___MetadataKind: ...
+        @_builtins.property
+        def metadata_key(self) -> Global___MetadataKey: ...
+        def __init__(
+            self,
+            *,
+            kind: Global___MetadataKind | None = ...,
+            metadata_key: Global___MetadataKey | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "metadata_key", b"metadata_key"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "metadata_key", b"metadata_key"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TAG_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    tag: _builtins.str
+    @_builtins.property
+    def metadata(self) -> Global___CustomTag.Metadata: ...
+    def __init__(
+        self,
+        *,
+        tag: _builtins.str = ...,
+        metadata: Global___CustomTag.Metadata | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "tag", b"tag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustomTag: _TypeAlias = CustomTag  # noqa: Y015
+
+@_typing.final
+class MetadataKind(_message.Message):
+    """envoy.type.metadata.v3"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Request(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Cluster(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Host(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def request(self) -> Global___MetadataKind.Request: ...
+    @_builtins.property
+    def cluster(self) -> Global___MetadataKind.Cluster: ...
+    @_builtins.property
+    def host(self) -> Global___MetadataKind.Host: ...
+    def __init__(
+        self,
+        *,
+        request: Global___MetadataKind.Request | None = ...,
+        cluster: Global___MetadataKind.Cluster | None = ...,
+        host: Global___MetadataKind.Host | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "host", b"host", "kind", b"kind", "request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "host", b"host", "kind", b"kind", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["request", "cluster", "host"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___MetadataKind: _TypeAlias = MetadataKind  # noqa: Y015
+
+@_typing.final
+class MetadataKey(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class PathSegment(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    KEY_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    @_builtins.property
+    def path(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetadataKey.PathSegment]: ...
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        path: _abc.Iterable[Global___MetadataKey.PathSegment] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetadataKey: _TypeAlias = MetadataKey  # noqa: Y015
+
+@_typing.final
 class AccessLogFilter(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -3228,6 +3719,7 @@ class AccessLogFilter(_message.Message):
     OR_FILTER_FIELD_NUMBER: _builtins.int
     HEADER_FILTER_FIELD_NUMBER: _builtins.int
     RESPONSE_FLAG_FILTER_FIELD_NUMBER: _builtins.int
+    METADATA_FILTER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status_code_filter(self) -> Global___StatusCodeFilter: ...
     @_builtins.property
@@ -3238,6 +3730,8 @@ class AccessLogFilter(_message.Message):
     def header_filter(self) -> Global___HeaderFilter: ...
     @_builtins.property
     def response_flag_filter(self) -> Global___ResponseFlagFilter: ...
+    @_builtins.property
+    def metadata_filter(self) -> Global___MetadataFilter: ...
     def __init__(
         self,
         *,
@@ -3246,12 +3740,13 @@ class AccessLogFilter(_message.Message):
         or_filter: Global___OrFilter | None = ...,
         header_filter: Global___HeaderFilter | None = ...,
         response_flag_filter: Global___ResponseFlagFilter | None = ...,
+        metadata_filter: Global___MetadataFilter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "or_filter", b"or_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "or_filter", b"or_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "or_filter", b"or_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "or_filter", b"or_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_filter_specifier: _TypeAlias = _typing.Literal["status_code_filter", "and_filter", "or_filter", "header_filter", "response_flag_filter"]  # noqa: Y015
+    _WhichOneofReturnType_filter_specifier: _TypeAlias = _typing.Literal["status_code_filter", "and_filter", "or_filter", "header_filter", "response_flag_filter", "metadata_filter"]  # noqa: Y015
     _WhichOneofArgType_filter_specifier: _TypeAlias = _typing.Literal["filter_specifier", b"filter_specifier"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_filter_specifier) -> _WhichOneofReturnType_filter_specifier | None: ...
 
@@ -3336,6 +3831,93 @@ class ResponseFlagFilter(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResponseFlagFilter: _TypeAlias = ResponseFlagFilter  # noqa: Y015
+
+@_typing.final
+class MetadataFilter(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATCHER_FIELD_NUMBER: _builtins.int
+    MATCH_IF_KEY_NOT_FOUND_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def matcher(self) -> Global___MetadataMatcher: ...
+    @_builtins.property
+    def match_if_key_not_found(self) -> _wrappers_pb2.BoolValue: ...
+    def __init__(
+        self,
+        *,
+        matcher: Global___MetadataMatcher | None = ...,
+        match_if_key_not_found: _wrappers_pb2.BoolValue | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["match_if_key_not_found", b"match_if_key_not_found", "matcher", b"matcher"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["match_if_key_not_found", b"match_if_key_not_found", "matcher", b"matcher"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetadataFilter: _TypeAlias = MetadataFilter  # noqa: Y015
+
+@_typing.final
+class MetadataMatcher(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class PathSegment(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    @_builtins.property
+    def path(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetadataMatcher.PathSegment]: ...
+    @_builtins.property
+    def value(self) -> Global___ValueMatcher: ...
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+        path: _abc.Iterable[Global___MetadataMatcher.PathSegment] | None = ...,
+        value: Global___ValueMatcher | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "path", b"path", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetadataMatcher: _TypeAlias = MetadataMatcher  # noqa: Y015
+
+@_typing.final
+class ValueMatcher(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRESENT_MATCH_FIELD_NUMBER: _builtins.int
+    present_match: _builtins.bool
+    def __init__(
+        self,
+        *,
+        present_match: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["present_match", b"present_match"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValueMatcher: _TypeAlias = ValueMatcher  # noqa: Y015
 
 @_typing.final
 class StatusCodeFilter(_message.Message):

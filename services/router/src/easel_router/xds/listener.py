@@ -11,6 +11,7 @@ from importlib.resources import files
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value, UInt64Value
 
 from easel_router.xds import envoy_pb2 as pb
+from easel_router.xds.counting import counts
 from easel_router.xds.limiting import GROUP_LIMITS_FILTER, LIMITS_FILTER, QUEUE_FULL, TOO_MANY_AT_ONCE, limits_filter
 from easel_router.xds.messages import (
     AUTH_FILTER,
@@ -21,6 +22,8 @@ from easel_router.xds.messages import (
     seconds,
 )
 
+COUNTS = "counts"
+"""Key in a node's metadata: its bootstrap has the way to the monitor."""
 DATA = "data"
 PROBE = "probe"
 
@@ -40,13 +43,14 @@ def listeners(metadata: dict[str, object]) -> dict[str, bytes]:
     Both share one route table, so a probe sees what a request would.
     """
     tls = metadata.get("tls_cert"), metadata.get("tls_key")
-    made = {DATA: listener(DATA, str(metadata["data_address"]), tls if all(tls) else None)}
+    counted = bool(metadata.get(COUNTS))
+    made = {DATA: listener(DATA, str(metadata["data_address"]), tls if all(tls) else None, counted=counted)}
     if probe := metadata.get("probe_address"):
         made[PROBE] = listener(PROBE, str(probe), None)
     return {name: one.SerializeToString(deterministic=True) for name, one in made.items()}
 
 
-def listener(name: str, address: str, tls: tuple[object, object] | None) -> pb.Listener:
+def listener(name: str, address: str, tls: tuple[object, object] | None, *, counted: bool = False) -> pb.Listener:
     """One listener at `unix:/path` or `host:port`."""
     chain = pb.FilterChain(
         filters=[
@@ -54,7 +58,7 @@ def listener(name: str, address: str, tls: tuple[object, object] | None) -> pb.L
                 name="http",
                 typed_config=any_of(
                     _PREFIX + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-                    _http(name),
+                    _http(name, counted=counted),
                 ),
             )
         ]
@@ -79,7 +83,7 @@ def parse_address(address: str) -> pb.Address:
     return pb.Address(socket_address=pb.SocketAddress(address=host.strip("[]"), port_value=int(port)))
 
 
-def _http(name: str) -> pb.HttpConnectionManager:
+def _http(name: str, *, counted: bool) -> pb.HttpConnectionManager:
     extractor = pb.ScopedRoutes.ScopeKeyBuilder.FragmentBuilder.HeaderValueExtractor(
         name=":path", element_separator="/", index=3
     )  # "" / api / predict / <service>: straight from the path, a derived header would cost more than the look-up
@@ -108,7 +112,7 @@ def _http(name: str) -> pb.HttpConnectionManager:
                 typed_config=any_of(_ROUTER, pb.Router(suppress_envoy_headers=True)),
             ),
         ],
-        access_log=[_turned_away()],
+        access_log=[_turned_away(), *([counts()] if counted else [])],
         upgrade_configs=[upgrade],
         http2_protocol_options=pb.Http2ProtocolOptions(
             max_concurrent_streams=UInt32Value(value=1000),

@@ -24,6 +24,16 @@ CHECK_CLUSTER = "easel-check"
 GO_HEADER = "x-easel-go"
 """The hold listener's answer: a replica is there, try again."""
 
+METADATA = "easel"
+"""Namespace of our metadata: of requests, virtual hosts, clusters and endpoints."""
+ARM = "arm"
+"""Key in the metadata of clusters and, in a split, of endpoints: `stable` or `candidate`. Of a request, where one was
+chosen in front of its service."""
+SUBJECT = "subject"
+"""Key in a request's metadata: the canary whose evidence it is. Only such requests are told to the monitor."""
+COUNTS_CLUSTER = "easel-counts"
+"""By way of Envoy's own listener to the monitor: every request of a subject."""
+
 PROBE_PATH = "/.easel/probe/"
 PROBE_HEADER = "x-easel-probe"
 HASH_HEADER = "x-easel-route"

@@ -7,17 +7,19 @@ there are. Never put a secret anywhere but into the route's filter context and t
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from functools import cache
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value, UInt64Value
 from msgspec import Struct
 
+from easel_router.decide.arms import Arm
 from easel_router.decide.holding import MAX_TRIES
 from easel_router.decide.snapshot import ServicePlan
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.auth import keys
-from easel_router.xds.clusters import EJECTED_AFTER, cluster, endpoints, grpc_cluster
+from easel_router.xds.clusters import EJECTED_AFTER, arm_cluster, cluster, endpoints, grpc_cluster
 from easel_router.xds.limiting import of_service, words
 from easel_router.xds.messages import (
     AUTH_FILTER,
@@ -30,11 +32,13 @@ from easel_router.xds.messages import (
     PROBE_HEADER,
     PROBE_PATH,
     ROUTE,
+    SUBJECT,
     any_of,
     check_service,
     seconds,
     serialised,
 )
+from easel_router.xds.splitting import Way, ways
 
 _LEAST_IDLE_S = 300
 
@@ -72,7 +76,9 @@ def render(plan: ServicePlan, probe_secret: str) -> Resources:
 
 def _clusters(plan: ServicePlan) -> dict[str, bool]:
     """Name → whether it is the one for gRPC."""
-    return {plan.service: False} | ({grpc_cluster(plan.service): True} if plan.grpc else {})
+    arms: tuple[Arm, ...] = ("stable",) if plan.split is None else ("stable", "candidate")
+    plain = [arm_cluster(plan.service, arm) for arm in arms]
+    return dict.fromkeys(plain, False) | (dict.fromkeys(map(grpc_cluster, plain), True) if plan.grpc else {})
 
 
 def _digest(parts: list[bytes]) -> str:
@@ -86,6 +92,8 @@ def _scope(plan: ServicePlan, probe: pb.Route) -> pb.ScopedRouteConfiguration:
     """What is the same for all routes stands once, at the virtual host: each copy costs every Envoy kilobytes, and
     microseconds at its start."""
     context, told = pb.LuaPerRoute(), keys(plan.tokens)
+    if plan.split is not None and plan.split.subject:
+        told[SUBJECT] = plan.split.subject
     context.filter_context.update(told)
     metadata = _metadata(plan)  # the filter's context does not follow a change of route, this does
     metadata.filter_metadata[AUTH_FILTER].update(told)
@@ -121,16 +129,16 @@ def _scope(plan: ServicePlan, probe: pb.Route) -> pb.ScopedRouteConfiguration:
 def _routes(plan: ServicePlan) -> list[pb.Route]:
     """In order: gRPC (every call is a POST), what may be repeated, the rest."""
     before_sent = _before_sent(plan)
-    routes = [_grpc_route(plan)] if plan.grpc else []
+    routes = _grpc_routes(plan) if plan.grpc else []
     for headers in _repeatable(plan.traffic.retry):
         routes += _pair(plan, "safe", headers)
     return routes + _pair(plan, before_sent, [])
 
 
-def _grpc_route(plan: ServicePlan) -> pb.Route:
-    """One is enough: a method always follows the service."""
+def _grpc_routes(plan: ServicePlan) -> list[pb.Route]:
+    """One prefix is enough: a method always follows the service."""
     match = pb.RouteMatch(prefix=f"/api/predict/{plan.service}/", grpc=pb.RouteMatch.GrpcRouteMatchOptions())
-    return _route(plan, match, grpc_cluster(plan.service), _before_sent(plan))
+    return [_route(plan, way, _before_sent(plan)) for way in ways(plan, match, grpc=True)]
 
 
 def _before_sent(plan: ServicePlan) -> str:
@@ -164,14 +172,14 @@ def _pair(plan: ServicePlan, retry: str, headers: list[pb.HeaderMatcher]) -> lis
     """`/api/predict/x/...` and `/api/predict/x`: two plain routes cost less than one regular expression."""
     base = f"/api/predict/{plan.service}"
     matches = [pb.RouteMatch(prefix=base + "/", headers=headers), pb.RouteMatch(path=base, headers=headers)]
-    return [_route(plan, match, plan.service, retry) for match in matches]
+    return [_route(plan, way, retry) for match in matches for way in ways(plan, match, grpc=False)]
 
 
-def _route(plan: ServicePlan, match: pb.RouteMatch, cluster_name: str, retry: str) -> pb.Route:
+def _route(plan: ServicePlan, way: Way, retry: str) -> pb.Route:
     return pb.Route(
         name=plan.service,
-        match=match,
-        route=_action(plan, cluster_name, retry),
+        match=way.match,
+        route=_action(plan, way.to, retry),
         typed_per_filter_config={HOLD_FILTER: _held(plan, retry)} if plan.hold is not None else {},
     )
 
@@ -201,7 +209,7 @@ def _held(plan: ServicePlan, retry: str) -> Any:
     return any_of(_EXT_AUTHZ_PER_ROUTE, pb.ExtAuthzPerRoute(check_settings=settings))
 
 
-def _action(plan: ServicePlan, cluster_name: str, retry: str) -> pb.RouteAction:
+def _action(plan: ServicePlan, to: pb.RouteAction, retry: str) -> pb.RouteAction:
     """The time limit to the first byte, and the limit on silence after it.
 
     Envoy has no such limit as one setting. `per_try_timeout` ends with the answer's first byte, but a try that ran
@@ -210,11 +218,11 @@ def _action(plan: ServicePlan, cluster_name: str, retry: str) -> pb.RouteAction:
     """
     limit_s = plan.traffic.keepalive_ms / 1000
     action = pb.RouteAction(
-        cluster=cluster_name,
         prefix_rewrite="/",
         timeout=seconds(0),  # a stream that produces is not cut
         idle_timeout=seconds(limit_s if retry == "safe" else max(limit_s + 5, _LEAST_IDLE_S)),
     )
+    action.MergeFrom(to)
     if retry != _before_sent(plan):  # that one is the virtual host's
         action.retry_policy.CopyFrom(_retry_policy(plan, retry))
     return action
@@ -224,18 +232,21 @@ _TRIES_OF_EACH = EJECTED_AFTER + 1
 """A dead replica refuses at once, so it has the fewest requests and the balancer, which takes the least loaded of all,
 offers it again whatever the predicate below says. A request's own tries must be enough to have it ejected before the
 hold listener is tried, which needs the router."""
+_TRIES_OF_ARM = 4
+"""In a split the living of the other side come first, so fewer are enough, and the tries last for both sides, the hold
+listener, and the first side again."""
 
 
 def _retry_policy(plan: ServicePlan, retry: str) -> pb.RetryPolicy:
-    """The replicas are tried, then the hold listener, then the replicas again; with one replica both in turn.
+    """The replicas are tried, then the hold listener, then the replicas again; with one replica both in turn. In a
+    split the replicas of the other side are tried before the hold listener.
 
     Off means that no try follows one at a replica; what waited at the hold listener has not been at any."""
-    alone = len(plan.serving) <= 1
     policy = pb.RetryPolicy(
         retry_on={"safe": _SAFE, "pre_send": _PRE_SEND, "off": "retriable-headers"}[retry],
         num_retries=UInt32Value(value=MAX_TRIES - 1),
         retriable_headers=[pb.HeaderMatcher(name=GO_HEADER, present_match=True)],
-        retry_priority=_next_priority(1 if alone else _TRIES_OF_EACH),
+        retry_priority=_next_priority(_tries(plan)),
         retry_host_predicate=[_previous_hosts()],
         host_selection_retry_max_attempts=20,
         retry_back_off=pb.RetryPolicy.RetryBackOff(base_interval=seconds(0.005), max_interval=seconds(0.25)),
@@ -245,6 +256,14 @@ def _retry_policy(plan: ServicePlan, retry: str) -> pb.RetryPolicy:
     else:
         policy.per_try_timeout.CopyFrom(seconds(plan.traffic.keepalive_ms / 1000))
     return policy
+
+
+def _tries(plan: ServicePlan) -> int:
+    """Of one request, until it goes on to the next priority."""
+    arms = Counter(u.arm if plan.split else "stable" for u in plan.upstreams if not u.draining)
+    if all(replicas <= 1 for replicas in arms.values()):
+        return 1
+    return _TRIES_OF_ARM if plan.split else _TRIES_OF_EACH
 
 
 @cache

@@ -196,7 +196,18 @@ class Stream:
         if not resources and not removed and not kind.answer_empty:
             return None
         kind.answer_empty = False
+        if url == CLUSTER:
+            self._endpoints_again([packed.name for packed, _ in resources])
         return self._message(url, kind, resources, removed, alone=False)
+
+    def _endpoints_again(self, clusters: list[str]) -> None:
+        """A cluster that changed is not used, nor acknowledged, nor any after it, before its endpoints have come anew,
+        and Envoy does not ask for those that it has."""
+        kind = self._kinds[ENDPOINTS]
+        for name in clusters:
+            if name in kind.names:
+                kind.sent.pop(name, None)
+                kind.dirty[name] = None
 
     def _next_alone(self, url: str, kind: _Kind) -> bytes | None:
         while kind.alone and not kind.alone_pending:
@@ -206,6 +217,8 @@ class Stream:
                 continue
             extra = wire.salt(name, f"{self._nonce + 1}") if url == ROUTE else b""
             kind.alone_pending = True
+            if url == CLUSTER:
+                self._endpoints_again([name])
             return self._message(url, kind, [(current, extra)], [], alone=True)
         return None
 
