@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 from collections.abc import Awaitable, Callable
 
 import asyncpg
@@ -16,10 +17,12 @@ from easel_kit.projection import Projection
 from easel_kit.reconcile import Reconciler
 from easel_kit.run import Process
 from easel_proto.internal.v1 import router_pb2_grpc
-from easel_proto.v1 import routes_pb2_grpc
+from easel_proto.v1 import mirrors_pb2_grpc, routes_pb2_grpc
 from easel_router.api import RoutesApi
 from easel_router.apply import Applier
 from easel_router.coldstarts import ColdStarts
+from easel_router.comparisons import Comparisons
+from easel_router.comparisons_api import ComparedApi, ComparisonsApi
 from easel_router.decide.snapshot import ServicePlan, TokenSet
 from easel_router.drains import Drains
 from easel_router.envoys import Envoys
@@ -28,8 +31,11 @@ from easel_router.hold import Holds
 from easel_router.inflight import TrafficApi
 from easel_router.lastgood import LastGood
 from easel_router.model import Known
+from easel_router.replay import Replayer
 from easel_router.retire import Retirements
 from easel_router.settings import Settings
+from easel_router.shadow import Collector
+from easel_router.shadow_server import ShadowServer
 from easel_router.store import Store
 from easel_router.tokens import Tokens
 from easel_router.xds.catalog import Catalog
@@ -89,7 +95,8 @@ async def build(process: Process[Settings]) -> None:
     traffic = TrafficApi(known, loads, envoys)
     process.serve(router_pb2_grpc.add_TrafficServicer_to_server, traffic, "easel.internal.v1.Traffic")
 
-    start = Start(process, known, applier, tokens, last_good, store, server)
+    comparisons = await _compare(process, known, envoys, secret)
+    start = Start(process, known, applier, tokens, last_good, store, comparisons, server)
     tasks = (start.run, routes.run, drain_loop.run, retire_loop.run, last_good.run, start.prune, holds.wake_for_ever,
              holds.repeat_for_ever, learning.run)  # fmt: skip
     for task in tasks:
@@ -115,15 +122,37 @@ def _shared_anew(known: Known, routes: Reconciler) -> Callable[[int], None]:
     return count
 
 
+async def _compare(process: Process[Settings], known: Known, envoys: Envoys, secret: str) -> Comparisons:
+    """The shadow collector, its reports and their API. Hooks of the stop are in the order in which work flows."""
+    clock, address = process.clock, process.settings.router_shadow_addr
+    comparisons = Comparisons(known, process.db, clock, process.settings.workspace)
+    await comparisons.load()
+    api = ComparisonsApi(known, comparisons)
+    process.serve(mirrors_pb2_grpc.add_ComparisonsServicer_to_server, api, "easel.v1.Comparisons")
+    internal = ComparedApi(api)
+    process.serve(router_pb2_grpc.add_ComparedServicer_to_server, internal, "easel.internal.v1.Compared")
+    process.background(comparisons.run)
+    if address:
+        replayer = Replayer(envoys.probe_addresses, secret, clock)
+        collector = Collector(known, comparisons, replayer, clock, random.Random())
+        server = ShadowServer(address, secret, collector)
+        process.background(server.run)
+        for hook in (server.stop, collector.close, replayer.close):
+            process.on_stop(hook)
+        process.gauge("shadow_copies", "Copies of requests that are replayed or wait for that", collector.waiting)
+    process.on_stop(comparisons.flush)
+    return comparisons
+
+
 class Start:
     """Serves discovery once nothing is missing: last good plans first, tokens from control where there is none."""
 
     def __init__(
         self, process: Process[Settings], known: Known, applier: Applier, tokens: Tokens, last_good: LastGood,
-        store: Store, server: XdsServer,
+        store: Store, comparisons: Comparisons, server: XdsServer,
     ) -> None:  # fmt: skip
         self._process, self._known, self._applier, self._tokens = process, known, applier, tokens
-        self._last_good, self._store, self._server = last_good, store, server
+        self._last_good, self._store, self._comparisons, self._server = last_good, store, comparisons, server
         self._listening: grpc.aio.Server | None = None
 
     async def run(self) -> None:
@@ -151,6 +180,7 @@ class Start:
         while True:
             await self._process.clock.sleep(_PRUNE_S)
             await self._store.prune(list(self._server.streams), self._process.holder)
+            await self._comparisons.prune()
 
     async def _every_route_is_back(self) -> None:
         """A route that was live must be in the catalog before an Envoy may ask; that can need control's tokens."""

@@ -61,6 +61,16 @@ class Envoys:
         connected = {envoy: stream for envoy, stream in self._server.streams.items() if stream.is_live()}
         return lost | dict(connected)
 
+    def probe_addresses(self) -> dict[str, str]:
+        """Where the router itself can send requests through an Envoy: address by name, of those that take new ones."""
+        living = (stream for stream in self.live().values() if stream is not None)
+        return {
+            stream.envoy: address
+            for stream in living
+            if (address := str(stream.metadata.get("probe_address", "")))
+            and not _is_replaced(stream.envoy, self._connected)
+        }
+
     async def everywhere(self, wanted: Versions) -> list[Stream]:
         """Waits until every live Envoy has acknowledged; raises NoEnvoy or xds.stream.Refused.
 
