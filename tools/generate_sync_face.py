@@ -22,9 +22,13 @@ CLASSES = (
     ("observing.py", "RoutesApi"),
     ("observing.py", "MetricsApi"),
     ("observing.py", "AuditApi"),
+    ("tokens.py", "TokensApi"),
+    ("mirrors.py", "MirrorsApi"),
     ("client.py", "Client"),
 )
 LEFT_OUT = ("close",)
+MESSAGES = ("services", "replicas", "events", "tokens", "mirrors")
+"""Modules that call their messages `pb`."""
 
 HEAD = '''"""Sync methods of every API. Written by tools/generate_sync_face.py from the async classes; do not edit."""
 
@@ -41,7 +45,7 @@ from easel_proto.v1.common_pb2 import Explanation
 from easel_proto.v1.replicas_pb2 import Replica
 from easel_proto.v1.services_pb2 import Service
 
-from easel_sdk import client, events, observing, replicas, services
+from easel_sdk import client, events, mirrors, observing, replicas, services, tokens
 from easel_sdk.errors import Unavailable
 from easel_sdk.explaining import PartExplanation
 from easel_sdk.observing import AuditRecords
@@ -82,9 +86,7 @@ def main() -> int:
 
 def generate() -> str:
     """The file's text, before formatting."""
-    imports = "\n".join(
-        f"from easel_proto.v1 import {n}_pb2 as {n}_messages" for n in ("services", "replicas", "events")
-    )
+    imports = "\n".join(f"from easel_proto.v1 import {n}_pb2 as {n}_messages" for n in MESSAGES)
     return HEAD.format(imports=imports) + "\n".join(_face(*entry) for entry in CLASSES)
 
 
@@ -115,6 +117,8 @@ PARTS = """        self.services = ServicesFace(api.services, runner)
         self.routes = RoutesFace(api.routes, runner)
         self.metrics = MetricsFace(api.metrics, runner)
         self.audit = AuditFace(api.audit, runner)
+        self.tokens = TokensFace(api.tokens, runner)
+        self.mirrors = MirrorsFace(api.mirrors, runner)
 """
 
 
@@ -131,7 +135,7 @@ def _method(node: ast.AsyncFunctionDef, module: str) -> str:
         f"        return self._runner.{'iterate' if streams else 'run'}({call})\n"
     )
     stem = module.removesuffix(".py")
-    return text.replace("pb.", f"{stem}_messages.") if stem in ("services", "replicas", "events") else text
+    return text.replace("pb.", f"{stem}_messages.") if stem in MESSAGES else text
 
 
 def _formatted(text: str) -> str:

@@ -7,8 +7,22 @@ import sys
 
 import typer
 
-from easel_cli import calling, events, images, init, observing, platform, releasing, replica, scaling, service
+from easel_cli import (
+    calling,
+    events,
+    images,
+    init,
+    mirror,
+    observing,
+    platform,
+    releasing,
+    replica,
+    scaling,
+    service,
+    token,
+)
 from easel_cli.command import HomeOption, KeyOption, ServerOption
+from easel_cli.options import PANEL as SERVICES
 
 HELP = """Easel turns trained models into services on your own machines.
 
@@ -52,6 +66,10 @@ app.add_typer(platform.gateway_app, name="gateway", help="The Envoys that calls 
 app.add_typer(observing.node_app, name="node", help="Where replicas run.", rich_help_panel=observing.PANEL)
 app.add_typer(images.image_app, name="image", help="What services can be deployed from.",
               rich_help_panel=images.PANEL)  # fmt: skip
+app.add_typer(token.token_app, name="token", help="What opens a service to its callers.",
+              rich_help_panel=SERVICES)  # fmt: skip
+app.add_typer(mirror.mirror_app, name="mirror", help="Copies of a service's requests for other services.",
+              rich_help_panel=SERVICES)  # fmt: skip
 
 
 def main() -> None:

@@ -13,10 +13,12 @@ from easel_proto.v1.services_pb2 import Service
 from easel_sdk.discovery import Target, discover
 from easel_sdk.events import EventsApi
 from easel_sdk.explaining import PartExplanation, explain
+from easel_sdk.mirrors import MirrorsApi
 from easel_sdk.observing import AuditApi, MetricsApi, NodesApi, RoutesApi, ScalingApi
 from easel_sdk.replacing import Replacement, watch_replacement
 from easel_sdk.replicas import ReplicasApi
 from easel_sdk.services import ServicesApi
+from easel_sdk.tokens import TokensApi
 from easel_sdk.transport import Transport
 from easel_sdk.waiting import Progress, Wanted, goal_of, watch
 
@@ -52,6 +54,8 @@ class Client:
         self.routes = RoutesApi(self._transport, workspace)
         self.metrics = MetricsApi(self._transport, workspace)
         self.audit = AuditApi(self._transport, workspace)
+        self.tokens = TokensApi(self._transport, workspace)
+        self.mirrors = MirrorsApi(self._transport, workspace)
 
     async def __aenter__(self) -> Self:
         return self

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from easel_proto.v1 import events_pb2 as events_messages
 from easel_proto.v1 import metrics_pb2, nodes_pb2, routes_pb2, scaling_pb2
+from easel_proto.v1 import mirrors_pb2 as mirrors_messages
 from easel_proto.v1 import replicas_pb2 as replicas_messages
 from easel_proto.v1 import services_pb2 as services_messages
+from easel_proto.v1 import tokens_pb2 as tokens_messages
 from easel_proto.v1.common_pb2 import Explanation
 from easel_proto.v1.replicas_pb2 import Replica
 from easel_proto.v1.services_pb2 import Service
-from easel_sdk import client, events, observing, replicas, services
+from easel_sdk import client, events, mirrors, observing, replicas, services, tokens
 from easel_sdk.errors import Unavailable
 from easel_sdk.explaining import PartExplanation
 from easel_sdk.observing import AuditRecords
@@ -367,6 +369,106 @@ class AuditFace:
         return self._runner.run(self._api.explain())
 
 
+class TokensFace:
+    """Calls to `easel.v1.Tokens`. `owner` is the name of a service or, with `group`, of a group."""
+
+    def __init__(self, api: tokens.TokensApi, runner: Runner) -> None:
+        self._api = api
+        self._runner = runner
+
+    def list(self, owner: str, *, group: bool = False) -> list[tokens_messages.AccessToken]:
+        """Those that are good now with their values, `default` first. Raises NotFound."""
+        return self._runner.run(self._api.list(owner, group=group))
+
+    def create(
+        self,
+        owner: str,
+        name: str,
+        *,
+        value: str = "",
+        expires_in_s: int = 0,
+        rate_limit: int = 0,
+        group: bool = False,
+        idempotency_key: str | None = None,
+    ) -> tokens_messages.AccessToken:
+        """One more token. Without `value` (8 to 256 printable characters) one is made.
+
+        `expires_in_s`: 0 is never. `rate_limit`: requests per second with this token, 0 is no limit. Raises
+        InvalidInput, AlreadyExists, Conflict.
+        """
+        return self._runner.run(
+            self._api.create(
+                owner,
+                name,
+                value=value,
+                expires_in_s=expires_in_s,
+                rate_limit=rate_limit,
+                group=group,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    def rotate(
+        self,
+        owner: str,
+        name: str = "default",
+        *,
+        value: str = "",
+        overlap_s: int = 3600,
+        group: bool = False,
+        idempotency_key: str | None = None,
+    ) -> tokens_messages.AccessToken:
+        """A new value for a token; the one before stays good for `overlap_s`, so that callers can change over.
+
+        0 ends the value before at once. Raises InvalidInput, NotFound, Conflict.
+        """
+        return self._runner.run(
+            self._api.rotate(
+                owner, name, value=value, overlap_s=overlap_s, group=group, idempotency_key=idempotency_key
+            )
+        )
+
+    def delete(
+        self, owner: str, name: str, *, group: bool = False, idempotency_key: str | None = None
+    ) -> tokens_messages.AccessToken:
+        """Ends a token and its older values. `default` cannot be deleted, only rotated. Raises NotFound, Conflict."""
+        return self._runner.run(self._api.delete(owner, name, group=group, idempotency_key=idempotency_key))
+
+
+class MirrorsFace:
+    """Calls to `easel.v1.Mirrors`."""
+
+    def __init__(self, api: mirrors.MirrorsApi, runner: Runner) -> None:
+        self._api = api
+        self._runner = runner
+
+    def get(self, name: str) -> mirrors_messages.Mirror:
+        """Who gets copies of a service's requests; `warnings` says what that costs. Raises NotFound where nobody
+        does."""
+        return self._runner.run(self._api.get(name))
+
+    def set(
+        self,
+        name: str,
+        targets: Sequence[str],
+        percent: float,
+        *,
+        compare: mirrors_messages.CompareOptions | None = None,
+        idempotency_key: str | None = None,
+    ) -> mirrors_messages.Mirror:
+        """Has a share of a service's requests copied to other services, or to `@candidate`, its own new revision.
+
+        Callers never wait for the copies. `percent` 0 keeps the settings, but off. `compare`: answers are compared
+        with those of the one target, for which requests are executed again: its `no_side_effects` must be true. Takes
+        the place of what was set before. Raises InvalidInput with everything wrong, NotFound, Conflict.
+        """
+        return self._runner.run(self._api.set(name, targets, percent, compare=compare, idempotency_key=idempotency_key))
+
+    def delete(self, name: str, *, idempotency_key: str | None = None) -> mirrors_messages.Mirror:
+        """Ends copying; returns the settings as they were. Raises NotFound where nothing is copied."""
+        return self._runner.run(self._api.delete(name, idempotency_key=idempotency_key))
+
+
 class ClientFace:
     """Every API of a platform, sync."""
 
@@ -381,6 +483,8 @@ class ClientFace:
         self.routes = RoutesFace(api.routes, runner)
         self.metrics = MetricsFace(api.metrics, runner)
         self.audit = AuditFace(api.audit, runner)
+        self.tokens = TokensFace(api.tokens, runner)
+        self.mirrors = MirrorsFace(api.mirrors, runner)
 
     def wait(
         self,

@@ -10,14 +10,18 @@ from easel_proto.v1.audit_pb2 import AuditRecord
 from easel_proto.v1.common_pb2 import Explanation, Why
 from easel_proto.v1.events_pb2 import Event, EventsToken, Webhook
 from easel_proto.v1.metrics_pb2 import MetricsPoint, MetricsWindow
+from easel_proto.v1.mirrors_pb2 import CompareOptions, Mirror
 from easel_proto.v1.nodes_pb2 import Image, Node
 from easel_proto.v1.replicas_pb2 import LogChunk, Replica
 from easel_proto.v1.routes_pb2 import Route
 from easel_proto.v1.scaling_pb2 import Decision, ScaleTarget, ScalingStatus
 from easel_proto.v1.services_pb2 import Difference, Info, Revision, Rollout, Service, SourceDigest
+from easel_proto.v1.tokens_pb2 import AccessToken
 
 __all__ = [
+    "AccessToken",
     "AuditRecord",
+    "CompareOptions",
     "Decision",
     "Difference",
     "Event",
@@ -28,6 +32,7 @@ __all__ = [
     "LogChunk",
     "MetricsPoint",
     "MetricsWindow",
+    "Mirror",
     "Node",
     "Replica",
     "Revision",

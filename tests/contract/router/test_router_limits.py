@@ -20,7 +20,7 @@ from easel_router.decide.holding import Refuse, unreachable
 from easel_router.decide.snapshot import Hold
 from easel_router.envoys import Envoys
 from easel_router.hold import Asked
-from easel_router.testing import PROBE_SECRET, Envoy, Rig, a_plan, until
+from easel_router.testing import PROBE_SECRET, Envoy, Rig, a_group, a_plan, until
 from tests.flow.router.backends import Backend
 
 Client = aiohttp.ClientSession
@@ -285,3 +285,47 @@ async def shares_are(envoys: list[Envoy], requests: int) -> None:
 
     for envoy in envoys:
         await eventually(partial(has_it, envoy))
+
+
+async def test_a_groups_limit_counts_before_the_members(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: Client
+) -> None:
+    """Both hold, by whichever way the group is named; who goes to the member directly meets its limit alone."""
+    member = a_plan("ocr", servers[0].port, gateway=GatewayPolicy(rate_limit_qps=3))
+    group = a_group("both", member, gateway=GatewayPolicy(rate_limit_qps=2))
+    await xds.acknowledged(xds.put(member))
+    await xds.acknowledged(xds.put_group(group))
+    by_group = {"authorization": "group-tok"}
+    first = await ask(client, envoy, "/api/predict/both/x", headers=by_group)
+    late = await ask(client, envoy, "/x", headers=by_group | {"x-easel-service": "both"})
+    refused = [
+        await ask(client, envoy, "/api/predict/both/x", headers=by_group),
+        await ask(client, envoy, "/x", headers=by_group | {"x-easel-service": "both"}),
+    ]
+    direct = [await ask(client, envoy, "/api/predict/ocr") for _ in range(2)]
+    in_group = await ask(client, envoy, "/api/predict/both.ocr", headers=by_group)
+
+    assert [first[0], late[0]] == [200, 200]
+    assert {(status, body["message"].partition(": ")[2]) for status, body, _ in refused} == {
+        (429, "2 requests a second")
+    }
+    assert [status for status, _, _ in direct] == [200, 429]
+    assert (in_group[0], in_group[1]["message"].partition(": ")[2]) == (429, "3 requests a second")
+
+
+async def test_a_groups_requests_in_flight(xds: Rig, envoy: Envoy, servers: list[Backend], client: Client) -> None:
+    """Those of all members count together."""
+    members = [a_plan(name, server.port) for name, server in zip(("ocr", "tts"), servers, strict=False)]
+    for member in members:
+        await xds.acknowledged(xds.put(member))
+    group = a_group("both", *members, gateway=GatewayPolicy(concurrency_limit=4))
+    await xds.acknowledged(xds.put_group(group))
+    headers = {"authorization": "group-tok"}
+    running = [asyncio.create_task(ask(client, envoy, "/api/predict/both/wait", headers=headers)) for _ in range(10)]
+    refused = await refused_of(running, 6)
+    await until(lambda: servers[0].active + servers[1].active == 4, "four in flight")
+    for server in servers:
+        server.release()
+
+    assert {status for status, _, _ in refused} == {429}
+    assert Counter(status for status, _, _ in await asyncio.gather(*running)) == {429: 6, 200: 4}

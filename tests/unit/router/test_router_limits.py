@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from easel_contracts.facts import ServiceState
+from easel_contracts.facts import GroupState, ServiceState
 from easel_contracts.spec import GatewayPolicy, RevisionSpec
 from easel_contracts.spec import Resources as Request
 from easel_router.decide.limits import NONE, Rate, shares
@@ -114,10 +114,13 @@ def test_another_number_of_envoys_concerns_limited_services_alone() -> None:
     for name, policy in (("free", GatewayPolicy()), ("ocr", GatewayPolicy(rate_limit_qps=1))):
         known.take_service(_service(name, policy))
 
-    assert known.take_envoys(2) == ["ocr"]
-    assert known.take_envoys(2) == []
+    for name, policy in (("loose", GatewayPolicy()), ("both", GatewayPolicy(concurrency_limit=1))):
+        known.take_group(GroupState(uid=name, name=name, generation=1, gateway=policy))
+
+    assert known.take_envoys(2) == (["ocr"], ["both"])
+    assert known.take_envoys(2) == ([], [])
     known.take_service(_service("ocr", GatewayPolicy()))
-    assert known.take_envoys(0) == []
+    assert known.take_envoys(0) == ([], ["both"])
 
 
 def _service(name: str, policy: GatewayPolicy) -> ServiceState:

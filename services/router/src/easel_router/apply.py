@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
 import msgspec
 
@@ -29,7 +29,8 @@ from easel_router.tokens import Tokens
 from easel_router.xds.catalog import Catalog
 from easel_router.xds.clusters import endpoints, every_cluster
 from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE, serialised
-from easel_router.xds.render import Resources, render
+from easel_router.xds.render import render
+from easel_router.xds.scopes import Resources
 from easel_router.xds.stream import Gone, Refused, Stream
 
 _NO_ENVOY_AGAIN_S = 1.0
@@ -63,6 +64,8 @@ class Applier:
         """Service → built, sent or acknowledged, while its route is on the way."""
         self.applied: Callable[[ServicePlan, float], None] = lambda plan, took_s: None
         """Called after a plan is live on every Envoy, with the seconds since it was decided (0: it was so before)."""
+        self.aside: Callable[[str], Awaitable[None]] = _nobody
+        """Called before a service's route changes that can answer no more: groups send its requests to others."""
         self.refused: dict[str, str] = {}
         """Service → reason, while its newest plan is refused."""
         self.emptying: Callable[[str], None] = lambda service: None
@@ -133,6 +136,8 @@ class Applier:
 
     async def _distribute(self, plan: ServicePlan, resources: Resources) -> int:
         self.progress[plan.service] = "sent"
+        if not plan.serving:
+            await self.aside(plan.service)
         if plan.hold is not None:
             await self._routed(plan.service, resources)
             streams = await self._reachable(plan, resources)
@@ -238,6 +243,8 @@ class Applier:
     async def _remove(self, service: str) -> float | None:
         """First nothing new; clusters and endpoints stay while a replica may still have a request."""
         before = self._stored.get(service) or await self._store.route(service)
+        if before is None or before.state.state != "removed":
+            await self.aside(service)
         gone = {ROUTE: {service: self._catalog.put(ROUTE, service, None)}}
         if before is None or before.state.state != "removed":
             try:
@@ -274,6 +281,10 @@ class Applier:
         self._catalog.put(ROUTE, service, None)
         self._led_to.pop(service, None)
         self.retire(service, every_cluster(service))
+
+
+async def _nobody(service: str) -> None:
+    """No group is asked."""
 
 
 def all_draining(plan: ServicePlan) -> ServicePlan:

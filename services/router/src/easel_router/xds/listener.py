@@ -16,6 +16,7 @@ from easel_router.xds.limiting import GROUP_LIMITS_FILTER, LIMITS_FILTER, QUEUE_
 from easel_router.xds.messages import (
     AUTH_FILTER,
     HOLD_FILTER,
+    PICK_FILTER,
     ads,
     any_of,
     check_service,
@@ -26,6 +27,9 @@ COUNTS = "counts"
 """Key in a node's metadata: its bootstrap has the way to the monitor."""
 DATA = "data"
 PROBE = "probe"
+
+NO_MEMBER = 530
+"""What pick.lua answers where it has nobody to choose; callers get 503."""
 
 _PREFIX = "type.googleapis.com/envoy."
 _ROUTER = _PREFIX + "extensions.filters.http.router.v3.Router"
@@ -90,9 +94,6 @@ def _http(name: str, *, counted: bool) -> pb.HttpConnectionManager:
     builder = pb.ScopedRoutes.ScopeKeyBuilder(
         fragments=[pb.ScopedRoutes.ScopeKeyBuilder.FragmentBuilder(header_value_extractor=extractor)]
     )
-    lua = pb.Lua(
-        default_source_code=pb.DataSource(inline_string=_auth_source()), clear_route_cache=BoolValue(value=False)
-    )
     upgrade = pb.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")
     return pb.HttpConnectionManager(
         stat_prefix=name,
@@ -103,8 +104,9 @@ def _http(name: str, *, counted: bool) -> pb.HttpConnectionManager:
             scoped_rds=pb.ScopedRds(scoped_rds_config_source=ads()),
         ),
         http_filters=[
-            pb.HttpFilter(name=AUTH_FILTER, typed_config=any_of(_PREFIX + "extensions.filters.http.lua.v3.Lua", lua)),
+            _script(AUTH_FILTER, "auth.lua"),
             limits_filter(GROUP_LIMITS_FILTER),
+            _script(PICK_FILTER, "pick.lua"),
             limits_filter(LIMITS_FILTER),
             _hold_filter(),
             pb.HttpFilter(
@@ -171,8 +173,11 @@ def _turned_away() -> pb.AccessLog:
     )
 
 
-def _auth_source() -> str:
-    return files("easel_router.xds").joinpath("auth.lua").read_text()
+def _script(name: str, file: str) -> pb.HttpFilter:
+    """A Lua filter. Its script says itself when the route is to be chosen again."""
+    source = files("easel_router.xds").joinpath(file).read_text()
+    lua = pb.Lua(default_source_code=pb.DataSource(inline_string=source), clear_route_cache=BoolValue(value=False))
+    return pb.HttpFilter(name=name, typed_config=any_of(_PREFIX + "extensions.filters.http.lua.v3.Lua", lua))
 
 
 def _tls(cert: str, key: str) -> pb.TransportSocket:
@@ -255,6 +260,13 @@ def _replies() -> pb.LocalReplyConfig:
             ),
             _mapper(_status(413), "PayloadTooLarge", "the request's body is too large", "send less at once"),
             _mapper(_status(408), "RequestTimeout", "the request did not arrive in time", "send it again"),
+            _mapper(
+                _status(NO_MEMBER),
+                "NoMember",
+                "%LOCAL_REPLY_BODY%",
+                "`easel release SERVICE` has a member take part",
+                status=503,
+            ),
             _mapper(_status(503), "Unavailable", "%LOCAL_REPLY_BODY%", "try again"),
             _mapper(_at_least(400), "Refused", "%LOCAL_REPLY_BODY% (%RESPONSE_CODE_DETAILS%)", ""),
         ]

@@ -6,13 +6,11 @@ there are. Never put a secret anywhere but into the route's filter context and t
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from functools import cache
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value, UInt64Value
-from msgspec import Struct
 
 from easel_router.decide.arms import Arm
 from easel_router.decide.holding import MAX_TRIES
@@ -27,10 +25,8 @@ from easel_router.xds.messages import (
     ENDPOINTS,
     EXTENSIONS,
     GO_HEADER,
-    HASH_HEADER,
     HOLD_FILTER,
-    PROBE_HEADER,
-    PROBE_PATH,
+    PICK_FILTER,
     ROUTE,
     SUBJECT,
     any_of,
@@ -38,23 +34,13 @@ from easel_router.xds.messages import (
     seconds,
     serialised,
 )
+from easel_router.xds.scopes import Resources, digest, held, left_out, lua, not_held, probe, stamp
 from easel_router.xds.splitting import Way, ways
 
 _LEAST_IDLE_S = 300
 
 _PRE_SEND = "connect-failure,refused-stream,reset-before-request,retriable-headers"
 _SAFE = _PRE_SEND + ",reset,retriable-status-codes"
-
-
-class Resources(Struct, frozen=True, kw_only=True):
-    """One service's resources by type URL and name: serialised Any bodies, ready to send."""
-
-    by_type: dict[str, dict[str, bytes]]
-    hash: str
-    """Of all of them."""
-    route_hash: str
-    """Of the scope alone; the probe answers it. Replicas that come and go leave the scope, and so whatever Envoy counts
-    in it, as it is."""
 
 
 def render(plan: ServicePlan, probe_secret: str) -> Resources:
@@ -64,14 +50,12 @@ def render(plan: ServicePlan, probe_secret: str) -> Resources:
         for name, grpc in _clusters(plan).items():
             by_type[CLUSTER][name] = serialised(cluster(plan, name, grpc=grpc))
             by_type[ENDPOINTS][name] = serialised(endpoints(plan, name))
-    probe = _probe(plan.service, probe_secret)
-    scope = _scope(plan, probe)
-    route_hash = _digest([serialised(scope)])
-    (host,) = scope.route_configuration.virtual_hosts
-    host.routes[-1].response_headers_to_add[0].header.value = route_hash
+    scope = _scope(plan, probe(plan.service, probe_secret))
+    route_hash = digest([serialised(scope)])
+    stamp(scope, route_hash)
     by_type[ROUTE][plan.service] = serialised(scope)
-    digest = _digest([*by_type[CLUSTER].values(), *by_type[ENDPOINTS].values(), *by_type[ROUTE].values()])
-    return Resources(by_type=by_type, hash=digest, route_hash=route_hash)
+    made = digest([body for kind in by_type.values() for body in kind.values()])
+    return Resources(by_type=by_type, hash=made, route_hash=route_hash)
 
 
 def _clusters(plan: ServicePlan) -> dict[str, bool]:
@@ -81,29 +65,24 @@ def _clusters(plan: ServicePlan) -> dict[str, bool]:
     return dict.fromkeys(plain, False) | (dict.fromkeys(map(grpc_cluster, plain), True) if plan.grpc else {})
 
 
-def _digest(parts: list[bytes]) -> str:
-    made = hashlib.blake2b(digest_size=12)
-    for part in parts:
-        made.update(len(part).to_bytes(8, "big") + part)
-    return made.hexdigest()
-
-
-def _scope(plan: ServicePlan, probe: pb.Route) -> pb.ScopedRouteConfiguration:
+def _scope(plan: ServicePlan, probed: pb.Route) -> pb.ScopedRouteConfiguration:
     """What is the same for all routes stands once, at the virtual host: each copy costs every Envoy kilobytes, and
     microseconds at its start."""
-    context, told = pb.LuaPerRoute(), keys(plan.tokens)
+    told = keys(plan.tokens)
     if plan.split is not None and plan.split.subject:
         told[SUBJECT] = plan.split.subject
-    context.filter_context.update(told)
     metadata = _metadata(plan)  # the filter's context does not follow a change of route, this does
     metadata.filter_metadata[AUTH_FILTER].update(told)
+    if SUBJECT in told:  # for those who come by way of a group
+        metadata.filter_metadata[PICK_FILTER].update({SUBJECT: told[SUBJECT]})
     host = pb.VirtualHost(
         name=plan.service,
         domains=["*"],
-        routes=[*_routes(plan), probe],
+        routes=[*_routes(plan), probed],
         typed_per_filter_config={
-            AUTH_FILTER: any_of(_LUA_PER_ROUTE, context),
-            HOLD_FILTER: _left_out(),
+            AUTH_FILTER: lua(told),
+            PICK_FILTER: left_out(),
+            HOLD_FILTER: left_out(),
             **of_service(plan.limits),
         },
         metadata=metadata,
@@ -121,7 +100,7 @@ def _scope(plan: ServicePlan, probe: pb.Route) -> pb.ScopedRouteConfiguration:
             name=plan.service,
             virtual_hosts=[host],
             validate_clusters=BoolValue(value=False),
-            typed_per_filter_config={HOLD_FILTER: _not_held()},
+            typed_per_filter_config={HOLD_FILTER: not_held()},
         ),
     )
 
@@ -184,18 +163,6 @@ def _route(plan: ServicePlan, way: Way, retry: str) -> pb.Route:
     )
 
 
-@cache
-def _left_out() -> Any:
-    """The hold filter is not made for such requests: a tenth of what Envoy does for one."""
-    return any_of(_FILTER_CONFIG, pb.FilterConfig(disabled=True))
-
-
-@cache
-def _not_held() -> Any:
-    """For requests whose chain has the filter because they had no route when it was made."""
-    return any_of(_EXT_AUTHZ_PER_ROUTE, pb.ExtAuthzPerRoute(disabled=True))
-
-
 def _held(plan: ServicePlan, retry: str) -> Any:
     """Switches the hold filter on. The router answers before the limit; Envoy's own clock is for a router that is away.
 
@@ -206,7 +173,7 @@ def _held(plan: ServicePlan, retry: str) -> Any:
         context_extensions={"service": plan.service, "clock": "idle" if retry == "safe" else "try"},
         grpc_service=check_service(limit_s + 1),
     )
-    return any_of(_EXT_AUTHZ_PER_ROUTE, pb.ExtAuthzPerRoute(check_settings=settings))
+    return held(settings)
 
 
 def _action(plan: ServicePlan, to: pb.RouteAction, retry: str) -> pb.RouteAction:
@@ -295,22 +262,5 @@ def _metadata(plan: ServicePlan) -> pb.Metadata:
     return made
 
 
-def _probe(service: str, secret: str) -> pb.Route:
-    """Answers which snapshot is live here, to the router alone: others get the same 404 as for any unknown path."""
-    return pb.Route(
-        name="probe",
-        match=pb.RouteMatch(
-            path=PROBE_PATH + service,
-            headers=[pb.HeaderMatcher(name=PROBE_HEADER, string_match=pb.StringMatcher(exact=secret))],
-        ),
-        direct_response=pb.DirectResponseAction(status=204),
-        response_headers_to_add=[pb.HeaderValueOption(header=pb.HeaderValue(key=HASH_HEADER, value="0" * 24))],
-        typed_per_filter_config={AUTH_FILTER: any_of(_LUA_PER_ROUTE, pb.LuaPerRoute(disabled=True))},
-    )
-
-
-_LUA_PER_ROUTE = EXTENSIONS + "filters.http.lua.v3.LuaPerRoute"
-_FILTER_CONFIG = "type.googleapis.com/envoy.config.route.v3.FilterConfig"
-_EXT_AUTHZ_PER_ROUTE = EXTENSIONS + "filters.http.ext_authz.v3.ExtAuthzPerRoute"
 _PREVIOUS_HOSTS = EXTENSIONS + "retry.host.previous_hosts.v3.PreviousHostsPredicate"
 _PREVIOUS_PRIORITIES = EXTENSIONS + "retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
