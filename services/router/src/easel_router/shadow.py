@@ -157,7 +157,7 @@ class Collector:
     async def _sample(self, between: Sides, request: Request) -> Sample:
         """All at the same time, begun in an order of chance: neither side is always the first, nor alone."""
         twice = self._chance.random() * 100 < between.how.twice_percent
-        arms: list[Arm] = ["stable", "candidate", *(["stable"] if twice else [])]
+        arms: tuple[Arm, ...] = ("stable", "candidate", "stable") if twice else ("stable", "candidate")
         order = list(range(len(arms)))
         self._chance.shuffle(order)
         service, how = between.stable.service, between.how
