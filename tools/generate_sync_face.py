@@ -24,6 +24,7 @@ CLASSES = (
     ("observing.py", "AuditApi"),
     ("tokens.py", "TokensApi"),
     ("mirrors.py", "MirrorsApi"),
+    ("comparisons.py", "ComparisonsApi"),
     ("client.py", "Client"),
 )
 LEFT_OUT = ("close",)
@@ -38,14 +39,14 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from easel_proto.v1 import audit_pb2, metrics_pb2, nodes_pb2, routes_pb2, scaling_pb2
+from easel_proto.v1 import audit_pb2, metrics_pb2, mirrors_pb2, nodes_pb2, routes_pb2, scaling_pb2
 {imports}
 
 from easel_proto.v1.common_pb2 import Explanation
 from easel_proto.v1.replicas_pb2 import Replica
 from easel_proto.v1.services_pb2 import Service
 
-from easel_sdk import client, events, mirrors, observing, replicas, services, tokens
+from easel_sdk import client, comparisons, events, mirrors, observing, replicas, services, tokens
 from easel_sdk.errors import Unavailable
 from easel_sdk.explaining import PartExplanation
 from easel_sdk.observing import AuditRecords
@@ -119,6 +120,7 @@ PARTS = """        self.services = ServicesFace(api.services, runner)
         self.audit = AuditFace(api.audit, runner)
         self.tokens = TokensFace(api.tokens, runner)
         self.mirrors = MirrorsFace(api.mirrors, runner)
+        self.comparisons = ComparisonsFace(api.comparisons, runner)
 """
 
 

@@ -9,6 +9,7 @@ import typer
 
 from easel_cli import (
     calling,
+    comparing,
     events,
     images,
     init,
@@ -68,6 +69,7 @@ app.add_typer(images.image_app, name="image", help="What services can be deploye
               rich_help_panel=images.PANEL)  # fmt: skip
 app.add_typer(token.token_app, name="token", help="What opens a service to its callers.",
               rich_help_panel=SERVICES)  # fmt: skip
+mirror.mirror_app.add_typer(comparing.app)
 app.add_typer(mirror.mirror_app, name="mirror", help="Copies of a service's requests for other services.",
               rich_help_panel=SERVICES)  # fmt: skip
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from easel_proto.v1 import events_pb2 as events_messages
-from easel_proto.v1 import metrics_pb2, nodes_pb2, routes_pb2, scaling_pb2
+from easel_proto.v1 import metrics_pb2, mirrors_pb2, nodes_pb2, routes_pb2, scaling_pb2
 from easel_proto.v1 import mirrors_pb2 as mirrors_messages
 from easel_proto.v1 import replicas_pb2 as replicas_messages
 from easel_proto.v1 import services_pb2 as services_messages
@@ -15,7 +15,7 @@ from easel_proto.v1 import tokens_pb2 as tokens_messages
 from easel_proto.v1.common_pb2 import Explanation
 from easel_proto.v1.replicas_pb2 import Replica
 from easel_proto.v1.services_pb2 import Service
-from easel_sdk import client, events, mirrors, observing, replicas, services, tokens
+from easel_sdk import client, comparisons, events, mirrors, observing, replicas, services, tokens
 from easel_sdk.errors import Unavailable
 from easel_sdk.explaining import PartExplanation
 from easel_sdk.observing import AuditRecords
@@ -469,6 +469,24 @@ class MirrorsFace:
         return self._runner.run(self._api.delete(name, idempotency_key=idempotency_key))
 
 
+class ComparisonsFace:
+    """Calls to `easel.v1.Comparisons`."""
+
+    def __init__(self, api: comparisons.ComparisonsApi, runner: Runner) -> None:
+        self._api = api
+        self._runner = runner
+
+    def report(self, name: str) -> mirrors_pb2.ComparisonReport:
+        """Where a service's answers and those of its mirror's target differ, by field, with `verdict` (`same`,
+        `differs`, `not_enough_data`) and the sentence for it. It begins anew with another target, another revision of
+        either side or other options. Raises NotFound."""
+        return self._runner.run(self._api.report(name))
+
+    def reset(self, name: str) -> mirrors_pb2.ComparisonReport:
+        """Forgets what was compared; returns the report that begins. Raises NotFound."""
+        return self._runner.run(self._api.reset(name))
+
+
 class ClientFace:
     """Every API of a platform, sync."""
 
@@ -485,6 +503,7 @@ class ClientFace:
         self.audit = AuditFace(api.audit, runner)
         self.tokens = TokensFace(api.tokens, runner)
         self.mirrors = MirrorsFace(api.mirrors, runner)
+        self.comparisons = ComparisonsFace(api.comparisons, runner)
 
     def wait(
         self,

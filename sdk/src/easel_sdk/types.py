@@ -10,7 +10,7 @@ from easel_proto.v1.audit_pb2 import AuditRecord
 from easel_proto.v1.common_pb2 import Explanation, Why
 from easel_proto.v1.events_pb2 import Event, EventsToken, Webhook
 from easel_proto.v1.metrics_pb2 import MetricsPoint, MetricsWindow
-from easel_proto.v1.mirrors_pb2 import CompareOptions, Mirror
+from easel_proto.v1.mirrors_pb2 import CompareOptions, ComparisonReport, DifferenceExample, FieldDifference, Mirror
 from easel_proto.v1.nodes_pb2 import Image, Node
 from easel_proto.v1.replicas_pb2 import LogChunk, Replica
 from easel_proto.v1.routes_pb2 import Route
@@ -22,11 +22,14 @@ __all__ = [
     "AccessToken",
     "AuditRecord",
     "CompareOptions",
+    "ComparisonReport",
     "Decision",
     "Difference",
+    "DifferenceExample",
     "Event",
     "EventsToken",
     "Explanation",
+    "FieldDifference",
     "Image",
     "Info",
     "LogChunk",

@@ -103,7 +103,7 @@ class Rig:
         self, path: str = "/", body: Any = b"", *, method: str = "POST", service: str = "ocr", **headers: str
     ) -> int:
         """Sends a copy as Envoy does."""
-        given = {"x-easel-probe": SECRET, "x-easel-mirror": service, "host": "a.test-shadow"}
+        given = {"x-easel-probe": SECRET, "x-easel-mirror": service, "host": "a.test"}
         given |= {name.replace("_", "-"): value for name, value in headers.items()}
         connector = aiohttp.UnixConnector(path=str(self.socket))
         async with (
@@ -214,13 +214,13 @@ async def test_neither_side_is_always_asked_first(rig: Rig) -> None:
     assert 5 < first.count("stable") < 35
 
 
-async def test_another_service_is_asked_at_its_own_path(rig: Rig) -> None:
+async def test_another_service_is_the_candidate_at_the_path_of_the_first(rig: Rig) -> None:
     rig.service("ocr2", CANDIDATE)
     rig.service("ocr", "ocr2")
     await rig.copy("/x")
     await rig.counted(1)
     assert {(arm, path) for arm, _, path in rig.gateway.calls} == {
-        ("stable", "/api/predict/ocr/x"), ("stable", "/api/predict/ocr2/x"),
+        ("stable", "/api/predict/ocr/x"), ("candidate", "/api/predict/ocr/x"),
     }  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from easel_proto.v1 import (
     services_pb2_grpc,
     tokens_pb2_grpc,
 )
+from tests.flow.sdk.comparisons import Comparisons
 from tests.flow.sdk.control import Audit, Services
 from tests.flow.sdk.fleet import Nodes, Replicas, Routes, Scaling
 from tests.flow.sdk.monitor import Events, Metrics
@@ -110,6 +111,7 @@ def running() -> Iterator[Platform]:
     events_pb2_grpc.add_EventsServicer_to_server(Events(platform), server)
     tokens_pb2_grpc.add_TokensServicer_to_server(Tokens(platform), server)
     mirrors_pb2_grpc.add_MirrorsServicer_to_server(Mirrors(platform), server)
+    mirrors_pb2_grpc.add_ComparisonsServicer_to_server(Comparisons(platform), server)
     platform.control_port = server.add_insecure_port("127.0.0.1:0")
     data = ThreadingHTTPServer(("127.0.0.1", 0), Data)
     data.daemon_threads = True

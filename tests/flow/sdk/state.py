@@ -57,6 +57,7 @@ class Platform:
         self.tokens: dict[str, list[tokens_pb2.AccessToken]] = {}
         """Of each service or group."""
         self.mirrors: dict[str, mirrors_pb2.Mirror] = {}
+        self.reports: dict[str, mirrors_pb2.ComparisonReport] = {}
         self.explanations: dict[str, list[common_pb2.Why]] = {}
         """What a part says instead of being content."""
         self.events = [_event(n) for n in range(1, 6)]

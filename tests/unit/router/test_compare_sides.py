@@ -33,7 +33,7 @@ ROLLING = service(
 def test_a_rollouts_two_revisions() -> None:
     found = sides(ROLLING, None)
     assert found is not None
-    assert (found.target, found.stable.revision, found.candidate.revision) == (CANDIDATE, 1, 2)
+    assert (found.target, found.stable.revisions, found.candidate.revisions) == (CANDIDATE, (1,), (2,))
     assert found.stable.uid == found.candidate.uid == "uid-ocr"
 
 
@@ -53,7 +53,8 @@ def test_another_service_is_compared_as_it_serves() -> None:
     rolling = service("new", 5, rollout=Rollout(stable=revision(4), share_percent=1))
     found = sides(service(mirroring=mirrored("new")), rolling)
     assert found is not None
-    assert found.candidate == Side(service="new", uid="uid-new", revision=4)
+    assert found.stable == Side(service="ocr", uid="uid-ocr", revisions=(1,))
+    assert found.candidate == Side(service="new", uid="uid-new", revisions=(4, 5))
 
 
 def test_a_report_is_about_these_sides_and_options_alone() -> None:
@@ -75,7 +76,7 @@ def test_a_report_is_about_these_sides_and_options_alone() -> None:
 
 
 def test_a_side_answers_while_a_replica_of_it_takes_traffic() -> None:
-    side = Side(service="ocr", uid="uid-ocr", revision=2)
+    side = Side(service="ocr", uid="uid-ocr", revisions=(2,))
 
     def replica(number: int, state: str, **more: Any) -> ReplicaState:
         return ReplicaState(id="ocr-1-a", service="ocr", revision=number, generation=1, state=state, **more)

@@ -20,8 +20,9 @@ from easel_router.xds.messages import PROBE_HEADER
 Arm = Literal["stable", "candidate"]
 
 ARM_HEADER = "x-easel-arm"
-LONGEST_S = 60.0
-"""A replay that takes longer is not compared."""
+LONGEST_S = 59.0
+"""A replay that takes longer is not compared. Shorter than the gateway's own limit on copies: a 408 of the gateway is
+an answer only where the service's callers would get it, too."""
 _CONNECTIONS = 64
 
 _NOT_PASSED_ON = frozenset(
@@ -74,7 +75,7 @@ class Replayer:
         self._sessions: dict[str, aiohttp.ClientSession] = {}
 
     async def replay(self, service: str, arm: Arm, request: Request, how: Comparison) -> Replayed:
-        """The whole answer of a side; raises NotReplayed."""
+        """The whole answer of a side of a service's comparison, whichever service that is; raises NotReplayed."""
         session, base = await self._session()
         url = URL(f"{base}/api/predict/{service}{request.path}", encoded=True)
         headers = self._headers(request, arm)
@@ -106,7 +107,7 @@ class Replayer:
             for name, value in request.headers
             if name.lower() not in _NOT_PASSED_ON and not name.lower().startswith(_OF_EASEL)
         )
-        passed["host"] = request.host.removesuffix("-shadow") or "easel"
+        passed["host"] = request.host or "easel"
         passed["accept-encoding"] = "identity"
         passed[PROBE_HEADER], passed[ARM_HEADER] = self._secret, arm
         return passed

@@ -8,10 +8,9 @@ as not compared, with the reason.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
-from typing import Any
 
 from msgspec import Struct
 
@@ -23,7 +22,7 @@ from easel_router.decide.compare import Answer, Compared, compare, request_line,
 from easel_router.decide.report import Sample
 from easel_router.decide.sides import Sides, answers
 from easel_router.model import Known
-from easel_router.replay import Arm, NotReplayed, Replayed, Replayer, Request
+from easel_router.replay import Arm, NotReplayed, Replayer, Request
 
 AT_A_TIME = 8
 """Copies of one service that are being replayed at a time."""
@@ -158,18 +157,13 @@ class Collector:
     async def _sample(self, between: Sides, request: Request) -> Sample:
         """All at the same time, begun in an order of chance: neither side is always the first, nor alone."""
         twice = self._chance.random() * 100 < between.how.twice_percent
-        own = between.candidate.service == between.stable.service
-        arm: Arm = "candidate" if own else "stable"
-        calls: list[Callable[[], Coroutine[Any, Any, Replayed]]] = [
-            lambda: self._replayer.replay(between.stable.service, "stable", request, between.how),
-            lambda: self._replayer.replay(between.candidate.service, arm, request, between.how),
-        ]
-        calls += [calls[0]] if twice else []
-        order = list(range(len(calls)))
+        arms: tuple[Arm, ...] = ("stable", "candidate", "stable") if twice else ("stable", "candidate")
+        order = list(range(len(arms)))
         self._chance.shuffle(order)
-        tasks = {index: asyncio.create_task(calls[index]()) for index in order}
+        service, how = between.stable.service, between.how
+        tasks = {at: asyncio.create_task(self._replayer.replay(service, arms[at], request, how)) for at in order}
         try:
-            stable, candidate, *again = await asyncio.gather(*(tasks[index] for index in range(len(calls))))
+            stable, candidate, *again = await asyncio.gather(*(tasks[at] for at in range(len(arms))))
         finally:
             for task in tasks.values():
                 await ended(task)

@@ -16,11 +16,11 @@ from easel_router.decide.snapshot import takes_traffic
 
 
 class Side(Struct, frozen=True, kw_only=True):
-    """One revision of one service."""
+    """Some revisions of one service: one, or while a whole service that is being rolled out is meant, both."""
 
     service: str
     uid: str
-    revision: int
+    revisions: tuple[int, ...]
 
 
 class Sides(Struct, frozen=True, kw_only=True):
@@ -46,17 +46,13 @@ def sides(state: ServiceState | None, target: ServiceState | None) -> Sides | No
     if wanted == CANDIDATE:
         if state.rollout is None:
             return None
-        other = Side(service=state.name, uid=state.uid, revision=state.revision.number)
+        stable = Side(service=state.name, uid=state.uid, revisions=(state.rollout.stable.number,))
+        candidate = Side(service=state.name, uid=state.uid, revisions=(state.revision.number,))
     elif target is None or target.wanted == "deleted":
         return None
     else:
-        other = Side(service=target.name, uid=target.uid, revision=_steady(target))
-    return Sides(
-        target=wanted,
-        stable=Side(service=state.name, uid=state.uid, revision=_steady(state)),
-        candidate=other,
-        how=state.mirroring.compare,
-    )
+        stable, candidate = _whole(state), _whole(target)
+    return Sides(target=wanted, stable=stable, candidate=candidate, how=state.mirroring.compare)
 
 
 def target_of(state: ServiceState) -> str:
@@ -66,9 +62,10 @@ def target_of(state: ServiceState) -> str:
 
 def answers(side: Side, replicas: Iterable[ReplicaState]) -> bool:
     """Whether a replica of this side takes traffic: a copy must not wait for one, nor wake a service."""
-    return any(takes_traffic(replica) and replica.revision == side.revision for replica in replicas)
+    return any(takes_traffic(replica) and replica.revision in side.revisions for replica in replicas)
 
 
-def _steady(state: ServiceState) -> int:
-    """The revision that serves until a new one has taken its place."""
-    return state.revision.number if state.rollout is None else state.rollout.stable.number
+def _whole(state: ServiceState) -> Side:
+    """The service as it is: its requests are answered by whichever revision has replicas."""
+    before = (state.rollout.stable.number,) if state.rollout is not None else ()
+    return Side(service=state.name, uid=state.uid, revisions=(*before, state.revision.number))
