@@ -75,6 +75,7 @@ async def build(process: Process[Settings]) -> None:
     envoys = Envoys(server, clock, settings.envoy_grace_s, secret)
     envoys.expect(await store.known_envoys(settings.envoy_grace_s))
     Direct(catalog, envoys)
+    known.take_envoys(envoys.serving())
     tokens = Tokens(process.channel("control"), known, settings.workspace)
     applier = Applier(
         known=known, tokens=tokens, catalog=catalog, envoys=envoys, store=store, leases=process.leases,
@@ -113,6 +114,7 @@ async def build(process: Process[Settings]) -> None:
     for task in tasks:
         process.background(task)
     process.background(lambda: envoys.record(lambda e, on: store.envoy_seen(e, process.holder, connected=on)))
+    process.background(lambda: envoys.count(_shared_anew(known, routes, group_loop)))
     for hook in (start.stop, last_good.flush, envoys.close):
         process.on_stop(hook)
     process.watch_loop(routes)
@@ -121,6 +123,19 @@ async def build(process: Process[Settings]) -> None:
     process.watch_loop(retire_loop)
     process.gauge("held_requests", "Requests that wait for a replica", holds.total)
     _observe(process, server, envoys, applier)
+
+
+def _shared_anew(known: Known, routes: Reconciler, group_loop: Reconciler) -> Callable[[int], None]:
+    """Limits are shared by the Envoys there are: another number changes the routes of those that have some."""
+
+    def count(envoys: int) -> None:
+        services, groups = known.take_envoys(envoys)
+        for service in services:
+            routes.wake(service)
+        for group in groups:
+            group_loop.wake(group)
+
+    return count
 
 
 async def _compare(process: Process[Settings], known: Known, envoys: Envoys, secret: str) -> Comparisons:

@@ -8,6 +8,7 @@ report, but takes no new connection, not even a probe's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Collection
 from typing import cast
 
@@ -107,6 +108,29 @@ class Envoys:
                 await seen(envoy, connected)
             except Exception as error:  # the rows only spare a wait after the next restart
                 log.warning("coming and going of an Envoy not stored", envoy=envoy, error=repr(error))
+
+    def serving(self) -> int:
+        """How many share the requests: those that count, less those that handed over."""
+        live = self.live()
+        return sum(not _is_replaced(envoy, live) for envoy in live)
+
+    async def count(self, tell: Callable[[int], None]) -> None:
+        """Tells `serving()` now and after each change, for ever."""
+        told = None
+        while True:
+            changed = self._changed
+            if (now := self.serving()) != told:
+                told = now
+                tell(now)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._next_given_up_s()):
+                    await changed.wait()
+
+    def _next_given_up_s(self) -> float | None:
+        """Until one that is lost does not count any more; None: none is lost."""
+        now = self._clock.monotonic()
+        left = [at + self._grace_s - now for at in self._lost_at.values() if now - at < self._grace_s]
+        return max(0.01, min(left)) if left else None
 
     async def close(self) -> None:
         """Closes the probes' connections."""

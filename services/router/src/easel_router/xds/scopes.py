@@ -29,7 +29,10 @@ class Resources(Struct, frozen=True, kw_only=True):
 
     by_type: dict[str, dict[str, bytes]]
     hash: str
-    """Of all of them; the probe answers it."""
+    """Of all of them."""
+    route_hash: str
+    """Of the scopes alone; the probe answers it. Replicas that come and go leave a service's scope, and so whatever
+    Envoy counts in it, as it is."""
 
 
 def digest(parts: list[bytes]) -> str:
