@@ -25,6 +25,7 @@ from easel_router.coldstarts import ColdStarts
 from easel_router.comparisons import Comparisons
 from easel_router.comparisons_api import ComparedApi, ComparisonsApi
 from easel_router.decide.snapshot import ServicePlan, TokenSet
+from easel_router.direct import Direct
 from easel_router.drains import Drains
 from easel_router.envoys import Envoys
 from easel_router.handlers import World
@@ -73,6 +74,7 @@ async def build(process: Process[Settings]) -> None:
     server = XdsServer(catalog, loads, listeners, lambda token: _is_envoy(process.keyring.process(token)), holds.ask)
     envoys = Envoys(server, clock, settings.envoy_grace_s, secret)
     envoys.expect(await store.known_envoys(settings.envoy_grace_s))
+    Direct(catalog, envoys)
     known.take_envoys(envoys.serving())
     tokens = Tokens(process.channel("control"), known, settings.workspace)
     applier = Applier(

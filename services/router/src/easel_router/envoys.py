@@ -45,6 +45,8 @@ class Envoys:
         self._changed = asyncio.Event()
         self._sessions: dict[str, tuple[str, aiohttp.ClientSession]] = {}
         self._came_and_went: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
+        self.changed: Callable[[], None] = lambda: None
+        """Called when an Envoy comes or goes."""
         server.on_change = self._on_change
 
     def expect(self, envoys: list[str]) -> None:
@@ -70,6 +72,11 @@ class Envoys:
             if (address := str(stream.metadata.get("probe_address", "")))
             and not _is_replaced(stream.envoy, self._connected)
         }
+
+    def nodes(self) -> list[dict[str, object]]:
+        """Metadata of the Envoys that are connected and take new requests."""
+        streams = self._server.streams
+        return [stream.metadata for envoy, stream in streams.items() if not _is_replaced(envoy, streams)]
 
     async def everywhere(self, wanted: Versions) -> list[Stream]:
         """Waits until every live Envoy has acknowledged; raises NoEnvoy or xds.stream.Refused.
@@ -142,6 +149,7 @@ class Envoys:
         self._connected = now
         self._changed.set()
         self._changed = asyncio.Event()
+        self.changed()
 
     def _came(self, envoy: str) -> None:
         """It is not lost any more, nor are older processes of its gateway that had ended when it began."""

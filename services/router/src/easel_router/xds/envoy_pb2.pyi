@@ -1762,21 +1762,27 @@ class LuaPerRoute(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DISABLED_FIELD_NUMBER: _builtins.int
+    SOURCE_CODE_FIELD_NUMBER: _builtins.int
     FILTER_CONTEXT_FIELD_NUMBER: _builtins.int
     disabled: _builtins.bool
+    @_builtins.property
+    def source_code(self) -> Global___DataSource: ...
     @_builtins.property
     def filter_context(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
         disabled: _builtins.bool = ...,
+        source_code: Global___DataSource | None = ...,
         filter_context: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter_context", b"filter_context"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "filter_context", b"filter_context", "override", b"override", "source_code", b"source_code"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "filter_context", b"filter_context"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "filter_context", b"filter_context", "override", b"override", "source_code", b"source_code"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_override: _TypeAlias = _typing.Literal["disabled", "source_code"]  # noqa: Y015
+    _WhichOneofArgType_override: _TypeAlias = _typing.Literal["override", b"override"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_override) -> _WhichOneofReturnType_override | None: ...
 
 Global___LuaPerRoute: _TypeAlias = LuaPerRoute  # noqa: Y015
 

@@ -70,6 +70,13 @@ def lua(context: Mapping[str, str]) -> Any:
     return any_of(_LUA_PER_ROUTE, made)
 
 
+def script(source: str, context: Mapping[str, str]) -> Any:
+    """Another script in the place of the filter's own."""
+    made = pb.LuaPerRoute(source_code=pb.DataSource(inline_string=source))
+    made.filter_context.update(context)
+    return any_of(_LUA_PER_ROUTE, made)
+
+
 @cache
 def lua_off() -> Any:
     """The script does not run."""
