@@ -19,9 +19,8 @@ OTHERS = {
     "back": row(name="back", mirroring=Mirroring(targets=("ocr",), percent=1)),
     "gone": row(name="gone", wanted="deleted"),
 }
-targets = st.lists(
-    st.sampled_from(["echo", "back", "gone", "ocr", "none", CANDIDATE]) | st.text(max_size=5), max_size=6
-)
+names = st.sampled_from(["echo", "back", "gone", "ocr", "none", CANDIDATE]) | st.text(max_size=5)
+targets = st.lists(names, max_size=6).map(tuple)
 numbers = st.sampled_from([0.0, 0.5, 1.0, 5.0, 50.0]) | st.floats() | st.integers(-5, 5000)
 compares = st.builds(
     CompareAsked, samples_per_s=numbers, twice_percent=numbers, body_kib=st.integers(-1, 2**31 - 1), tolerance=numbers,
@@ -37,11 +36,7 @@ def settled(asked: MirrorAsked) -> Mirroring | InvalidInput:
         return error
 
 
-@given(
-    st.builds(
-        MirrorAsked, targets=st.lists(names, max_size=6).map(tuple), percent=numbers, compare=st.none() | compares
-    )
-)
+@given(st.builds(MirrorAsked, targets=targets, percent=numbers, compare=st.none() | compares))
 def test_sound_or_refused(asked: MirrorAsked) -> None:
     made = settled(asked)
     if isinstance(made, InvalidInput):

@@ -12,7 +12,14 @@ from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value, UInt64Value
 
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.counting import counts
-from easel_router.xds.limiting import GROUP_LIMITS_FILTER, LIMITS_FILTER, QUEUE_FULL, TOO_MANY_AT_ONCE, limits_filter
+from easel_router.xds.limiting import (
+    GROUP_LIMITS_FILTER,
+    LIMITS_FILTER,
+    QUEUE_FULL,
+    TOKEN_RATE,
+    TOO_MANY_AT_ONCE,
+    limits_filter,
+)
 from easel_router.xds.messages import (
     AUTH_FILTER,
     HOLD_FILTER,
@@ -203,6 +210,10 @@ _RATE = (
     "the rate limit is reached: %METADATA(VIRTUAL_HOST:easel:rate)%",
     "send less often, or raise networking.gateway_policy.rate_limit.limit or metadata.rpc.rate_limit",
 )
+_TOKEN_RATE = (
+    "the rate limit of this token (%DYNAMIC_METADATA(easel:token)%) is reached",
+    "send less often with it, or have its limit raised",
+)
 _CONCURRENCY = (
     "the limit of requests in flight is reached: %METADATA(VIRTUAL_HOST:easel:concurrency)%",
     "wait for answers before sending more, or raise networking.gateway_policy.concurrency_limit.limit",
@@ -232,6 +243,7 @@ def _replies() -> pb.LocalReplyConfig:
             ),
             _mapper(_status(QUEUE_FULL), "QueueFull", *_QUEUE, status=450),
             _mapper(_either(_flags("UO"), _status(TOO_MANY_AT_ONCE)), "TooManyRequests", *_CONCURRENCY, status=429),
+            _mapper(_status(TOKEN_RATE), "TooManyRequests", *_TOKEN_RATE, status=429),
             _mapper(_status(429), "TooManyRequests", *_RATE),
             _mapper(
                 _flags("UF"),
