@@ -5,7 +5,6 @@ Pure: an Envoy's node metadata in, serialised Listeners out. The same for every 
 
 from __future__ import annotations
 
-from functools import cache
 from importlib.resources import files
 
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value, UInt64Value
@@ -15,9 +14,6 @@ from easel_router.xds.counting import counts
 from easel_router.xds.limiting import (
     GROUP_LIMITS_FILTER,
     LIMITS_FILTER,
-    QUEUE_FULL,
-    TOKEN_RATE,
-    TOO_MANY_AT_ONCE,
     limits_filter,
 )
 from easel_router.xds.messages import (
@@ -29,14 +25,12 @@ from easel_router.xds.messages import (
     check_service,
     seconds,
 )
+from easel_router.xds.replies import replies
 
 COUNTS = "counts"
 """Key in a node's metadata: its bootstrap has the way to the monitor."""
 DATA = "data"
 PROBE = "probe"
-
-NO_MEMBER = 530
-"""What pick.lua answers where it has nobody to choose; callers get 503."""
 
 _PREFIX = "type.googleapis.com/envoy."
 _ROUTER = _PREFIX + "extensions.filters.http.router.v3.Router"
@@ -135,7 +129,7 @@ def _http(name: str, *, counted: bool) -> pb.HttpConnectionManager:
         stream_idle_timeout=seconds(300),
         request_headers_timeout=seconds(10),
         common_http_protocol_options=pb.HttpProtocolOptions(idle_timeout=seconds(3600)),
-        local_reply_config=_replies(),
+        local_reply_config=replies(),
     )
 
 
@@ -197,135 +191,4 @@ def _tls(cert: str, key: str) -> pb.TransportSocket:
     return pb.TransportSocket(
         name="envoy.transport_sockets.tls",
         typed_config=any_of(_PREFIX + "extensions.transport_sockets.tls.v3.DownstreamTlsContext", context),
-    )
-
-
-# --- bodies of what Envoy answers itself
-
-_LIMIT = (
-    "no answer began within %METADATA(VIRTUAL_HOST:easel:limit_s)% s, the service's limit (metadata.rpc.keepalive)",
-    "raise metadata.rpc.keepalive (milliseconds), or make the model answer sooner",
-)
-_RATE = (
-    "the rate limit is reached: %METADATA(VIRTUAL_HOST:easel:rate)%",
-    "send less often, or raise networking.gateway_policy.rate_limit.limit or metadata.rpc.rate_limit",
-)
-_TOKEN_RATE = (
-    "the rate limit of this token (%DYNAMIC_METADATA(easel:token)%) is reached",
-    "send less often with it, or have its limit raised",
-)
-_CONCURRENCY = (
-    "the limit of requests in flight is reached: %METADATA(VIRTUAL_HOST:easel:concurrency)%",
-    "wait for answers before sending more, or raise networking.gateway_policy.concurrency_limit.limit",
-)
-_QUEUE = (
-    "the replicas' queue is full: %METADATA(VIRTUAL_HOST:easel:queue)%",
-    "send again later, add replicas, or raise metadata.rpc.max_queue_size or metadata.rpc.worker_threads",
-)
-_CUT = "the replica's connection broke in mid-request ({}), and this request may not be repeated safely"
-_CUT_HINT = "send it again; with an Idempotency-Key header, or retry: safe, Easel does that itself"
-
-
-@cache
-def _replies() -> pb.LocalReplyConfig:
-    """First match wins."""
-    return pb.LocalReplyConfig(
-        mappers=[
-            _mapper(_both(_flags("UAEX"), _status(504)), "RequestTimeout", *_LIMIT, status=408),
-            _as_it_is(_flags("UAEX")),
-            _mapper(_flags("UT"), "RequestTimeout", *_LIMIT, status=408),
-            _mapper(_flags("SI"), "RequestTimeout", *_LIMIT, status=408),
-            _mapper(
-                _flags("UH", "NC"),
-                "NoReadyReplica",
-                "%METADATA(VIRTUAL_HOST:easel:without_replica)%",
-                "`easel explain %METADATA(VIRTUAL_HOST:easel:service)%` says why; send it again when one is ready",
-            ),
-            _mapper(_status(QUEUE_FULL), "QueueFull", *_QUEUE, status=450),
-            _mapper(_either(_flags("UO"), _status(TOO_MANY_AT_ONCE)), "TooManyRequests", *_CONCURRENCY, status=429),
-            _mapper(_status(TOKEN_RATE), "TooManyRequests", *_TOKEN_RATE, status=429),
-            _mapper(_status(429), "TooManyRequests", *_RATE),
-            _mapper(
-                _flags("UF"),
-                "ReplicaUnreachable",
-                "no replica accepted the connection (%RESPONSE_CODE_DETAILS%)",
-                "`easel w %METADATA(VIRTUAL_HOST:easel:service)%` shows the replicas, `easel logs` what they say",
-            ),
-            _mapper(_flags("UC", "UR", "LR"), "ReplicaGone", _CUT.format("%RESPONSE_CODE_DETAILS%"), _CUT_HINT),
-            _mapper(
-                _flags("UPE"),
-                "BadAnswer",
-                "the replica's answer is not HTTP/1.1",
-                "does it speak HTTP at this port? gRPC calls need metadata.enable_grpc: true",
-            ),
-            _mapper(
-                _status(401),
-                "Unauthorized",
-                "%LOCAL_REPLY_BODY%",
-                "`easel desc NAME` shows the token; a service's token opens no other service",
-            ),
-            _mapper(
-                _status(404),
-                "NotFound",
-                "no such service: %REQ(:PATH)%",
-                "calls go to /api/predict/NAME[/rest]; `easel ls` lists the services",
-            ),
-            _mapper(_status(413), "PayloadTooLarge", "the request's body is too large", "send less at once"),
-            _mapper(_status(408), "RequestTimeout", "the request did not arrive in time", "send it again"),
-            _mapper(
-                _status(NO_MEMBER),
-                "NoMember",
-                "%LOCAL_REPLY_BODY%",
-                "`easel release SERVICE` has a member take part",
-                status=503,
-            ),
-            _mapper(_status(503), "Unavailable", "%LOCAL_REPLY_BODY%", "try again"),
-            _mapper(_at_least(400), "Refused", "%LOCAL_REPLY_BODY% (%RESPONSE_CODE_DETAILS%)", ""),
-        ]
-    )
-
-
-def _mapper(
-    filter_: pb.AccessLogFilter, code: str, message: str, hint: str, status: int | None = None
-) -> pb.ResponseMapper:
-    body = pb.SubstitutionFormatString(content_type="application/json")
-    fields = {"code": code, "message": message, "request_id": "%REQ(X-REQUEST-ID)%"}
-    body.json_format.update(fields | ({"hint": hint} if hint else {}))
-    made = pb.ResponseMapper(filter=filter_, body_format_override=body)
-    if status is not None:
-        made.status_code.value = status
-    return made
-
-
-def _as_it_is(filter_: pb.AccessLogFilter) -> pb.ResponseMapper:
-    """The router's own words about a request it held are JSON already."""
-    text = pb.DataSource(inline_string="%LOCAL_REPLY_BODY%")
-    body = pb.SubstitutionFormatString(text_format_source=text, content_type="application/json")
-    return pb.ResponseMapper(filter=filter_, body_format_override=body)
-
-
-def _both(one: pb.AccessLogFilter, other: pb.AccessLogFilter) -> pb.AccessLogFilter:
-    return pb.AccessLogFilter(and_filter=pb.AndFilter(filters=[one, other]))
-
-
-def _either(one: pb.AccessLogFilter, other: pb.AccessLogFilter) -> pb.AccessLogFilter:
-    return pb.AccessLogFilter(or_filter=pb.OrFilter(filters=[one, other]))
-
-
-def _flags(*flags: str) -> pb.AccessLogFilter:
-    return pb.AccessLogFilter(response_flag_filter=pb.ResponseFlagFilter(flags=flags))
-
-
-def _status(code: int) -> pb.AccessLogFilter:
-    return _compare(pb.ComparisonFilter.EQ, code)
-
-
-def _at_least(code: int) -> pb.AccessLogFilter:
-    return _compare(pb.ComparisonFilter.GE, code)
-
-
-def _compare(op: pb.ComparisonFilter.Op.ValueType, code: int) -> pb.AccessLogFilter:
-    value = pb.RuntimeUInt32(default_value=code, runtime_key=f"easel.reply.{code}")
-    return pb.AccessLogFilter(
-        status_code_filter=pb.StatusCodeFilter(comparison=pb.ComparisonFilter(op=op, value=value))
     )

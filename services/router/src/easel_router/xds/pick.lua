@@ -95,7 +95,7 @@ function envoy_on_request(h)
   local path = headers:get(":path") or ""
   local service, arm = choose(group, headers, path)
   if service == nil then
-    h:respond({ [":status"] = "530" }, -- NO_MEMBER of listener.py
+    h:respond({ [":status"] = "530" }, -- NO_MEMBER of replies.py
       "no member of group " .. group.name .. " takes part in its traffic")
     return
   end
