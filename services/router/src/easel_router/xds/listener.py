@@ -26,11 +26,13 @@ from easel_router.xds.messages import (
     seconds,
 )
 from easel_router.xds.replies import replies
+from easel_router.xds.web import by_host, host_header
 
 COUNTS = "counts"
 """Key in a node's metadata: its bootstrap has the way to the monitor."""
 DATA = "data"
 PROBE = "probe"
+WEB = "web"
 
 _PREFIX = "type.googleapis.com/envoy."
 _ROUTER = _PREFIX + "extensions.filters.http.router.v3.Router"
@@ -43,13 +45,19 @@ TOLD_HEADERS = ("x-request-id", "grpc-timeout", TIMEOUT_HEADER, "x-envoy-attempt
 
 
 def listeners(metadata: dict[str, object]) -> dict[str, bytes]:
-    """The data listener at the node's `data_address` and its twin for the router's probes at `probe_address`.
+    """The data listener at the node's `data_address`, its twin for the router's probes at `probe_address`, and that of
+    web applications at `web_address`, where a node has these.
 
-    Both share one route table, so a probe sees what a request would.
+    They share one route table, so a probe sees what a request would.
     """
     tls = metadata.get("tls_cert"), metadata.get("tls_key")
     counted = bool(metadata.get(COUNTS))
-    made = {DATA: listener(DATA, str(metadata["data_address"]), tls if all(tls) else None, counted=counted)}
+    where = {DATA: metadata["data_address"], WEB: metadata.get("web_address")}
+    made = {
+        name: listener(name, str(address), tls if all(tls) else None, counted=counted)
+        for name, address in where.items()
+        if address
+    }
     if probe := metadata.get("probe_address"):
         made[PROBE] = listener(PROBE, str(probe), None)
     return {name: one.SerializeToString(deterministic=True) for name, one in made.items()}
@@ -89,23 +97,23 @@ def parse_address(address: str) -> pb.Address:
 
 
 def _http(name: str, *, counted: bool) -> pb.HttpConnectionManager:
-    extractor = pb.ScopedRoutes.ScopeKeyBuilder.FragmentBuilder.HeaderValueExtractor(
+    by_path = pb.ScopedRoutes.ScopeKeyBuilder.FragmentBuilder.HeaderValueExtractor(
         name=":path", element_separator="/", index=3
     )  # "" / api / predict / <service>: straight from the path, a derived header would cost more than the look-up
     builder = pb.ScopedRoutes.ScopeKeyBuilder(
-        fragments=[pb.ScopedRoutes.ScopeKeyBuilder.FragmentBuilder(header_value_extractor=extractor)]
+        fragments=[pb.ScopedRoutes.ScopeKeyBuilder.FragmentBuilder(header_value_extractor=by_path)]
     )
     upgrade = pb.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")
     return pb.HttpConnectionManager(
         stat_prefix=name,
         scoped_routes=pb.ScopedRoutes(
             name="services",
-            scope_key_builder=builder,
+            scope_key_builder=by_host() if name == WEB else builder,
             rds_config_source=ads(),
             scoped_rds=pb.ScopedRds(scoped_rds_config_source=ads()),
         ),
         http_filters=[
-            _script(AUTH_FILTER, "auth.lua"),
+            _script(AUTH_FILTER, "hashing.lua", "auth.lua", "browser.lua"),
             limits_filter(GROUP_LIMITS_FILTER),
             _script(PICK_FILTER, "pick.lua"),
             limits_filter(LIMITS_FILTER),
@@ -129,7 +137,8 @@ def _http(name: str, *, counted: bool) -> pb.HttpConnectionManager:
         stream_idle_timeout=seconds(300),
         request_headers_timeout=seconds(10),
         common_http_protocol_options=pb.HttpProtocolOptions(idle_timeout=seconds(3600)),
-        local_reply_config=replies(),
+        local_reply_config=replies(web=name == WEB),
+        early_header_mutation_extensions=[host_header()] if name == WEB else [],
     )
 
 
@@ -174,9 +183,9 @@ def _turned_away() -> pb.AccessLog:
     )
 
 
-def _script(name: str, file: str) -> pb.HttpFilter:
+def _script(name: str, *parts: str) -> pb.HttpFilter:
     """A Lua filter. Its script says itself when the route is to be chosen again."""
-    source = files("easel_router.xds").joinpath(file).read_text()
+    source = "\n".join(files("easel_router.xds").joinpath(part).read_text() for part in parts)
     lua = pb.Lua(default_source_code=pb.DataSource(inline_string=source), clear_route_cache=BoolValue(value=False))
     return pb.HttpFilter(name=name, typed_config=any_of(_PREFIX + "extensions.filters.http.lua.v3.Lua", lua))
 

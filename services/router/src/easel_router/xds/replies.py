@@ -30,13 +30,28 @@ _QUEUE = (
     "the replicas' queue is full: %METADATA(VIRTUAL_HOST:easel:queue)%",
     "send again later, add replicas, or raise metadata.rpc.max_queue_size or metadata.rpc.worker_threads",
 )
+_NO_SERVICE = ("no such service: %REQ(:PATH)%", "calls go to /api/predict/NAME[/rest]; `easel ls` lists the services")
+_NO_HOST = (
+    "no web application has the host name %REQ(:AUTHORITY)%",
+    "its first part is the service's name, with - for _; metadata.enable_webservice makes a service a web application",
+)
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Not open to you</title>
+<meta name="viewport" content="width=device-width"></head>
+<body style="font-family: system-ui, sans-serif; max-width: 40em; margin: 4em auto; padding: 0 1em">
+<h1>Not open to you</h1>
+<p>%LOCAL_REPLY_BODY%</p>
+<p><small>401, request %REQ(X-REQUEST-ID)%</small></p>
+</body></html>
+"""
+"""For browsers. The sentence is a script's own: nothing of the request is in it."""
 _CUT = "the replica's connection broke in mid-request ({}), and this request may not be repeated safely"
 _CUT_HINT = "send it again; with an Idempotency-Key header, or retry: safe, Easel does that itself"
 
 
 @cache
-def replies() -> pb.LocalReplyConfig:
-    """First match wins."""
+def replies(*, web: bool) -> pb.LocalReplyConfig:
+    """First match wins. `web`: of the listener that tells services by their hosts."""
     return pb.LocalReplyConfig(
         mappers=[
             _mapper(_both(_flags("UAEX"), _status(504)), "RequestTimeout", *_LIMIT, status=408),
@@ -66,18 +81,14 @@ def replies() -> pb.LocalReplyConfig:
                 "the replica's answer is not HTTP/1.1",
                 "does it speak HTTP at this port? gRPC calls need metadata.enable_grpc: true",
             ),
+            _page(_both(_status(401), _wants_html())),
             _mapper(
                 _status(401),
                 "Unauthorized",
                 "%LOCAL_REPLY_BODY%",
                 "`easel desc NAME` shows the token; a service's token opens no other service",
             ),
-            _mapper(
-                _status(404),
-                "NotFound",
-                "no such service: %REQ(:PATH)%",
-                "calls go to /api/predict/NAME[/rest]; `easel ls` lists the services",
-            ),
+            _mapper(_status(404), "NotFound", *(_NO_HOST if web else _NO_SERVICE)),
             _mapper(_status(413), "PayloadTooLarge", "the request's body is too large", "send less at once"),
             _mapper(_status(408), "RequestTimeout", "the request did not arrive in time", "send it again"),
             _mapper(
@@ -103,6 +114,17 @@ def _mapper(
     if status is not None:
         made.status_code.value = status
     return made
+
+
+def _page(filter_: pb.AccessLogFilter) -> pb.ResponseMapper:
+    text = pb.DataSource(inline_string=_PAGE)
+    body = pb.SubstitutionFormatString(text_format_source=text, content_type="text/html; charset=utf-8")
+    return pb.ResponseMapper(filter=filter_, body_format_override=body)
+
+
+def _wants_html() -> pb.AccessLogFilter:
+    html = pb.HeaderMatcher(name="accept", string_match=pb.StringMatcher(contains="text/html"))
+    return pb.AccessLogFilter(header_filter=pb.HeaderFilter(header=html))
 
 
 def _as_it_is(filter_: pb.AccessLogFilter) -> pb.ResponseMapper:
