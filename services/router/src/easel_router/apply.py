@@ -153,10 +153,11 @@ class Applier:
         return await self._envoys.everywhere(self._put_clusters(plan, resources))
 
     async def _routed(self, service: str, resources: Resources) -> list[Stream]:
-        """The route, acknowledged and answering with the new hash."""
+        """The route, acknowledged and answering with its hash. An Envoy's workers take things over in the order it
+        acknowledged them, so the answer comes after the endpoints too, even where the route is as it was."""
         streams = await self._envoys.everywhere({ROUTE: self._put_route(service, resources)})
         self.progress[service] = "acknowledged"
-        await self._envoys.probed(streams, service, resources.hash)
+        await self._envoys.probed(streams, service, resources.route_hash)
         return streams
 
     def _is_live(self, plan: ServicePlan, took_s: float) -> None:

@@ -15,6 +15,7 @@ from msgspec import Struct
 from easel_contracts.facts import Endpoint, ReplicaState, ServiceState
 from easel_contracts.spec import Split, Traffic
 from easel_router.decide.arms import WHOLE, Arm, arm_of, realised
+from easel_router.decide.limits import NONE, Limits, shares
 
 AT_ZERO = "ScaledToZero"
 """Control's reason for a running service without replicas that needs none."""
@@ -91,6 +92,8 @@ class ServicePlan(Struct, frozen=True, kw_only=True):
     """The shortest keep-alive of a replica's server, where one is too short for Envoy's own limit."""
     grpc: bool = False
     """The service, or a replica that it still has, takes gRPC calls."""
+    limits: Limits = NONE
+    """What each Envoy lets through."""
     split: Split | None = None
     """Between its revisions, as far as it can be had now: an arm without a replica in traffic has no weight."""
 
@@ -112,6 +115,8 @@ class Table(Struct, frozen=True, kw_only=True):
     replicas: Mapping[str, tuple[ReplicaState, ...]]
     """By service."""
     tokens: Mapping[str, TokenSet]
+    envoys: int = 1
+    """That take requests; limits are divided by it."""
     networks: tuple[str, ...] = ()
     """Networks that Envoy is in, best first; empty: any address will do."""
     workspace: str = "default"
@@ -152,6 +157,12 @@ def plan(table: Table, service: str) -> ServicePlan | None:
         awake=bool(chosen) or (running and state.reason != AT_ZERO),
         keep_alive_s=min((r.keep_alive_s for r in replicas if r.keep_alive_s is not None), default=None),
         grpc=state.revision.traffic.grpc or any(r.grpc for r in replicas),
+        limits=shares(
+            state.gateway,
+            replicas=sum(not u.draining for u in chosen),
+            envoys=table.envoys,
+            tokens=known.tokens,
+        ),
         split=realised(state.rollout.split, {u.arm for u in chosen if not u.draining}) if state.rollout else None,
     )
 

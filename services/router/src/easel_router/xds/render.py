@@ -18,6 +18,7 @@ from easel_router.decide.snapshot import ServicePlan
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.auth import keys
 from easel_router.xds.clusters import EJECTED_AFTER, arm_cluster, cluster, endpoints, grpc_cluster
+from easel_router.xds.limiting import of_service, words
 from easel_router.xds.messages import (
     AUTH_FILTER,
     CLUSTER,
@@ -50,10 +51,11 @@ def render(plan: ServicePlan, probe_secret: str) -> Resources:
             by_type[CLUSTER][name] = serialised(cluster(plan, name, grpc=grpc))
             by_type[ENDPOINTS][name] = serialised(endpoints(plan, name))
     scope = _scope(plan, probe(plan.service, probe_secret))
-    made = digest([*by_type[CLUSTER].values(), *by_type[ENDPOINTS].values(), serialised(scope)])
-    stamp(scope, made)
+    route_hash = digest([serialised(scope)])
+    stamp(scope, route_hash)
     by_type[ROUTE][plan.service] = serialised(scope)
-    return Resources(by_type=by_type, hash=made)
+    made = digest([body for kind in by_type.values() for body in kind.values()])
+    return Resources(by_type=by_type, hash=made, route_hash=route_hash)
 
 
 def _clusters(plan: ServicePlan) -> dict[str, bool]:
@@ -77,7 +79,12 @@ def _scope(plan: ServicePlan, probed: pb.Route) -> pb.ScopedRouteConfiguration:
         name=plan.service,
         domains=["*"],
         routes=[*_routes(plan), probed],
-        typed_per_filter_config={AUTH_FILTER: lua(told), PICK_FILTER: left_out(), HOLD_FILTER: left_out()},
+        typed_per_filter_config={
+            AUTH_FILTER: lua(told),
+            PICK_FILTER: left_out(),
+            HOLD_FILTER: left_out(),
+            **of_service(plan.limits),
+        },
         metadata=metadata,
         retry_policy=_retry_policy(plan, _before_sent(plan)),
         include_request_attempt_count=True,
@@ -249,6 +256,7 @@ def _metadata(plan: ServicePlan) -> pb.Metadata:
             "limit_s": f"{plan.traffic.keepalive_ms / 1000:g}",
             "without_replica": plan.without_replica,
             "service": plan.service,
+            **words(plan.limits),
         }
     )
     return made
