@@ -364,3 +364,20 @@ async def test_a_groups_token_has_a_limit_of_its_own(
 
     assert set(map(tuple, codes.values())) == {(200, 429)}
     assert free == [200] * 3
+
+
+async def test_refusals_are_counted_by_code(xds: Rig, envoy: Envoy, servers: list[Backend], client: Client) -> None:
+    """As the caller saw them; code 0 is one who left before the answer."""
+    policy = GatewayPolicy(rate_limit_qps=2, worker_threads=1, max_queue_size=0)
+    await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, gateway=policy)))
+    (working,) = waiting(client, envoy, "ocr", 1)
+    await until(lambda: servers[0].active == 1, "at work")
+    refused = [(await ask(client, envoy, "/api/predict/ocr"))[0] for _ in range(3)]
+    working.cancel()
+
+    async def counted() -> bool:
+        found = await envoy.admin("/stats?filter=easel.local_reply")
+        return all(f"code.{code}" in found for code in (450, 429, 0))
+
+    assert set(refused) == {450, 429}
+    await eventually(counted)

@@ -163,19 +163,18 @@ def _hold_filter() -> pb.HttpFilter:
 
 
 def _turned_away() -> pb.AccessLog:
-    """Counts answers from 400 on by service, code and cause: Envoy charges no cluster for what it answers itself."""
+    """Counts answers from 400 on by service, code and cause: Envoy charges no cluster for what it answers itself. Code
+    0 is a caller who left before anything was answered (499)."""
     tags = {"service": "%ROUTE_NAME%", "code": "%RESPONSE_CODE%", "via": "%RESPONSE_CODE_DETAILS%"}
     stat = pb.StatsLog.Stat(
         name="local_reply", tags=[pb.StatsLog.Tag(name=name, value_format=value) for name, value in tags.items()]
     )
     counter = pb.StatsLog.Counter(stat=stat, value_fixed=UInt64Value(value=1))
     log = pb.StatsLog(counters=[counter], stats_scope=pb.Scope(prefix="easel"))
-    from_400 = pb.ComparisonFilter(
-        op=pb.ComparisonFilter.GE, value=pb.RuntimeUInt32(default_value=400, runtime_key="easel.none")
-    )
+    left = _both(_flags("DC", "DR"), _status(0))
     return pb.AccessLog(
         name="easel.turned_away",
-        filter=pb.AccessLogFilter(status_code_filter=pb.StatusCodeFilter(comparison=from_400)),
+        filter=_either(_at_least(400), left),
         typed_config=any_of(_PREFIX + "extensions.access_loggers.stats.v3.Config", log),
     )
 
