@@ -141,13 +141,14 @@ async def test_codes_durations_and_flags_arrive(
 async def test_the_arm_is_who_answered(
     xds: Rig, counting: Envoy, log: Log, servers: list[Backend], client: aiohttp.ClientSession
 ) -> None:
-    """A dead candidate whose requests the stable side answered is not taken for a good one."""
+    """A dead candidate whose requests the stable side answered is not taken for a good one: they were meant for it."""
     split = Split(weight_permille=500, match=TO_CANDIDATE, subject=SUBJECT)
     await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, candidates=(free_port(),), split=split)))
     assert [await ask(client, counting, "/api/predict/ocr", to="candidate") for _ in range(5)] == [200] * 5
     entries = await log.have(5)
 
     assert Counter(map(arm, entries)) == {"stable": 5}
+    assert {e.common_properties.custom_tags["meant"] for e in entries} == {"candidate"}
 
 
 async def test_callers_that_leave_are_told_of(

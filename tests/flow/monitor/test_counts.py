@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import grpc.aio
 import pytest
+from aiohttp import web
 
 from easel_contracts.metrics import latency_bin
+from easel_contracts.spec import Match, Split
 from easel_kit.grpc import TOKEN_HEADER, channel
 from easel_kit.grpc_errors import from_rpc
-from easel_kit.testing import eventually
+from easel_kit.testing import eventually, free_port
 from easel_monitor.envoy_metrics_pb2 import StreamAccessLogsMessage
 from easel_proto.internal.v1 import monitor_pb2, monitor_pb2_grpc
-from easel_router.testing import PROCESS_TOKEN
+from easel_router.testing import PROCESS_TOKEN, a_plan
+from easel_router.testing import rig as xds_rig
 from tests.flow.monitor.rig import Rig, monitor, surroundings
 from tests.unit.monitor.requests_log import entry
 
+TO_CANDIDATE = Match(kind="header", name="to", value="candidate")
+SLOW_S = 0.2
 METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 
 
@@ -90,6 +97,62 @@ async def test_counts_reach_control_and_outlive_a_restart(short_path: Path, nats
             await eventually(lambda: rig.process.clock.now().timestamp() > last + 3)
             newer = await read(rig, short_path, last)
             assert sum(s.requests for s in newer.seconds) == 4
+
+
+async def answer(request: web.Request) -> web.Response:
+    """A model server: /NNN answers that status."""
+    status = request.path.rpartition("/")[2]
+    await asyncio.sleep(SLOW_S if "slow" in request.path else 0)
+    return web.Response(status=int(status) if status.isdigit() else 200, text="ok")
+
+
+@asynccontextmanager
+async def models(count: int) -> AsyncIterator[list[int]]:
+    runners, ports = [], []
+    for _ in range(count):
+        app = web.Application()
+        app.add_routes([web.get("/{tail:.*}", answer)])
+        runners.append(web.AppRunner(app, shutdown_timeout=0.1))
+        await runners[-1].setup()
+        ports.append(free_port())
+        await web.TCPSite(runners[-1], "127.0.0.1", ports[-1]).start()
+    try:
+        yield ports
+    finally:
+        for runner in runners:
+            await runner.cleanup()
+
+
+async def test_a_real_envoy_tells_what_both_sides_answered(short_path: Path, nats_url: str, postgres_dsn: str) -> None:
+    """Every answer of a replica, the model's errors and what is slow, by side; what Envoy refused is not counted."""
+    split = Split(weight_permille=0, match=TO_CANDIDATE, subject="c1")
+    async with (
+        surroundings(short_path, nats_url, postgres_dsn) as rig, monitor(rig), models(2) as (one, two),
+        xds_rig(short_path / "xds") as xds, aiohttp.ClientSession() as client,
+    ):  # fmt: skip
+        envoy = await xds.envoy(sink_addr=rig.environment["EASEL_MONITOR_SINK_ADDR"])
+        await xds.acknowledged(xds.put(a_plan("ocr", one, candidates=(two,), split=split)))
+
+        async def get(path: str, **headers: str) -> int:
+            url = f"{envoy.url}/api/predict/ocr{path}"
+            async with client.get(url, headers={"authorization": "tok", **headers}) as answered:
+                return answered.status
+
+        for _ in range(6):
+            assert await get("/fine") == 200
+        for status in (404, 429, 500):
+            assert await get(f"/{status}", to="candidate") == status
+        assert await get("/slow", to="candidate") == 200
+        assert await get("/fine", authorization="wrong", to="candidate") == 401
+        answer = await total(rig, short_path, 10)
+
+    counted = {arm: [s for s in answer.seconds if s.arm == arm] for arm in ("stable", "candidate")}
+    assert {arm: (sum(s.requests for s in seconds), sum(s.errors for s in seconds))
+            for arm, seconds in counted.items()} == {"stable": (6, 0), "candidate": (4, 1)}  # fmt: skip
+    bins = sorted(number for s in counted["candidate"] for number, n in s.latency_bins.items() for _ in range(n))
+    assert len(bins) == 3
+    assert bins[-1] >= latency_bin(1000 * SLOW_S)
+    assert bins[0] < latency_bin(1000 * SLOW_S)
 
 
 async def test_only_control_may_ask(short_path: Path, nats_url: str, postgres_dsn: str) -> None:

@@ -25,6 +25,8 @@ from easel_contracts.facts import (
     Entity,
     EntityState,
     Fact,
+    GroupMember,
+    GroupState,
     KeyState,
     ReplicaState,
     Rollout,
@@ -47,6 +49,7 @@ ENVOY_TOKEN = "envoy-process-token"
 class _Secrets(control_pb2_grpc.SecretsServicer):
     def __init__(self) -> None:
         self.tokens: dict[str, tuple[str, int]] = {}
+        self.groups: dict[str, tuple[str, int]] = {}
         self.calls = 0
 
     GetEnvironment: Any = None
@@ -54,12 +57,16 @@ class _Secrets(control_pb2_grpc.SecretsServicer):
 
     async def GetTokens(self, request: Any, context: object) -> Any:
         self.calls += 1
-        found = [
-            control_pb2.TokenOf(service=name, token=self.tokens[name][0], version=self.tokens[name][1])
-            for name in request.services
-            if name in self.tokens
+        return control_pb2.GetTokensResponse(
+            tokens=self._of(request.services, self.tokens), groups=self._of(request.groups, self.groups)
+        )
+
+    def _of(self, names: Any, kept: dict[str, tuple[str, int]]) -> list[control_pb2.TokenOf]:
+        return [
+            control_pb2.TokenOf(service=name, token=kept[name][0], version=kept[name][1])
+            for name in names
+            if name in kept
         ]
-        return control_pb2.GetTokensResponse(tokens=found)
 
 
 class Platform:
@@ -181,6 +188,15 @@ class Platform:
                 min=0, max=3, targets=(("qps", 1.0),), intercept_traffic=intercept),
         )  # fmt: skip
         await self.tell("service", verb, name, state)
+
+    async def group(
+        self, name: str, *members: str, verb: str = "updated", token: str = "group-tok", version: int = 1, **more: Any
+    ) -> None:
+        """A group all of whose members take part."""
+        self.secrets.groups[name] = (token, version)
+        made = tuple(GroupMember(service=member, state="grouping") for member in sorted(members))
+        state = GroupState(uid=name, name=name, generation=self._versions, members=made, token_version=version, **more)
+        await self.tell("group", verb, name, state)
 
     async def replica(self, service: str, port: int, state: str = "ready", revision: int = 1, **more: Any) -> str:
         replica = f"{service}-{revision}-{port}"

@@ -8,7 +8,7 @@ from easel_monitor.envoy_metrics_pb2 import Duration, HTTPAccessLogEntry, Stream
 def entry(
     message: StreamAccessLogsMessage, *, subject: str = "c1", arm: str = "stable", status: int = 200,
     details: str = "via_upstream", sent_ms: float | None = 1.0, sent_all_ms: float | None = 2.0,
-    answered_ms: float | None = 22.0, ended_ms: float = 30.0, picked: str = "", **flags: bool,
+    answered_ms: float | None = 22.0, ended_ms: float = 30.0, picked: str = "", meant: str = "", **flags: bool,
 ) -> HTTPAccessLogEntry:  # fmt: skip
     """One request; by default answered by stable 20 ms after it was sent on."""
     made = message.http_logs.log_entry.add()
@@ -24,6 +24,8 @@ def entry(
     if picked:
         fields["arm"].string_value = picked
     common.custom_tags["arm"] = arm
+    if meant:
+        common.custom_tags["meant"] = meant
     for flag, on in flags.items():
         setattr(common.response_flags, flag, on)
     made.response.response_code.value = status

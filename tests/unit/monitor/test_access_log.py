@@ -76,6 +76,12 @@ def test_the_arm_that_was_picked_comes_before_the_clusters() -> None:
     assert one(arm="stable", picked="candidate")[0][1] == "candidate"
 
 
+def test_an_answer_in_place_of_the_other_side_is_an_error_of_that_side() -> None:
+    assert one(arm="stable", meant="candidate") == [("c1", "candidate", ERROR)]
+    assert one(arm="candidate", meant="candidate") == [("c1", "candidate", answered(20))]
+    assert one(arm="stable", meant="stable", picked="candidate") == [("c1", "candidate", answered(20))]
+
+
 def test_what_is_told_while_a_request_runs_is_not_counted() -> None:
     message = pb.StreamAccessLogsMessage()
     entry(message).common_properties.intermediate_log_entry = True

@@ -7,7 +7,6 @@ from easel_contracts.facts import Cause
 from easel_contracts.ids import uuid7
 from easel_contracts.spec import CANDIDATE, Mirroring
 from easel_control import audit
-from easel_control.commands import unknown
 from easel_control.decide.mirroring import (
     CompareAsked,
     MirrorAsked,
@@ -17,7 +16,7 @@ from easel_control.decide.mirroring import (
     warnings,
     without_target,
 )
-from easel_control.decide.mutation import Change, refuse_locked
+from easel_control.decide.mutation import Change, refuse_locked, unknown_service
 from easel_control.model import ServiceRow
 from easel_control.mutating import Call, Mutations
 from easel_control.pages import plain, workspace_of
@@ -39,7 +38,7 @@ class MirrorsApi(mirrors_pb2_grpc.MirrorsServicer):
         workspace = workspace_of(request.workspace, self._workspace)
         row = await self._store.get(workspace, plain(request.name))
         if row is None:
-            raise unknown(request.name)
+            raise unknown_service(request.name)
         mirroring = _existing(row)
         names = [t for t in mirroring.targets if t != CANDIDATE]
         others = {r.name: r for r in await self._store.some(workspace, names)} if names else {}
@@ -53,7 +52,7 @@ class MirrorsApi(mirrors_pb2_grpc.MirrorsServicer):
             rows = await self._locked(connection, call.workspace, {plain(request.name), *asked.services})
             row = rows.pop(request.name, None)
             if row is None:
-                raise unknown(request.name)
+                raise unknown_service(request.name)
             refuse_locked(row, call.action)
             mirroring = settings_of(row.name, asked, rows)
             await self._write(connection, call, row, mirrored(row, mirroring, self._clock.now()))
@@ -68,7 +67,7 @@ class MirrorsApi(mirrors_pb2_grpc.MirrorsServicer):
         async def work(connection: Connection) -> mirrors_pb2.Mirror:
             row = await self._store.get(call.workspace, plain(request.name), connection)
             if row is None:
-                raise unknown(request.name)
+                raise unknown_service(request.name)
             refuse_locked(row, call.action)
             before = _existing(row)
             await self._write(connection, call, row, unmirrored(row, self._clock.now()))

@@ -1,8 +1,9 @@
 """The gRPC service that Envoys stream the access log to, of requests of canaries only.
 
 Which canary a request belongs to is in its dynamic metadata (`easel.subject`), its arm likewise (`easel.arm`, where a
-group's pick chose it) or in the custom tag `arm` (the metadata of the cluster that took it). Authenticated and parsed
-as the statistics are (sink.py).
+group's pick chose it) or in the custom tag `arm` (the side whose replica had it last). Where that is not the side it
+was meant for (the tag `meant`), that side failed, and the other one answered in its place: an error of the one, and no
+request of the other. Authenticated and parsed as the statistics are (sink.py).
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from google.protobuf.message import DecodeError
 
 from easel_kit.grpc import TOKEN_HEADER
 from easel_kit.telemetry import get_logger
-from easel_monitor.decide.outcomes import Outcome, Seen, outcome_of
+from easel_monitor.decide.outcomes import FAILED, Outcome, Seen, outcome_of
 from easel_monitor.envoy_metrics_pb2 import Duration, HTTPAccessLogEntry, ResponseFlags, StreamAccessLogsMessage
 
 SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 METHOD = "StreamAccessLogs"
-NAMESPACE, SUBJECT, ARM = "easel", "subject", "arm"
+NAMESPACE, SUBJECT, ARM, MEANT = "easel", "subject", "arm", "meant"
 ARMS = frozenset({"stable", "candidate"})
 
 Take = Callable[[Iterator[tuple[str, str, Outcome]]], None]
@@ -67,7 +68,12 @@ def _read(message: StreamAccessLogsMessage) -> Iterator[tuple[str, str, Outcome]
             continue
         fields = common.metadata.filter_metadata[NAMESPACE].fields
         subject = fields[SUBJECT].string_value
-        arm = fields[ARM].string_value or common.custom_tags.get(ARM, "")
+        arm = fields[ARM].string_value
+        if not arm:
+            arm, meant = common.custom_tags.get(ARM, ""), common.custom_tags.get(MEANT, "")
+            if subject and meant in ARMS and arm in ARMS and arm != meant:
+                yield subject, meant, FAILED
+                continue
         if subject and arm in ARMS and (outcome := outcome_of(_seen(entry))) is not None:
             yield subject, arm, outcome
 

@@ -28,7 +28,7 @@ class RoutesApi(routes_pb2_grpc.RoutesServicer):
         self._holds, self._cold_starts = holds, cold_starts
 
     async def Get(self, request: routes_pb2.GetRouteRequest, context: object) -> routes_pb2.Route:
-        """The route as last acknowledged and probed; `state` shows one that is on the way."""
+        """The route, of a group too, as last acknowledged and probed; `state` shows one that is on the way."""
         stored = await self._of(request.name)
         if stored is None:
             return routes_pb2.Route(name=request.name, state=self._applier.progress.get(request.name, "built"))
@@ -54,7 +54,7 @@ class RoutesApi(routes_pb2_grpc.RoutesServicer):
         return common_pb2.Explanation(part="router", lines=self._lines(request.name, stored), at=at)
 
     async def _of(self, name: str) -> Stored | None:
-        if name not in self._known.services:
+        if name not in self._known.services and name not in self._known.groups:
             raise NotFound("NO_SUCH_SERVICE", f"there is no service {name}", "`easel ls` lists all")
         return await self._store.route(name)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
 import msgspec
 
@@ -29,7 +29,8 @@ from easel_router.tokens import Tokens
 from easel_router.xds.catalog import Catalog
 from easel_router.xds.clusters import every_cluster
 from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
-from easel_router.xds.render import Resources, endpoints_of, render
+from easel_router.xds.render import endpoints_of, render
+from easel_router.xds.scopes import Resources
 from easel_router.xds.stream import Gone, Refused, Stream
 
 _NO_ENVOY_AGAIN_S = 1.0
@@ -63,6 +64,8 @@ class Applier:
         """Service → built, sent or acknowledged, while its route is on the way."""
         self.applied: Callable[[ServicePlan, float], None] = lambda plan, took_s: None
         """Called after a plan is live on every Envoy, with the seconds since it was decided (0: it was so before)."""
+        self.aside: Callable[[str], Awaitable[None]] = _nobody
+        """Called before a service's route changes that can answer no more: groups send its requests to others."""
         self.refused: dict[str, str] = {}
         """Service → reason, while its newest plan is refused."""
         self.emptying: Callable[[str], None] = lambda service: None
@@ -133,6 +136,8 @@ class Applier:
 
     async def _distribute(self, plan: ServicePlan, resources: Resources) -> int:
         self.progress[plan.service] = "sent"
+        if not plan.serving:
+            await self.aside(plan.service)
         if plan.hold is not None:
             await self._routed(plan.service, resources)
             streams = await self._reachable(plan, resources)
@@ -148,10 +153,11 @@ class Applier:
         return await self._envoys.everywhere(self._put_clusters(plan, resources))
 
     async def _routed(self, service: str, resources: Resources) -> list[Stream]:
-        """The route, acknowledged and answering with the new hash."""
+        """The route, acknowledged and answering with its hash. An Envoy's workers take things over in the order it
+        acknowledged them, so the answer comes after the endpoints too, even where the route is as it was."""
         streams = await self._envoys.everywhere({ROUTE: self._put_route(service, resources)})
         self.progress[service] = "acknowledged"
-        await self._envoys.probed(streams, service, resources.hash)
+        await self._envoys.probed(streams, service, resources.route_hash)
         return streams
 
     def _is_live(self, plan: ServicePlan, took_s: float) -> None:
@@ -237,6 +243,8 @@ class Applier:
     async def _remove(self, service: str) -> float | None:
         """First nothing new; clusters and endpoints stay while a replica may still have a request."""
         before = self._stored.get(service) or await self._store.route(service)
+        if before is None or before.state.state != "removed":
+            await self.aside(service)
         gone = {ROUTE: {service: self._catalog.put(ROUTE, service, None)}}
         if before is None or before.state.state != "removed":
             try:
@@ -273,6 +281,10 @@ class Applier:
         self._catalog.put(ROUTE, service, None)
         self._led_to.pop(service, None)
         self.retire(service, every_cluster(service))
+
+
+async def _nobody(service: str) -> None:
+    """No group is asked."""
 
 
 def all_draining(plan: ServicePlan) -> ServicePlan:

@@ -46,7 +46,7 @@ class Outcome(Struct, frozen=True):
     latency_bin: int | None = None
 
 
-_ERROR = Outcome(True)
+FAILED = Outcome(True)
 
 
 def outcome_of(seen: Seen) -> Outcome | None:
@@ -54,7 +54,7 @@ def outcome_of(seen: Seen) -> Outcome | None:
     if seen.left:
         return None if seen.sent_s is None else Outcome(False, latency_bin(_latency_ms(seen)))
     if seen.broken or seen.status == 0 or seen.status == 408 or seen.status >= 500:
-        return _ERROR
+        return FAILED
     if seen.details != BY_REPLICA:
         return None
     return Outcome(False, latency_bin(_latency_ms(seen)))

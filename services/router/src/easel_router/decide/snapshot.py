@@ -15,6 +15,7 @@ from msgspec import Struct
 from easel_contracts.facts import Endpoint, ReplicaState, ServiceState
 from easel_contracts.spec import Mirroring, Split, Traffic
 from easel_router.decide.arms import WHOLE, Arm, arm_of, realised
+from easel_router.decide.limits import NONE, Limits, shares
 from easel_router.decide.mirrors import Shadow, realised_mirroring, shadows
 
 AT_ZERO = "ScaledToZero"
@@ -96,6 +97,8 @@ class ServicePlan(Struct, frozen=True, kw_only=True):
     """Which of its replicas get copies of requests, its own or others'."""
     mirroring: Mirroring | None = None
     """Of its requests, as far as it can be done now."""
+    limits: Limits = NONE
+    """What each Envoy lets through."""
     split: Split | None = None
     """Between its revisions, as far as it can be had now: an arm without a replica in traffic has no weight."""
 
@@ -117,6 +120,8 @@ class Table(Struct, frozen=True, kw_only=True):
     replicas: Mapping[str, tuple[ReplicaState, ...]]
     """By service."""
     tokens: Mapping[str, TokenSet]
+    envoys: int = 1
+    """That take requests; limits are divided by it."""
     networks: tuple[str, ...] = ()
     """Networks that Envoy is in, best first; empty: any address will do."""
     workspace: str = "default"
@@ -162,6 +167,7 @@ def plan(table: Table, service: str) -> ServicePlan | None:
         grpc=state.revision.traffic.grpc or any(r.grpc for r in replicas),
         shadows=shadows(mirroring, is_target=service in table.targets),
         mirroring=mirroring,
+        limits=shares(state.gateway, replicas=sum(not u.draining for u in chosen), envoys=table.envoys),
         split=realised(state.rollout.split, {u.arm for u in chosen if not u.draining}) if state.rollout else None,
     )
 

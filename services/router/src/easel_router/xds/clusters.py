@@ -13,6 +13,7 @@ from functools import cache
 from google.protobuf.wrappers_pb2 import UInt32Value
 
 from easel_router.decide.arms import Arm
+from easel_router.decide.limits import Limits
 from easel_router.decide.mirrors import SHADOWS, Shadow
 from easel_router.decide.snapshot import ServicePlan, Upstream
 from easel_router.xds import envoy_pb2 as pb
@@ -20,6 +21,8 @@ from easel_router.xds.messages import ARM, EXTENSIONS, HOLD_LISTENER, METADATA, 
 
 UPSTREAM_IDLE_S = 4.0
 """Below the keep-alive of common model servers (uvicorn: 5 s), so that Envoy is the one who closes."""
+
+_ANY = 100_000
 
 EJECTED_AFTER = 5
 """Failures in a row after which a replica is ejected for a while."""
@@ -76,7 +79,7 @@ def upstream_idle_s(keep_alive_s: float | None) -> float:
 def cluster(plan: ServicePlan, name: str, *, grpc: bool) -> pb.Cluster:
     """One of a service's clusters."""
     made = plain_cluster(plan, name, grpc=grpc)
-    made.circuit_breakers.CopyFrom(_breakers())
+    made.circuit_breakers.CopyFrom(_breakers(plan.limits, grpc=grpc))
     made.outlier_detection.CopyFrom(_ejection())
     return made
 
@@ -100,6 +103,8 @@ def plain_cluster(plan: ServicePlan, name: str, *, grpc: bool, longest_s: float 
     protocol = pb.UpstreamHttpProtocolOptions.ExplicitHttpConfig()
     if grpc:
         protocol.http2_protocol_options.SetInParent()
+        if plan.limits.workers:
+            protocol.http2_protocol_options.max_concurrent_streams.value = plan.limits.workers
     else:
         protocol.http_protocol_options.SetInParent()
     idle_s = upstream_idle_s(plan.keep_alive_s)
@@ -179,21 +184,31 @@ def _least_request() -> pb.LoadBalancingPolicy:
     return pb.LoadBalancingPolicy(policies=[pb.LoadBalancingPolicy.Policy(typed_extension_config=policy)])
 
 
+def _breakers(limits: Limits, *, grpc: bool) -> pb.CircuitBreakers:
+    """The limits that Envoy keeps while the service's route changes; what they do not say is off but for sanity.
+
+    At most so many connections to each replica: further requests wait, in the order they came. (gRPC has one, as wide
+    as the limit.) Requests in flight are counted by a filter; this is for the moment in which that one starts anew.
+    """
+    requests = limits.concurrency.requests if limits.concurrency else _ANY
+    made = pb.CircuitBreakers(thresholds=[_thresholds(requests)])
+    if limits.workers:
+        connections = UInt32Value(value=1 if grpc else limits.workers)
+        made.per_host_thresholds.append(pb.CircuitBreakers.Thresholds(max_connections=connections))
+    return made
+
+
 @cache
-def _breakers() -> pb.CircuitBreakers:
-    """Off but for sanity: a retry counts against its budget until the request is over, so that with one of two replicas
-    dead, or all of them, a third to a half would be refused. A request's own number of tries is the bound."""
-    return pb.CircuitBreakers(
-        thresholds=[
-            pb.CircuitBreakers.Thresholds(
-                max_connections=UInt32Value(value=100_000),
-                max_requests=UInt32Value(value=100_000),
-                max_pending_requests=UInt32Value(value=100_000),
-                retry_budget=pb.CircuitBreakers.Thresholds.RetryBudget(
-                    budget_percent=pb.Percent(value=100), min_retry_concurrency=UInt32Value(value=100_000)
-                ),
-            )
-        ]
+def _thresholds(requests: int) -> pb.CircuitBreakers.Thresholds:
+    """A retry counts against its budget until the request is over, so that with one of two replicas dead, or all of
+    them, a third to a half would be refused. A request's own number of tries is the bound."""
+    return pb.CircuitBreakers.Thresholds(
+        max_connections=UInt32Value(value=_ANY),
+        max_requests=UInt32Value(value=requests),
+        max_pending_requests=UInt32Value(value=_ANY),
+        retry_budget=pb.CircuitBreakers.Thresholds.RetryBudget(
+            budget_percent=pb.Percent(value=100), min_retry_concurrency=UInt32Value(value=_ANY)
+        ),
     )
 
 

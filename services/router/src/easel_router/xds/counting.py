@@ -15,6 +15,8 @@ LOG_NAME = "easel.counts"
 FLUSH_S = 0.2
 """A second is final soon after its end."""
 
+MEANT = "meant"
+
 _GRPC_LOG = EXTENSIONS + "access_loggers.grpc.v3.HttpGrpcAccessLogConfig"
 
 
@@ -22,10 +24,12 @@ def counts() -> pb.AccessLog:
     """Tells of requests whose metadata has a subject; others cost one look.
 
     The tag `arm` is the side whose replica had the request last; where none had it, that of the cluster it was meant
-    for. A choice made in front of the service (`easel.arm` of the request) counts before both.
+    for. A choice made in front of the service (`easel.arm` of the request) counts before both. The tag `meant` is the
+    cluster's side alone: where it differs, that side failed and the other one had to answer.
     """
+    meant = pb.MetadataKind(cluster=pb.MetadataKind.Cluster())
     kinds = (
-        pb.MetadataKind(cluster=pb.MetadataKind.Cluster()),
+        meant,
         pb.MetadataKind(host=pb.MetadataKind.Host()),
         pb.MetadataKind(request=pb.MetadataKind.Request()),
     )
@@ -34,7 +38,7 @@ def counts() -> pb.AccessLog:
         grpc_service=pb.GrpcService(envoy_grpc=pb.GrpcService.EnvoyGrpc(cluster_name=COUNTS_CLUSTER)),
         buffer_flush_interval=seconds(FLUSH_S),
         transport_api_version=pb.V3,
-        custom_tags=[_arm(kind) for kind in kinds],  # of one name, the last that is known stays
+        custom_tags=[*(_arm(kind) for kind in kinds), _arm(meant, MEANT)],  # of one name, the last known one stays
     )
     return pb.AccessLog(
         name=LOG_NAME,
@@ -43,9 +47,9 @@ def counts() -> pb.AccessLog:
     )
 
 
-def _arm(kind: pb.MetadataKind) -> pb.CustomTag:
+def _arm(kind: pb.MetadataKind, tag: str = ARM) -> pb.CustomTag:
     key = pb.MetadataKey(key=METADATA, path=[pb.MetadataKey.PathSegment(key=ARM)])
-    return pb.CustomTag(tag=ARM, metadata=pb.CustomTag.Metadata(kind=kind, metadata_key=key))
+    return pb.CustomTag(tag=tag, metadata=pb.CustomTag.Metadata(kind=kind, metadata_key=key))
 
 
 def _has_subject() -> pb.AccessLogFilter:

@@ -53,6 +53,8 @@ class _StatusCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StatusCode
     RequestTimeout: _StatusCode.ValueType  # 408
     ServiceUnavailable: _StatusCode.ValueType  # 503
     GatewayTimeout: _StatusCode.ValueType  # 504
+    InsufficientStorage: _StatusCode.ValueType  # 507
+    LoopDetected: _StatusCode.ValueType  # 508
 
 class StatusCode(_StatusCode, metaclass=_StatusCodeEnumTypeWrapper): ...
 
@@ -60,6 +62,8 @@ Empty: StatusCode.ValueType  # 0
 RequestTimeout: StatusCode.ValueType  # 408
 ServiceUnavailable: StatusCode.ValueType  # 503
 GatewayTimeout: StatusCode.ValueType  # 504
+InsufficientStorage: StatusCode.ValueType  # 507
+LoopDetected: StatusCode.ValueType  # 508
 Global___StatusCode: _TypeAlias = StatusCode  # noqa: Y015
 
 class _HealthStatus:
@@ -1790,21 +1794,27 @@ class LuaPerRoute(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DISABLED_FIELD_NUMBER: _builtins.int
+    SOURCE_CODE_FIELD_NUMBER: _builtins.int
     FILTER_CONTEXT_FIELD_NUMBER: _builtins.int
     disabled: _builtins.bool
+    @_builtins.property
+    def source_code(self) -> Global___DataSource: ...
     @_builtins.property
     def filter_context(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
         disabled: _builtins.bool = ...,
+        source_code: Global___DataSource | None = ...,
         filter_context: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter_context", b"filter_context"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "filter_context", b"filter_context", "override", b"override", "source_code", b"source_code"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "filter_context", b"filter_context"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "filter_context", b"filter_context", "override", b"override", "source_code", b"source_code"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_override: _TypeAlias = _typing.Literal["disabled", "source_code"]  # noqa: Y015
+    _WhichOneofArgType_override: _TypeAlias = _typing.Literal["override", b"override"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_override) -> _WhichOneofReturnType_override | None: ...
 
 Global___LuaPerRoute: _TypeAlias = LuaPerRoute  # noqa: Y015
 
@@ -2176,6 +2186,308 @@ class OkHttpResponse(_message.Message):
 Global___OkHttpResponse: _TypeAlias = OkHttpResponse  # noqa: Y015
 
 @_typing.final
+class ExtensionWithMatcher(_message.Message):
+    """--- limits (envoy.extensions.filters.http.{composite,local_ratelimit,adaptive_concurrency}.v3)
+
+    envoy.extensions.common.matching.v3
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXTENSION_CONFIG_FIELD_NUMBER: _builtins.int
+    XDS_MATCHER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def extension_config(self) -> Global___TypedExtensionConfig: ...
+    @_builtins.property
+    def xds_matcher(self) -> Global___Matcher: ...
+    def __init__(
+        self,
+        *,
+        extension_config: Global___TypedExtensionConfig | None = ...,
+        xds_matcher: Global___Matcher | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["extension_config", b"extension_config", "xds_matcher", b"xds_matcher"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["extension_config", b"extension_config", "xds_matcher", b"xds_matcher"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtensionWithMatcher: _TypeAlias = ExtensionWithMatcher  # noqa: Y015
+
+@_typing.final
+class ExtensionWithMatcherPerRoute(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    XDS_MATCHER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def xds_matcher(self) -> Global___Matcher: ...
+    def __init__(
+        self,
+        *,
+        xds_matcher: Global___Matcher | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["xds_matcher", b"xds_matcher"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["xds_matcher", b"xds_matcher"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtensionWithMatcherPerRoute: _TypeAlias = ExtensionWithMatcherPerRoute  # noqa: Y015
+
+@_typing.final
+class Matcher(_message.Message):
+    """xds.type.matcher.v3"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class OnMatch(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ACTION_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def action(self) -> Global___TypedExtensionConfig: ...
+        def __init__(
+            self,
+            *,
+            action: Global___TypedExtensionConfig | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ON_NO_MATCH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def on_no_match(self) -> Global___Matcher.OnMatch: ...
+    def __init__(
+        self,
+        *,
+        on_no_match: Global___Matcher.OnMatch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["on_no_match", b"on_no_match"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["on_no_match", b"on_no_match"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Matcher: _TypeAlias = Matcher  # noqa: Y015
+
+@_typing.final
+class Composite(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Composite: _TypeAlias = Composite  # noqa: Y015
+
+@_typing.final
+class ExecuteFilterAction(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_CHAIN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def filter_chain(self) -> Global___HttpFilterChain: ...
+    def __init__(
+        self,
+        *,
+        filter_chain: Global___HttpFilterChain | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter_chain", b"filter_chain"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter_chain", b"filter_chain"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExecuteFilterAction: _TypeAlias = ExecuteFilterAction  # noqa: Y015
+
+@_typing.final
+class HttpFilterChain(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPED_CONFIG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def typed_config(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypedExtensionConfig]: ...
+    def __init__(
+        self,
+        *,
+        typed_config: _abc.Iterable[Global___TypedExtensionConfig] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["typed_config", b"typed_config"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HttpFilterChain: _TypeAlias = HttpFilterChain  # noqa: Y015
+
+@_typing.final
+class LocalRateLimit(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAT_PREFIX_FIELD_NUMBER: _builtins.int
+    TOKEN_BUCKET_FIELD_NUMBER: _builtins.int
+    FILTER_ENABLED_FIELD_NUMBER: _builtins.int
+    FILTER_ENFORCED_FIELD_NUMBER: _builtins.int
+    RATE_LIMITED_AS_RESOURCE_EXHAUSTED_FIELD_NUMBER: _builtins.int
+    ENABLE_RETRY_AFTER_HEADER_FIELD_NUMBER: _builtins.int
+    stat_prefix: _builtins.str
+    rate_limited_as_resource_exhausted: _builtins.bool
+    enable_retry_after_header: _builtins.bool
+    @_builtins.property
+    def token_bucket(self) -> Global___TokenBucket: ...
+    @_builtins.property
+    def filter_enabled(self) -> Global___RuntimeFractionalPercent: ...
+    @_builtins.property
+    def filter_enforced(self) -> Global___RuntimeFractionalPercent: ...
+    def __init__(
+        self,
+        *,
+        stat_prefix: _builtins.str = ...,
+        token_bucket: Global___TokenBucket | None = ...,
+        filter_enabled: Global___RuntimeFractionalPercent | None = ...,
+        filter_enforced: Global___RuntimeFractionalPercent | None = ...,
+        rate_limited_as_resource_exhausted: _builtins.bool = ...,
+        enable_retry_after_header: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter_enabled", b"filter_enabled", "filter_enforced", b"filter_enforced", "token_bucket", b"token_bucket"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enable_retry_after_header", b"enable_retry_after_header", "filter_enabled", b"filter_enabled", "filter_enforced", b"filter_enforced", "rate_limited_as_resource_exhausted", b"rate_limited_as_resource_exhausted", "stat_prefix", b"stat_prefix", "token_bucket", b"token_bucket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LocalRateLimit: _TypeAlias = LocalRateLimit  # noqa: Y015
+
+@_typing.final
+class TokenBucket(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_FILL_FIELD_NUMBER: _builtins.int
+    FILL_INTERVAL_FIELD_NUMBER: _builtins.int
+    max_tokens: _builtins.int
+    @_builtins.property
+    def tokens_per_fill(self) -> _wrappers_pb2.UInt32Value: ...
+    @_builtins.property
+    def fill_interval(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        max_tokens: _builtins.int = ...,
+        tokens_per_fill: _wrappers_pb2.UInt32Value | None = ...,
+        fill_interval: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fill_interval", b"fill_interval", "tokens_per_fill", b"tokens_per_fill"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fill_interval", b"fill_interval", "max_tokens", b"max_tokens", "tokens_per_fill", b"tokens_per_fill"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenBucket: _TypeAlias = TokenBucket  # noqa: Y015
+
+@_typing.final
+class AdaptiveConcurrency(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Controller(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        @_typing.final
+        class Limit(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            MAX_CONCURRENCY_LIMIT_FIELD_NUMBER: _builtins.int
+            CONCURRENCY_UPDATE_INTERVAL_FIELD_NUMBER: _builtins.int
+            MIN_CONCURRENCY_LIMIT_FIELD_NUMBER: _builtins.int
+            @_builtins.property
+            def max_concurrency_limit(self) -> _wrappers_pb2.UInt32Value: ...
+            @_builtins.property
+            def concurrency_update_interval(self) -> _duration_pb2.Duration: ...
+            @_builtins.property
+            def min_concurrency_limit(self) -> _wrappers_pb2.UInt32Value: ...
+            def __init__(
+                self,
+                *,
+                max_concurrency_limit: _wrappers_pb2.UInt32Value | None = ...,
+                concurrency_update_interval: _duration_pb2.Duration | None = ...,
+                min_concurrency_limit: _wrappers_pb2.UInt32Value | None = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _typing.Literal["concurrency_update_interval", b"concurrency_update_interval", "max_concurrency_limit", b"max_concurrency_limit", "min_concurrency_limit", b"min_concurrency_limit"]  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency_update_interval", b"concurrency_update_interval", "max_concurrency_limit", b"max_concurrency_limit", "min_concurrency_limit", b"min_concurrency_limit"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        @_typing.final
+        class MinimumRoundTrip(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            FIXED_VALUE_FIELD_NUMBER: _builtins.int
+            MIN_CONCURRENCY_FIELD_NUMBER: _builtins.int
+            @_builtins.property
+            def fixed_value(self) -> _duration_pb2.Duration: ...
+            @_builtins.property
+            def min_concurrency(self) -> _wrappers_pb2.UInt32Value: ...
+            def __init__(
+                self,
+                *,
+                fixed_value: _duration_pb2.Duration | None = ...,
+                min_concurrency: _wrappers_pb2.UInt32Value | None = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _typing.Literal["fixed_value", b"fixed_value", "min_concurrency", b"min_concurrency"]  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["fixed_value", b"fixed_value", "min_concurrency", b"min_concurrency"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        CONCURRENCY_LIMIT_PARAMS_FIELD_NUMBER: _builtins.int
+        MIN_RTT_CALC_PARAMS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def concurrency_limit_params(self) -> Global___AdaptiveConcurrency.Controller.Limit: ...
+        @_builtins.property
+        def min_rtt_calc_params(self) -> Global___AdaptiveConcurrency.Controller.MinimumRoundTrip: ...
+        def __init__(
+            self,
+            *,
+            concurrency_limit_params: Global___AdaptiveConcurrency.Controller.Limit | None = ...,
+            min_rtt_calc_params: Global___AdaptiveConcurrency.Controller.MinimumRoundTrip | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit_params", b"concurrency_limit_params", "min_rtt_calc_params", b"min_rtt_calc_params"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit_params", b"concurrency_limit_params", "min_rtt_calc_params", b"min_rtt_calc_params"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    GRADIENT_CONTROLLER_CONFIG_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_LIMIT_EXCEEDED_STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def gradient_controller_config(self) -> Global___AdaptiveConcurrency.Controller: ...
+    @_builtins.property
+    def concurrency_limit_exceeded_status(self) -> Global___HttpStatus: ...
+    def __init__(
+        self,
+        *,
+        gradient_controller_config: Global___AdaptiveConcurrency.Controller | None = ...,
+        concurrency_limit_exceeded_status: Global___HttpStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit_exceeded_status", b"concurrency_limit_exceeded_status", "gradient_controller_config", b"gradient_controller_config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit_exceeded_status", b"concurrency_limit_exceeded_status", "gradient_controller_config", b"gradient_controller_config"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdaptiveConcurrency: _TypeAlias = AdaptiveConcurrency  # noqa: Y015
+
+@_typing.final
 class Cluster(_message.Message):
     """--- clusters and endpoints (envoy.config.cluster.v3, envoy.config.endpoint.v3)"""
 
@@ -2449,16 +2761,20 @@ class CircuitBreakers(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     THRESHOLDS_FIELD_NUMBER: _builtins.int
+    PER_HOST_THRESHOLDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def thresholds(self) -> _containers.RepeatedCompositeFieldContainer[Global___CircuitBreakers.Thresholds]: ...
+    @_builtins.property
+    def per_host_thresholds(self) -> _containers.RepeatedCompositeFieldContainer[Global___CircuitBreakers.Thresholds]: ...
     def __init__(
         self,
         *,
         thresholds: _abc.Iterable[Global___CircuitBreakers.Thresholds] | None = ...,
+        per_host_thresholds: _abc.Iterable[Global___CircuitBreakers.Thresholds] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["thresholds", b"thresholds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["per_host_thresholds", b"per_host_thresholds", "thresholds", b"thresholds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3440,6 +3756,7 @@ class AccessLogFilter(_message.Message):
 
     STATUS_CODE_FILTER_FIELD_NUMBER: _builtins.int
     AND_FILTER_FIELD_NUMBER: _builtins.int
+    OR_FILTER_FIELD_NUMBER: _builtins.int
     HEADER_FILTER_FIELD_NUMBER: _builtins.int
     RESPONSE_FLAG_FILTER_FIELD_NUMBER: _builtins.int
     METADATA_FILTER_FIELD_NUMBER: _builtins.int
@@ -3447,6 +3764,8 @@ class AccessLogFilter(_message.Message):
     def status_code_filter(self) -> Global___StatusCodeFilter: ...
     @_builtins.property
     def and_filter(self) -> Global___AndFilter: ...
+    @_builtins.property
+    def or_filter(self) -> Global___OrFilter: ...
     @_builtins.property
     def header_filter(self) -> Global___HeaderFilter: ...
     @_builtins.property
@@ -3458,15 +3777,16 @@ class AccessLogFilter(_message.Message):
         *,
         status_code_filter: Global___StatusCodeFilter | None = ...,
         and_filter: Global___AndFilter | None = ...,
+        or_filter: Global___OrFilter | None = ...,
         header_filter: Global___HeaderFilter | None = ...,
         response_flag_filter: Global___ResponseFlagFilter | None = ...,
         metadata_filter: Global___MetadataFilter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "or_filter", b"or_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "or_filter", b"or_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_filter_specifier: _TypeAlias = _typing.Literal["status_code_filter", "and_filter", "header_filter", "response_flag_filter", "metadata_filter"]  # noqa: Y015
+    _WhichOneofReturnType_filter_specifier: _TypeAlias = _typing.Literal["status_code_filter", "and_filter", "or_filter", "header_filter", "response_flag_filter", "metadata_filter"]  # noqa: Y015
     _WhichOneofArgType_filter_specifier: _TypeAlias = _typing.Literal["filter_specifier", b"filter_specifier"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_filter_specifier) -> _WhichOneofReturnType_filter_specifier | None: ...
 
@@ -3491,6 +3811,26 @@ class AndFilter(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AndFilter: _TypeAlias = AndFilter  # noqa: Y015
+
+@_typing.final
+class OrFilter(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccessLogFilter]: ...
+    def __init__(
+        self,
+        *,
+        filters: _abc.Iterable[Global___AccessLogFilter] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrFilter: _TypeAlias = OrFilter  # noqa: Y015
 
 @_typing.final
 class HeaderFilter(_message.Message):

@@ -16,6 +16,7 @@ ROUTE = "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration"
 EXTENSIONS = "type.googleapis.com/envoy.extensions."
 
 AUTH_FILTER = "easel.auth"
+PICK_FILTER = "easel.pick"
 HOLD_FILTER = "easel.hold"
 HOLD_LISTENER = "hold"
 """Envoy's own listener to which a request goes that found no living replica: it waits there, then is tried again."""

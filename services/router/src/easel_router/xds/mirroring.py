@@ -19,17 +19,17 @@ from easel_router.decide.mirrors import Shadow, base_of
 from easel_router.decide.snapshot import ServicePlan
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.clusters import plain_cluster, replica_endpoint, shadow_cluster
+from easel_router.xds.limiting import GROUP_LIMITS_FILTER, LIMITS_FILTER
 from easel_router.xds.messages import (
     ARM_HEADER,
     AUTH_FILTER,
-    EXTENSIONS,
     MIRROR_HEADER,
     MIRRORED_HEADER,
     PROBE_HEADER,
     SHADOW_CLUSTER,
-    any_of,
     seconds,
 )
+from easel_router.xds.scopes import left_out, lua_off
 
 MAX_CONNECTIONS = 32
 MAX_PENDING = 32
@@ -95,7 +95,7 @@ def _copyable() -> list[list[pb.HeaderMatcher]]:
 
 def replay_routes(plan: ServicePlan, probe_secret: str) -> list[pb.Route]:
     """For the collector alone, who knows the secret: each side by itself. A side without a replica answers 503, the
-    other does not answer for it."""
+    other does not answer for it. The limits are for callers: how much is replayed is limited by the sampling."""
     mirroring = plan.mirroring
     if mirroring is None or mirroring.compare is None:
         return []
@@ -128,7 +128,7 @@ def _replay_route(plan: ServicePlan, match: pb.RouteMatch, cluster_name: str) ->
         route=pb.RouteAction(cluster=cluster_name, prefix_rewrite="/", timeout=seconds(limit_s), retry_policy=once),
         request_headers_to_add=[mirrored],
         request_headers_to_remove=[PROBE_HEADER, ARM_HEADER],
-        typed_per_filter_config={AUTH_FILTER: any_of(_LUA_PER_ROUTE, pb.LuaPerRoute(disabled=True))},
+        typed_per_filter_config={AUTH_FILTER: lua_off(), LIMITS_FILTER: left_out(), GROUP_LIMITS_FILTER: left_out()},
     )
 
 
@@ -169,6 +169,3 @@ def _breakers() -> pb.CircuitBreakers:
             )
         ]
     )
-
-
-_LUA_PER_ROUTE = EXTENSIONS + "filters.http.lua.v3.LuaPerRoute"

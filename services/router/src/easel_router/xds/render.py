@@ -7,13 +7,11 @@ and the copies that go to the router itself.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from functools import cache
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value, UInt64Value
-from msgspec import Struct
 
 from easel_router.decide.arms import Arm
 from easel_router.decide.holding import MAX_TRIES
@@ -30,16 +28,15 @@ from easel_router.xds.clusters import (
     is_shadow,
     shadow_cluster,
 )
+from easel_router.xds.limiting import of_service, words
 from easel_router.xds.messages import (
     AUTH_FILTER,
     CLUSTER,
     ENDPOINTS,
     EXTENSIONS,
     GO_HEADER,
-    HASH_HEADER,
     HOLD_FILTER,
-    PROBE_HEADER,
-    PROBE_PATH,
+    PICK_FILTER,
     ROUTE,
     SUBJECT,
     any_of,
@@ -48,20 +45,13 @@ from easel_router.xds.messages import (
     serialised,
 )
 from easel_router.xds.mirroring import Policies
+from easel_router.xds.scopes import Resources, digest, held, left_out, lua, not_held, probe, stamp
 from easel_router.xds.splitting import Way, ways
 
 _LEAST_IDLE_S = 300
 
 _PRE_SEND = "connect-failure,refused-stream,reset-before-request,retriable-headers"
 _SAFE = _PRE_SEND + ",reset,retriable-status-codes"
-
-
-class Resources(Struct, frozen=True, kw_only=True):
-    """One service's resources by type URL and name: serialised Any bodies, ready to send."""
-
-    by_type: dict[str, dict[str, bytes]]
-    hash: str
-    """Of all of them; the probe answers it."""
 
 
 def render(plan: ServicePlan, probe_secret: str) -> Resources:
@@ -76,11 +66,11 @@ def render(plan: ServicePlan, probe_secret: str) -> Resources:
             by_type[CLUSTER][name] = serialised(mirroring.cluster(plan, shadow))
             by_type[ENDPOINTS][name] = endpoints_of(plan, name)
     scope = _scope(plan, probe_secret)
-    digest = _digest([*by_type[CLUSTER].values(), *by_type[ENDPOINTS].values(), serialised(scope)])
-    (host,) = scope.route_configuration.virtual_hosts
-    host.routes[-1].response_headers_to_add[0].header.value = digest
+    route_hash = digest([serialised(scope)])
+    stamp(scope, route_hash)
     by_type[ROUTE][plan.service] = serialised(scope)
-    return Resources(by_type=by_type, hash=digest)
+    made = digest([body for kind in by_type.values() for body in kind.values()])
+    return Resources(by_type=by_type, hash=made, route_hash=route_hash)
 
 
 def endpoints_of(plan: ServicePlan, name: str) -> bytes:
@@ -96,29 +86,28 @@ def _clusters(plan: ServicePlan) -> dict[str, bool]:
     return dict.fromkeys(plain, False) | (dict.fromkeys(map(grpc_cluster, plain), True) if plan.grpc else {})
 
 
-def _digest(parts: list[bytes]) -> str:
-    made = hashlib.blake2b(digest_size=12)
-    for part in parts:
-        made.update(len(part).to_bytes(8, "big") + part)
-    return made.hexdigest()
-
-
 def _scope(plan: ServicePlan, probe_secret: str) -> pb.ScopedRouteConfiguration:
     """What is the same for all routes stands once, at the virtual host: each copy costs every Envoy kilobytes, and
     microseconds at its start."""
-    context, told = pb.LuaPerRoute(), keys(plan.tokens)
+    told = keys(plan.tokens)
     if plan.split is not None and plan.split.subject:
         told[SUBJECT] = plan.split.subject
-    context.filter_context.update(told)
     metadata = _metadata(plan)  # the filter's context does not follow a change of route, this does
     metadata.filter_metadata[AUTH_FILTER].update(told)
+    if SUBJECT in told:  # for those who come by way of a group
+        metadata.filter_metadata[PICK_FILTER].update({SUBJECT: told[SUBJECT]})
     copies = mirroring.policies(plan, probe_secret)
-    routes = [*mirroring.replay_routes(plan, probe_secret), *_routes(plan, copies), _probe(plan.service, probe_secret)]
+    routes = [*mirroring.replay_routes(plan, probe_secret), *_routes(plan, copies), probe(plan.service, probe_secret)]
     host = pb.VirtualHost(
         name=plan.service,
         domains=["*"],
         routes=routes,
-        typed_per_filter_config={AUTH_FILTER: any_of(_LUA_PER_ROUTE, context), HOLD_FILTER: _left_out()},
+        typed_per_filter_config={
+            AUTH_FILTER: lua(told),
+            PICK_FILTER: left_out(),
+            HOLD_FILTER: left_out(),
+            **of_service(plan.limits),
+        },
         metadata=metadata,
         retry_policy=_retry_policy(plan, _before_sent(plan)),
         include_request_attempt_count=True,
@@ -134,7 +123,7 @@ def _scope(plan: ServicePlan, probe_secret: str) -> pb.ScopedRouteConfiguration:
             name=plan.service,
             virtual_hosts=[host],
             validate_clusters=BoolValue(value=False),
-            typed_per_filter_config={HOLD_FILTER: _not_held()},
+            typed_per_filter_config={HOLD_FILTER: not_held()},
         ),
     )
 
@@ -201,18 +190,6 @@ def _route(plan: ServicePlan, way: Way, retry: str, copies: Policies = ()) -> pb
     )
 
 
-@cache
-def _left_out() -> Any:
-    """The hold filter is not made for such requests: a tenth of what Envoy does for one."""
-    return any_of(_FILTER_CONFIG, pb.FilterConfig(disabled=True))
-
-
-@cache
-def _not_held() -> Any:
-    """For requests whose chain has the filter because they had no route when it was made."""
-    return any_of(_EXT_AUTHZ_PER_ROUTE, pb.ExtAuthzPerRoute(disabled=True))
-
-
 def _held(plan: ServicePlan, retry: str) -> Any:
     """Switches the hold filter on. The router answers before the limit; Envoy's own clock is for a router that is away.
 
@@ -223,7 +200,7 @@ def _held(plan: ServicePlan, retry: str) -> Any:
         context_extensions={"service": plan.service, "clock": "idle" if retry == "safe" else "try"},
         grpc_service=check_service(limit_s + 1),
     )
-    return any_of(_EXT_AUTHZ_PER_ROUTE, pb.ExtAuthzPerRoute(check_settings=settings))
+    return held(settings)
 
 
 def _action(plan: ServicePlan, to: pb.RouteAction, retry: str, copies: Policies) -> pb.RouteAction:
@@ -307,27 +284,11 @@ def _metadata(plan: ServicePlan) -> pb.Metadata:
             "limit_s": f"{plan.traffic.keepalive_ms / 1000:g}",
             "without_replica": plan.without_replica,
             "service": plan.service,
+            **words(plan.limits),
         }
     )
     return made
 
 
-def _probe(service: str, secret: str) -> pb.Route:
-    """Answers which snapshot is live here, to the router alone: others get the same 404 as for any unknown path."""
-    return pb.Route(
-        name="probe",
-        match=pb.RouteMatch(
-            path=PROBE_PATH + service,
-            headers=[pb.HeaderMatcher(name=PROBE_HEADER, string_match=pb.StringMatcher(exact=secret))],
-        ),
-        direct_response=pb.DirectResponseAction(status=204),
-        response_headers_to_add=[pb.HeaderValueOption(header=pb.HeaderValue(key=HASH_HEADER, value="0" * 24))],
-        typed_per_filter_config={AUTH_FILTER: any_of(_LUA_PER_ROUTE, pb.LuaPerRoute(disabled=True))},
-    )
-
-
-_LUA_PER_ROUTE = EXTENSIONS + "filters.http.lua.v3.LuaPerRoute"
-_FILTER_CONFIG = "type.googleapis.com/envoy.config.route.v3.FilterConfig"
-_EXT_AUTHZ_PER_ROUTE = EXTENSIONS + "filters.http.ext_authz.v3.ExtAuthzPerRoute"
 _PREVIOUS_HOSTS = EXTENSIONS + "retry.host.previous_hosts.v3.PreviousHostsPredicate"
 _PREVIOUS_PRIORITIES = EXTENSIONS + "retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
