@@ -167,7 +167,12 @@ def plan(table: Table, service: str) -> ServicePlan | None:
         grpc=state.revision.traffic.grpc or any(r.grpc for r in replicas),
         shadows=shadows(mirroring, is_target=service in table.targets),
         mirroring=mirroring,
-        limits=shares(state.gateway, replicas=sum(not u.draining for u in chosen), envoys=table.envoys),
+        limits=shares(
+            state.gateway,
+            replicas=sum(not u.draining for u in chosen),
+            envoys=table.envoys,
+            tokens=known.tokens,
+        ),
         split=realised(state.rollout.split, {u.arm for u in chosen if not u.draining}) if state.rollout else None,
     )
 
