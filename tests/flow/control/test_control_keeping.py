@@ -167,7 +167,7 @@ def expiry_at(control: Control, now: datetime) -> Expiry:
 
 
 async def test_an_unused_service_is_warned_of_and_deleted(control: Control) -> None:
-    """At 150 and 173 days it is told, once each; at 180 it goes as by `delete`, by control's hand; its group with it."""
+    """At 150 and 173 days it is told, once each; at 180 it goes as by `delete`, by control's hand, out of its group."""
     await create(control, text(**{"metadata.group": "letters"}))
     await control.services().Stop(services_pb2.StopServiceRequest(name="ocr"), metadata=control.auth)
     await eventually(lambda: stopped(control))
