@@ -110,17 +110,7 @@ def _http(name: str, *, counted: bool) -> pb.HttpConnectionManager:
             rds_config_source=ads(),
             scoped_rds=pb.ScopedRds(scoped_rds_config_source=ads()),
         ),
-        http_filters=[
-            _script(AUTH_FILTER, "auth.lua"),
-            limits_filter(GROUP_LIMITS_FILTER),
-            _script(PICK_FILTER, "pick.lua"),
-            limits_filter(LIMITS_FILTER),
-            _hold_filter(),
-            pb.HttpFilter(
-                name="envoy.filters.http.router",
-                typed_config=any_of(_ROUTER, pb.Router(suppress_envoy_headers=True)),
-            ),
-        ],
+        http_filters=_filters(limited=name != PROBE),
         access_log=[_turned_away(), *([counts()] if counted else [])],
         upgrade_configs=[upgrade],
         http2_protocol_options=pb.Http2ProtocolOptions(
@@ -137,6 +127,21 @@ def _http(name: str, *, counted: bool) -> pb.HttpConnectionManager:
         common_http_protocol_options=pb.HttpProtocolOptions(idle_timeout=seconds(3600)),
         local_reply_config=_replies(),
     )
+
+
+def _filters(*, limited: bool) -> list[pb.HttpFilter]:
+    """Who may call, then how much, then whether there is a replica. What the router asks itself takes nothing from
+    callers' limits."""
+    return [
+        _script(AUTH_FILTER, "auth.lua"),
+        *([limits_filter(GROUP_LIMITS_FILTER)] if limited else []),
+        _script(PICK_FILTER, "pick.lua"),
+        *([limits_filter(LIMITS_FILTER)] if limited else []),
+        _hold_filter(),
+        pb.HttpFilter(
+            name="envoy.filters.http.router", typed_config=any_of(_ROUTER, pb.Router(suppress_envoy_headers=True))
+        ),
+    ]
 
 
 LONGEST_HOLD_S = 86_400.0
