@@ -54,6 +54,7 @@ def write_bootstrap(home: Home, config: Config, keys: Keys, process: Process) ->
         process_addrs={name: f"unix:{home.socket(name)}" for name in PROCESSES},
         xds_addr=f"unix:{home.socket('xds')}",
         sink_addr=f"unix:{home.socket('sink')}",
+        shadow_addr=f"unix:{home.socket('shadow')}",
         data_addr=f"{host}:{config.port}",
         advertised_addr=advertised(config.data_url),
         control_addr=f"{host}:{config.control_port}",

@@ -19,7 +19,7 @@ from easel_kit.testing import eventually
 from easel_router.decide.holding import Refuse, unreachable
 from easel_router.decide.snapshot import Hold, Token
 from easel_router.envoys import Envoys
-from easel_router.hold import Asked
+from easel_router.hold import Asked, Go
 from easel_router.testing import PROBE_SECRET, Envoy, Rig, a_group, a_plan, until
 from tests.flow.router.backends import Backend
 
@@ -153,11 +153,13 @@ async def test_in_flight_is_limited_while_the_route_changes(
         await xds.acknowledged(xds.put(a_plan("ocr", first.port, second.port, gateway=policy)))
     else:
         await xds.acknowledged(xds.put(a_plan("ocr", first.port, gateway=policy, keepalive_ms=12_345)))
-    answers = [await ask(client, envoy, "/api/predict/ocr") for _ in range(5)]
+    answers = [await ask(client, envoy, "/api/predict/ocr", method) for method in ("GET", "POST") for _ in range(10)]
     first.release()
 
-    assert [(status, body["code"]) for status, body, _ in answers] == [(429, "TooManyRequests")] * 5
+    assert [(status, body["code"]) for status, body, _ in answers] == [(429, "TooManyRequests")] * 20
     assert [status for status, _, _ in await asyncio.gather(*running)] == [200] * 3
+    assert (await ask(client, envoy, "/api/predict/ocr"))[0] == 200
+    assert xds.asked == [], "a replica was taken for dead"
 
 
 async def waits(envoy: Envoy, service: str, count: int) -> bool:
@@ -364,3 +366,62 @@ async def test_a_groups_token_has_a_limit_of_its_own(
 
     assert set(map(tuple, codes.values())) == {(200, 429)}
     assert free == [200] * 3
+
+
+async def test_refusals_are_counted_by_code(xds: Rig, envoy: Envoy, servers: list[Backend], client: Client) -> None:
+    """As the caller saw them; code 0 is one who left before the answer."""
+    policy = GatewayPolicy(rate_limit_qps=2, worker_threads=1, max_queue_size=0)
+    await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, gateway=policy)))
+    (working,) = waiting(client, envoy, "ocr", 1)
+    await until(lambda: servers[0].active == 1, "at work")
+    refused = [(await ask(client, envoy, "/api/predict/ocr"))[0] for _ in range(3)]
+    working.cancel()
+
+    async def counted() -> bool:
+        found = await envoy.admin("/stats?filter=easel.local_reply")
+        return all(f"code.{code}" in found for code in (450, 429, 0))
+
+    assert set(refused) == {450, 429}
+    await eventually(counted)
+
+
+async def test_the_routers_probes_take_nothing(xds: Rig, envoy: Envoy, servers: list[Backend], client: Client) -> None:
+    """Nor are they refused."""
+    policy = GatewayPolicy(rate_limit_qps=1, concurrency_limit=1)
+    member = a_plan("ocr", servers[0].port, gateway=policy)
+    await xds.acknowledged(xds.put(member))
+    await xds.acknowledged(xds.put_group(a_group("both", member, gateway=policy)))
+    envoys = Envoys(xds.server, SystemClock(), grace_s=1.0, probe_secret=PROBE_SECRET)
+    streams = list(xds.server.streams.values())
+    async with asyncio.timeout(10):
+        for name in ("ocr", "both") * 3:
+            await envoys.probed(streams, name, xds.hashes[name])
+    await envoys.close()
+
+    assert (await ask(client, envoy, "/api/predict/ocr"))[0] == 200
+
+
+async def test_who_waits_for_a_worker_of_a_dead_replica_is_answered_by_the_next(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: Client
+) -> None:
+    """One at a time waits at the hold listener, as one at a time would be at work; none is lost."""
+    dies, lives, _ = servers
+    released = asyncio.Event()
+
+    async def wait(asked: Asked) -> Go:
+        await released.wait()
+        return Go(left_s=60.0)
+
+    xds.answer = wait
+    policy = GatewayPolicy(worker_threads=1, max_queue_size=10)
+    await xds.acknowledged(xds.put(a_plan("ocr", dies.port, gateway=policy)))
+    running = waiting(client, envoy, "ocr", 4)
+    await eventually(partial(waits, envoy, "ocr", 3))
+    lives.release()
+    await dies.stop()
+    await until(lambda: xds.asked != [], "held")
+    await xds.acknowledged(xds.put(a_plan("ocr", lives.port, gateway=policy)))
+    released.set()
+
+    assert [status for status, _, _ in await asyncio.gather(*running)] == [200] * 4
+    assert lives.executions["/wait"] == 4

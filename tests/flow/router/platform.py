@@ -40,7 +40,7 @@ from easel_kit.testing import eventually, fresh_database, fresh_streams, process
 from easel_proto.internal.v1 import control_pb2, control_pb2_grpc
 from easel_router.bootstrap import BootstrapConfig, bootstrap
 from easel_router.subscriptions import LISTENS
-from easel_router.testing import Envoy, free_port, public_descriptors
+from easel_router.testing import Envoy, public_descriptors, two_free_ports
 
 KEY = "ek_test_" + "0" * 32
 ENVOY_TOKEN = "envoy-process-token"
@@ -133,7 +133,8 @@ class Platform:
         return (self.path / "router.log").read_text()
 
     async def start_envoy(self, node_id: str = "envoy-0", data_port: int = 0) -> Envoy:
-        envoy = Envoy(self.path, node_id, data_port or free_port(), free_port())
+        data, control = two_free_ports()
+        envoy = Envoy(self.path, node_id, data_port or data, control)
         self.envoys.append(envoy)
         await envoy.start(self.envoy_config(envoy))
         return envoy
@@ -144,6 +145,7 @@ class Platform:
                 node_id=envoy.node_id,
                 process_token=ENVOY_TOKEN,
                 xds_addr=self.env["EASEL_ROUTER_XDS_ADDR"],
+                shadow_addr=self.env["EASEL_ROUTER_SHADOW_ADDR"],
                 sink_addr="",
                 process_addrs={"router": self.env["EASEL_ROUTER_ADDR"], "control": self.env["EASEL_CONTROL_ADDR"]},
                 data_addr=f"127.0.0.1:{envoy.data_port}",

@@ -44,6 +44,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     router_addr: str
     monitor_addr: str
     router_xds_addr: str
+    router_shadow_addr: str
     monitor_sink_addr: str
     nats_listen: str = "0.0.0.0:4222"
     data_listen: str = "0.0.0.0:8080"
@@ -130,6 +131,7 @@ def _envoy(settings: Settings, keys: Keys) -> bytes:
         },
         xds_addr=settings.router_xds_addr,
         sink_addr=settings.monitor_sink_addr,
+        shadow_addr=settings.router_shadow_addr,
         data_addr=settings.data_listen,
         advertised_addr=advertised(settings.data_url),
         control_addr=settings.control_listen,

@@ -10,6 +10,7 @@ from easel_kit.clock import Clock
 from easel_proto.v1 import common_pb2, routes_pb2, routes_pb2_grpc
 from easel_router.apply import Applier
 from easel_router.coldstarts import ColdStarts
+from easel_router.decide.limits import Limits
 from easel_router.decide.snapshot import ServicePlan
 from easel_router.envoys import Envoys
 from easel_router.hold import Holds
@@ -97,6 +98,8 @@ class RoutesApi(routes_pb2_grpc.RoutesServicer):
                 made.append(_why("NetworkNotShared", f"Envoy shares no network with {names}", ""))
             if not plan.serving:
                 made.append(self._without_replica(plan))
+            if limits := _limits(plan.limits):
+                made.append(_why("Limited", limits, "more are answered 429, or 450 where a queue is full"))
             if known := self._cold_starts.typical(name, plan.revision):
                 made.append(_why("ColdStart", _cold_start(known, self._cold_starts.seen(name, plan.revision)), ""))
         if stored is not None and stored.state.state == "probed":
@@ -112,6 +115,13 @@ class RoutesApi(routes_pb2_grpc.RoutesServicer):
             if state.split_permille is not None:
                 made.append(_split(state.split_permille, plan.split if plan else None))
         return made
+
+
+def _limits(limits: Limits) -> str:
+    """What is let through, over all Envoys."""
+    tokens = [f"{each.rate.tokens} requests a second with the token {each.token}" for each in limits.tokens]
+    kinds = [kind.why for kind in (limits.rate, limits.concurrency, limits.queue) if kind is not None]
+    return "at most " + "; ".join([*kinds, *tokens]) if kinds or tokens else ""
 
 
 def _split(permille: int, split: Split | None) -> common_pb2.Why:

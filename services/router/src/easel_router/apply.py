@@ -27,9 +27,9 @@ from easel_router.model import Known
 from easel_router.store import Store, Stored
 from easel_router.tokens import Tokens
 from easel_router.xds.catalog import Catalog
-from easel_router.xds.clusters import endpoints, every_cluster
-from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE, serialised
-from easel_router.xds.render import render
+from easel_router.xds.clusters import every_cluster
+from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
+from easel_router.xds.render import endpoints_of, render
 from easel_router.xds.scopes import Resources
 from easel_router.xds.stream import Gone, Refused, Stream
 from easel_router.xds.web import web_scope
@@ -188,7 +188,7 @@ class Applier:
         others = set(every_cluster(service)) - resources.by_type[CLUSTER].keys() if plan.awake else set()
         for name in sorted(others):
             if self._catalog.get(CLUSTER, name):
-                wanted[ENDPOINTS][name] = self._catalog.put(ENDPOINTS, name, serialised(endpoints(plan, name)))
+                wanted[ENDPOINTS][name] = self._catalog.put(ENDPOINTS, name, endpoints_of(plan, name))
         return wanted
 
     def _leave(self, plan: ServicePlan, resources: Resources) -> None:

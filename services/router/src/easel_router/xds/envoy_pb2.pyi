@@ -756,16 +756,20 @@ class HttpProtocolOptions(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    MAX_STREAM_DURATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def idle_timeout(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def max_stream_duration(self) -> _duration_pb2.Duration: ...
     def __init__(
         self,
         *,
         idle_timeout: _duration_pb2.Duration | None = ...,
+        max_stream_duration: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout", "max_stream_duration", b"max_stream_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout", "max_stream_duration", b"max_stream_duration"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -908,10 +912,33 @@ class StringMatcher(_message.Message):
 Global___StringMatcher: _TypeAlias = StringMatcher  # noqa: Y015
 
 @_typing.final
+class Int64Range(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    end: _builtins.int
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Int64Range: _TypeAlias = Int64Range  # noqa: Y015
+
+@_typing.final
 class HeaderMatcher(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    RANGE_MATCH_FIELD_NUMBER: _builtins.int
     PRESENT_MATCH_FIELD_NUMBER: _builtins.int
     STRING_MATCH_FIELD_NUMBER: _builtins.int
     INVERT_MATCH_FIELD_NUMBER: _builtins.int
@@ -921,21 +948,24 @@ class HeaderMatcher(_message.Message):
     invert_match: _builtins.bool
     treat_missing_header_as_empty: _builtins.bool
     @_builtins.property
+    def range_match(self) -> Global___Int64Range: ...
+    @_builtins.property
     def string_match(self) -> Global___StringMatcher: ...
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        range_match: Global___Int64Range | None = ...,
         present_match: _builtins.bool = ...,
         string_match: Global___StringMatcher | None = ...,
         invert_match: _builtins.bool = ...,
         treat_missing_header_as_empty: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["header_match_specifier", b"header_match_specifier", "present_match", b"present_match", "string_match", b"string_match"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header_match_specifier", b"header_match_specifier", "present_match", b"present_match", "range_match", b"range_match", "string_match", b"string_match"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header_match_specifier", b"header_match_specifier", "invert_match", b"invert_match", "name", b"name", "present_match", b"present_match", "string_match", b"string_match", "treat_missing_header_as_empty", b"treat_missing_header_as_empty"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header_match_specifier", b"header_match_specifier", "invert_match", b"invert_match", "name", b"name", "present_match", b"present_match", "range_match", b"range_match", "string_match", b"string_match", "treat_missing_header_as_empty", b"treat_missing_header_as_empty"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_header_match_specifier: _TypeAlias = _typing.Literal["present_match", "string_match"]  # noqa: Y015
+    _WhichOneofReturnType_header_match_specifier: _TypeAlias = _typing.Literal["range_match", "present_match", "string_match"]  # noqa: Y015
     _WhichOneofArgType_header_match_specifier: _TypeAlias = _typing.Literal["header_match_specifier", b"header_match_specifier"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_header_match_specifier) -> _WhichOneofReturnType_header_match_specifier | None: ...
 
@@ -1175,6 +1205,7 @@ class Route(_message.Message):
     MATCH_FIELD_NUMBER: _builtins.int
     ROUTE_FIELD_NUMBER: _builtins.int
     DIRECT_RESPONSE_FIELD_NUMBER: _builtins.int
+    REQUEST_HEADERS_TO_ADD_FIELD_NUMBER: _builtins.int
     RESPONSE_HEADERS_TO_ADD_FIELD_NUMBER: _builtins.int
     REQUEST_HEADERS_TO_REMOVE_FIELD_NUMBER: _builtins.int
     TYPED_PER_FILTER_CONFIG_FIELD_NUMBER: _builtins.int
@@ -1187,6 +1218,8 @@ class Route(_message.Message):
     @_builtins.property
     def direct_response(self) -> Global___DirectResponseAction: ...
     @_builtins.property
+    def request_headers_to_add(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderValueOption]: ...
+    @_builtins.property
     def response_headers_to_add(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderValueOption]: ...
     @_builtins.property
     def request_headers_to_remove(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
@@ -1198,6 +1231,7 @@ class Route(_message.Message):
         match: Global___RouteMatch | None = ...,
         route: Global___RouteAction | None = ...,
         direct_response: Global___DirectResponseAction | None = ...,
+        request_headers_to_add: _abc.Iterable[Global___HeaderValueOption] | None = ...,
         response_headers_to_add: _abc.Iterable[Global___HeaderValueOption] | None = ...,
         request_headers_to_remove: _abc.Iterable[_builtins.str] | None = ...,
         typed_per_filter_config: _abc.Mapping[_builtins.str, _any_pb2.Any] | None = ...,
@@ -1205,7 +1239,7 @@ class Route(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "name", b"name", "request_headers_to_remove", b"request_headers_to_remove", "response_headers_to_add", b"response_headers_to_add", "route", b"route", "typed_per_filter_config", b"typed_per_filter_config"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "name", b"name", "request_headers_to_add", b"request_headers_to_add", "request_headers_to_remove", b"request_headers_to_remove", "response_headers_to_add", b"response_headers_to_add", "route", b"route", "typed_per_filter_config", b"typed_per_filter_config"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["route", "direct_response"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015

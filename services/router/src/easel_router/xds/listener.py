@@ -112,17 +112,7 @@ def _http(name: str, *, counted: bool) -> pb.HttpConnectionManager:
             rds_config_source=ads(),
             scoped_rds=pb.ScopedRds(scoped_rds_config_source=ads()),
         ),
-        http_filters=[
-            _script(AUTH_FILTER, "hashing.lua", "auth.lua", "browser.lua"),
-            limits_filter(GROUP_LIMITS_FILTER),
-            _script(PICK_FILTER, "pick.lua"),
-            limits_filter(LIMITS_FILTER),
-            _hold_filter(),
-            pb.HttpFilter(
-                name="envoy.filters.http.router",
-                typed_config=any_of(_ROUTER, pb.Router(suppress_envoy_headers=True)),
-            ),
-        ],
+        http_filters=_filters(limited=name != PROBE),
         access_log=[_turned_away(), *([counts()] if counted else [])],
         upgrade_configs=[upgrade],
         http2_protocol_options=pb.Http2ProtocolOptions(
@@ -140,6 +130,21 @@ def _http(name: str, *, counted: bool) -> pb.HttpConnectionManager:
         local_reply_config=replies(web=name == WEB),
         early_header_mutation_extensions=[host_header()] if name == WEB else [],
     )
+
+
+def _filters(*, limited: bool) -> list[pb.HttpFilter]:
+    """Who may call, then how much, then whether there is a replica. What the router asks itself takes nothing from
+    callers' limits."""
+    return [
+        _script(AUTH_FILTER, "hashing.lua", "auth.lua", "browser.lua"),
+        *([limits_filter(GROUP_LIMITS_FILTER)] if limited else []),
+        _script(PICK_FILTER, "pick.lua"),
+        *([limits_filter(LIMITS_FILTER)] if limited else []),
+        _hold_filter(),
+        pb.HttpFilter(
+            name="envoy.filters.http.router", typed_config=any_of(_ROUTER, pb.Router(suppress_envoy_headers=True))
+        ),
+    ]
 
 
 LONGEST_HOLD_S = 86_400.0
@@ -166,19 +171,18 @@ def _hold_filter() -> pb.HttpFilter:
 
 
 def _turned_away() -> pb.AccessLog:
-    """Counts answers from 400 on by service, code and cause: Envoy charges no cluster for what it answers itself."""
+    """Counts answers from 400 on by service, code and cause: Envoy charges no cluster for what it answers itself. Code
+    0 is a caller who left before anything was answered (499)."""
     tags = {"service": "%ROUTE_NAME%", "code": "%RESPONSE_CODE%", "via": "%RESPONSE_CODE_DETAILS%"}
     stat = pb.StatsLog.Stat(
         name="local_reply", tags=[pb.StatsLog.Tag(name=name, value_format=value) for name, value in tags.items()]
     )
     counter = pb.StatsLog.Counter(stat=stat, value_fixed=UInt64Value(value=1))
     log = pb.StatsLog(counters=[counter], stats_scope=pb.Scope(prefix="easel"))
-    from_400 = pb.ComparisonFilter(
-        op=pb.ComparisonFilter.GE, value=pb.RuntimeUInt32(default_value=400, runtime_key="easel.none")
-    )
+    left = _both(_flags("DC", "DR"), _status(0))
     return pb.AccessLog(
         name="easel.turned_away",
-        filter=pb.AccessLogFilter(status_code_filter=pb.StatusCodeFilter(comparison=from_400)),
+        filter=_either(_at_least(400), left),
         typed_config=any_of(_PREFIX + "extensions.access_loggers.stats.v3.Config", log),
     )
 
