@@ -10,6 +10,7 @@ from importlib.resources import files
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value, UInt64Value
 
 from easel_router.xds import envoy_pb2 as pb
+from easel_router.xds.conditions import at_least, both, either, flags, status
 from easel_router.xds.counting import counts
 from easel_router.xds.limiting import (
     GROUP_LIMITS_FILTER,
@@ -179,10 +180,10 @@ def _turned_away() -> pb.AccessLog:
     )
     counter = pb.StatsLog.Counter(stat=stat, value_fixed=UInt64Value(value=1))
     log = pb.StatsLog(counters=[counter], stats_scope=pb.Scope(prefix="easel"))
-    left = _both(_flags("DC", "DR"), _status(0))
+    left = both(flags("DC", "DR"), status(0))
     return pb.AccessLog(
         name="easel.turned_away",
-        filter=_either(_at_least(400), left),
+        filter=either(at_least(400), left),
         typed_config=any_of(_PREFIX + "extensions.access_loggers.stats.v3.Config", log),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from easel_router.xds import envoy_pb2 as pb
+from easel_router.xds.conditions import at_least, both, either, flags, status
 from easel_router.xds.limiting import QUEUE_FULL, TOKEN_RATE, TOO_MANY_AT_ONCE
 
 NO_MEMBER = 530
@@ -54,52 +55,52 @@ def replies(*, web: bool) -> pb.LocalReplyConfig:
     """First match wins. `web`: of the listener that tells services by their hosts."""
     return pb.LocalReplyConfig(
         mappers=[
-            _mapper(_both(_flags("UAEX"), _status(504)), "RequestTimeout", *_LIMIT, status=408),
-            _as_it_is(_flags("UAEX")),
-            _mapper(_flags("UT"), "RequestTimeout", *_LIMIT, status=408),
-            _mapper(_flags("SI"), "RequestTimeout", *_LIMIT, status=408),
+            _mapper(both(flags("UAEX"), status(504)), "RequestTimeout", *_LIMIT, status=408),
+            _as_it_is(flags("UAEX")),
+            _mapper(flags("UT"), "RequestTimeout", *_LIMIT, status=408),
+            _mapper(flags("SI"), "RequestTimeout", *_LIMIT, status=408),
             _mapper(
-                _flags("UH", "NC"),
+                flags("UH", "NC"),
                 "NoReadyReplica",
                 "%METADATA(VIRTUAL_HOST:easel:without_replica)%",
                 "`easel explain %METADATA(VIRTUAL_HOST:easel:service)%` says why; send it again when one is ready",
             ),
-            _mapper(_status(QUEUE_FULL), "QueueFull", *_QUEUE, status=450),
-            _mapper(_either(_flags("UO"), _status(TOO_MANY_AT_ONCE)), "TooManyRequests", *_CONCURRENCY, status=429),
-            _mapper(_status(TOKEN_RATE), "TooManyRequests", *_TOKEN_RATE, status=429),
-            _mapper(_status(429), "TooManyRequests", *_RATE),
+            _mapper(status(QUEUE_FULL), "QueueFull", *_QUEUE, status=450),
+            _mapper(either(flags("UO"), status(TOO_MANY_AT_ONCE)), "TooManyRequests", *_CONCURRENCY, status=429),
+            _mapper(status(TOKEN_RATE), "TooManyRequests", *_TOKEN_RATE, status=429),
+            _mapper(status(429), "TooManyRequests", *_RATE),
             _mapper(
-                _flags("UF"),
+                flags("UF"),
                 "ReplicaUnreachable",
                 "no replica accepted the connection (%RESPONSE_CODE_DETAILS%)",
                 "`easel w %METADATA(VIRTUAL_HOST:easel:service)%` shows the replicas, `easel logs` what they say",
             ),
-            _mapper(_flags("UC", "UR", "LR"), "ReplicaGone", _CUT.format("%RESPONSE_CODE_DETAILS%"), _CUT_HINT),
+            _mapper(flags("UC", "UR", "LR"), "ReplicaGone", _CUT.format("%RESPONSE_CODE_DETAILS%"), _CUT_HINT),
             _mapper(
-                _flags("UPE"),
+                flags("UPE"),
                 "BadAnswer",
                 "the replica's answer is not HTTP/1.1",
                 "does it speak HTTP at this port? gRPC calls need metadata.enable_grpc: true",
             ),
-            _page(_both(_status(401), _wants_html())),
+            _page(both(status(401), _wants_html())),
             _mapper(
-                _status(401),
+                status(401),
                 "Unauthorized",
                 "%LOCAL_REPLY_BODY%",
                 "`easel desc NAME` shows the token; a service's token opens no other service",
             ),
-            _mapper(_status(404), "NotFound", *(_NO_HOST if web else _NO_SERVICE)),
-            _mapper(_status(413), "PayloadTooLarge", "the request's body is too large", "send less at once"),
-            _mapper(_status(408), "RequestTimeout", "the request did not arrive in time", "send it again"),
+            _mapper(status(404), "NotFound", *(_NO_HOST if web else _NO_SERVICE)),
+            _mapper(status(413), "PayloadTooLarge", "the request's body is too large", "send less at once"),
+            _mapper(status(408), "RequestTimeout", "the request did not arrive in time", "send it again"),
             _mapper(
-                _status(NO_MEMBER),
+                status(NO_MEMBER),
                 "NoMember",
                 "%LOCAL_REPLY_BODY%",
                 "`easel release SERVICE` has a member take part",
                 status=503,
             ),
-            _mapper(_status(503), "Unavailable", "%LOCAL_REPLY_BODY%", "try again"),
-            _mapper(_at_least(400), "Refused", "%LOCAL_REPLY_BODY% (%RESPONSE_CODE_DETAILS%)", ""),
+            _mapper(status(503), "Unavailable", "%LOCAL_REPLY_BODY%", "try again"),
+            _mapper(at_least(400), "Refused", "%LOCAL_REPLY_BODY% (%RESPONSE_CODE_DETAILS%)", ""),
         ]
     )
 
@@ -132,30 +133,3 @@ def _as_it_is(filter_: pb.AccessLogFilter) -> pb.ResponseMapper:
     text = pb.DataSource(inline_string="%LOCAL_REPLY_BODY%")
     body = pb.SubstitutionFormatString(text_format_source=text, content_type="application/json")
     return pb.ResponseMapper(filter=filter_, body_format_override=body)
-
-
-def _both(one: pb.AccessLogFilter, other: pb.AccessLogFilter) -> pb.AccessLogFilter:
-    return pb.AccessLogFilter(and_filter=pb.AndFilter(filters=[one, other]))
-
-
-def _either(one: pb.AccessLogFilter, other: pb.AccessLogFilter) -> pb.AccessLogFilter:
-    return pb.AccessLogFilter(or_filter=pb.OrFilter(filters=[one, other]))
-
-
-def _flags(*flags: str) -> pb.AccessLogFilter:
-    return pb.AccessLogFilter(response_flag_filter=pb.ResponseFlagFilter(flags=flags))
-
-
-def _status(code: int) -> pb.AccessLogFilter:
-    return _compare(pb.ComparisonFilter.EQ, code)
-
-
-def _at_least(code: int) -> pb.AccessLogFilter:
-    return _compare(pb.ComparisonFilter.GE, code)
-
-
-def _compare(op: pb.ComparisonFilter.Op.ValueType, code: int) -> pb.AccessLogFilter:
-    value = pb.RuntimeUInt32(default_value=code, runtime_key=f"easel.reply.{code}")
-    return pb.AccessLogFilter(
-        status_code_filter=pb.StatusCodeFilter(comparison=pb.ComparisonFilter(op=op, value=value))
-    )
