@@ -9,7 +9,7 @@ from typing import Any
 
 from easel_control.decide.check import allowed
 from easel_control.decide.key import Key
-from easel_control.decide.keys import CONTAINERS, METADATA, OTHER, ROLLOUT, SCALING, STORAGE
+from easel_control.decide.keys import CONTAINERS, GATEWAY, METADATA, OTHER, ROLLOUT, SCALING, STORAGE
 from easel_control.decide.later import LATER
 
 TARGET = Path(__file__).parent.parent / "docs" / "service-json.md"
@@ -27,8 +27,8 @@ An update by *merge* (the default) lays the posted object over the stored one: o
 whole, `null` takes a key away. *replace* puts the posted object in its place; the token and `dockerAuth` are kept where
 none is given, and so is the value of an environment entry that gives neither `value` nor `secretRef`, and the password
 of a git repository. An update that changes only `metadata.instance` is a scale. `metadata.rolling_strategy`, `rollout`,
-`autoscaler`, `labels`, `dockerAuth` and the token belong to no revision either: changing them replaces no replica, and
-a switch to another revision leaves them as they are.
+`autoscaler`, `labels`, `dockerAuth`, the token and everything under *The gateway* belong to no revision either:
+changing them replaces no replica, and a switch to another revision leaves them as they are.
 
 Changed code in a mounted directory is a new revision, too: its content counts (up to 256 MiB and 10 000 files;
 `__pycache__` and `.git` do not count; above that, or where replicas may write, the source is called `mutable`, and a
@@ -51,7 +51,7 @@ The JSON Schema for editors: `GET /v1/schema` on the control address, or `Servic
 """
 
 SECTIONS = {
-    "The service": METADATA, "The program": CONTAINERS, "Mounts": STORAGE, "Scaling": SCALING,
+    "The service": METADATA, "The program": CONTAINERS, "Mounts": STORAGE, "The gateway": GATEWAY, "Scaling": SCALING,
     "Rollouts": ROLLOUT, "The rest": OTHER,
 }  # fmt: skip
 

@@ -126,6 +126,13 @@ def tidy(config: dict[str, Any]) -> dict[str, Any]:
         scaler["strategies"] = {"qps": 5}
     if config["metadata"].get("instance") == 0 and config.get("autoscaler", {}).get("min") != 0:
         del config["metadata"]["instance"]
+    if config["metadata"].get("group") == config["metadata"]["name"]:
+        del config["metadata"]["group"]
+    if "worker_threads" not in config["metadata"].get("rpc", {}):
+        config["metadata"].get("rpc", {}).pop("max_queue_size", None)
+    for limit in config.get("networking", {}).get("gateway_policy", {}).values():
+        if "limit" not in limit:
+            limit.pop("enable", None)
     strategy = config["metadata"].get("rolling_strategy", {})
     if strategy.get("max_surge") in (0, "0%"):
         strategy["max_unavailable"] = 1

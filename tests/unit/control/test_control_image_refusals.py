@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.control.images import GIT, but, mounting, refused, with_container
+from tests.unit.control.images import GIT, but, mounting, refused, sound, with_container
 
 IMAGE = {"image": "a"}
 
@@ -82,12 +82,22 @@ def test_refusals_name_the_field_and_repeat_no_secret(config: dict[str, Any], pa
     assert "hush" not in errors[path].message + errors[path].hint
 
 
-@pytest.mark.parametrize("kind", [
-    {"git": {"repo": "https://x/y"}}, {"image": {"image": "a"}}, {"oss": {"path": "oss://b/"}},
-    {"nfs": {"server": "x"}}, {"empty_dir": {}},
-])  # fmt: skip
+@pytest.mark.parametrize("kind", [{"image": {"image": "a"}}, {"nfs": {"server": "x"}}])
 def test_mounts_that_need_an_image(kind: dict[str, Any]) -> None:
     errors = refused(mounting(kind, containers=[{"command": "x"}]))
 
     assert [(p, e.code) for p, e in errors.items()] == [(f"storage[0].{next(iter(kind))}", "NOT_SUPPORTED_YET")]
     assert "containers[0].image" in next(iter(errors.values())).hint
+
+
+@pytest.mark.parametrize("kind", [{"git": {"repo": "https://x/y"}}, {"oss": {"path": "oss://b/"}}, {"empty_dir": {}}])
+def test_mounts_that_a_process_may_have_too(kind: dict[str, Any]) -> None:
+    (mount,) = sound(mounting(kind, containers=[{"command": "x"}])).revision.mounts
+
+    assert mount.source is not None
+
+
+def test_scratch_memory_of_a_process() -> None:
+    errors = refused(mounting({"empty_dir": {"medium": "memory"}}, containers=[{"command": "x"}]))
+
+    assert [(p, e.code) for p, e in errors.items()] == [("storage[0].empty_dir.medium", "NOT_SUPPORTED_YET")]

@@ -27,6 +27,7 @@ from easel_control.environment import Environments
 from easel_control.model import RevisionRow, ServiceRow
 from easel_control.sources import changed_sources, digests
 from easel_control.store import Store
+from easel_control.token_store import TokenStore
 from easel_control.vault import Vault
 from easel_kit.db import Connection
 
@@ -43,9 +44,10 @@ class Admission:
     """Admits files for new and for existing services."""
 
     def __init__(
-        self, vault: Vault, environments: Environments, store: Store, code_dir: Path, *, sees_paths: bool
-    ) -> None:
-        self._vault, self._environments, self._store = vault, environments, store
+        self, vault: Vault, environments: Environments, store: Store, tokens: TokenStore, code_dir: Path, *,
+        sees_paths: bool,
+    ) -> None:  # fmt: skip
+        self._vault, self._environments, self._store, self._tokens = vault, environments, store, tokens
         self._code_dir, self._sees_paths = code_dir, sees_paths
 
     async def new(self, workspace: str, text: str) -> Prepared:
@@ -69,7 +71,7 @@ class Admission:
         admitted, spec = await self._sound(document)
         token = admitted.token or generated_token()
         content = self._content(
-            workspace, admitted, spec, token_sealed=self._seal_token(workspace, admitted.name, token)
+            workspace, admitted, spec, token_sealed=self.seal_token(workspace, admitted.name, token)
         )
         return Prepared(name=admitted.name, content=content, secrets=admitted.secrets)
 
@@ -91,11 +93,13 @@ class Admission:
         token = admitted.token
         if token is not None and token == self.token_of(row):
             token = None
+        if token is not None and (errors := await self._tokens.refused("service", row.workspace, row.name, token)):
+            raise refusal(errors)
         revision = await self._store.revision(row.workspace, row.name, row.revision.number)
         assert revision is not None
         content = self._content(
             row.workspace, admitted, spec,
-            token_sealed=None if token is None else self._seal_token(row.workspace, row.name, token),
+            token_sealed=None if token is None else self.seal_token(row.workspace, row.name, token),
             config_changed=not same(_but_instance(stored), _but_instance(admitted.config)),
             secrets_changed=self.secrets_of(revision) != admitted.secrets,
         )  # fmt: skip
@@ -109,6 +113,10 @@ class Admission:
     def token_of(self, row: ServiceRow) -> str:
         """The service's token."""
         return self._vault.open(f"token/{row.workspace}/{row.name}", row.token_sealed).decode()
+
+    def seal_token(self, workspace: str, name: str, token: str) -> bytes:
+        """A service's token as its row keeps it."""
+        return self._vault.seal(f"token/{workspace}/{name}", token.encode())
 
     def registry_login_of(self, row: ServiceRow) -> str:
         """The service's dockerAuth as it is now; empty: it has none."""
@@ -164,11 +172,8 @@ class Admission:
             token_sealed=token_sealed, secrets_changed=secrets_changed,
             config_sealed=self._seal_config(workspace, admitted.name, admitted.config),
             config_shown=text_of(redacted(admitted.config)), config_changed=config_changed, labels=admitted.labels,
-            workspace_id=admitted.workspace_id,
+            workspace_id=admitted.workspace_id, gateway=admitted.gateway, group=admitted.group,
         )  # fmt: skip
-
-    def _seal_token(self, workspace: str, name: str, token: str) -> bytes:
-        return self._vault.seal(f"token/{workspace}/{name}", token.encode())
 
     def _seal_config(self, workspace: str, name: str, config: dict[str, Any]) -> bytes:
         return self._vault.seal(f"config/{workspace}/{name}", text_of(config).encode())

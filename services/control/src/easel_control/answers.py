@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import hmac
 
-import asyncpg
 from msgspec import Struct
 
 from easel_contracts.errors import AlreadyExists, InvalidInput
 from easel_control.pages import plain
 from easel_control.vault import Vault
-from easel_kit.db import Connection, Stale
+from easel_kit.db import Connection
 
 MAX_KEY_LENGTH = 200
 
@@ -42,6 +41,13 @@ class Answers:
         digest = self._vault.digest(method.encode() + b"\0" + request)
         return Ticket(workspace=workspace, actor=actor, key=key, request_hash=digest)
 
+    async def alone(self, connection: Connection, ticket: Ticket) -> None:
+        """Waits until no other request with the ticket's key is being worked at, and lets none begin until the
+        transaction ends. Then `find` tells whether it was answered: a repeat that comes at the same time must not be
+        refused for what the first one did."""
+        if ticket.key:
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", _purpose(ticket))
+
     async def find(self, connection: Connection, ticket: Ticket) -> bytes | None:
         """What was answered; raises AlreadyExists where the key belongs to another request."""
         if not ticket.key:
@@ -59,17 +65,14 @@ class Answers:
         return self._vault.open(_purpose(ticket), row["answer"])
 
     async def save(self, connection: Connection, ticket: Ticket, answer: bytes) -> None:
-        """Remembers; raises Stale where the same request was answered at the same time (look again)."""
+        """Remembers; `alone` came before."""
         if not ticket.key:
             return
-        try:
-            await connection.execute(
-                "INSERT INTO idempotency (workspace, actor, key, request_hash, answer) VALUES ($1, $2, $3, $4, $5)",
-                ticket.workspace, ticket.actor, ticket.key, ticket.request_hash,
-                self._vault.seal(_purpose(ticket), answer),
-            )  # fmt: skip
-        except asyncpg.UniqueViolationError as error:
-            raise Stale("idempotency key") from error
+        await connection.execute(
+            "INSERT INTO idempotency (workspace, actor, key, request_hash, answer) VALUES ($1, $2, $3, $4, $5)",
+            ticket.workspace, ticket.actor, ticket.key, ticket.request_hash,
+            self._vault.seal(_purpose(ticket), answer),
+        )  # fmt: skip
 
 
 def _purpose(ticket: Ticket) -> str:

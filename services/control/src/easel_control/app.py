@@ -21,6 +21,10 @@ from easel_control.releasing import Releases
 from easel_control.secrets_api import SecretsApi
 from easel_control.settings import Settings
 from easel_control.store import Store
+from easel_control.token_owners import Services
+from easel_control.token_store import TokenStore
+from easel_control.tokens import TokenKeeper
+from easel_control.tokens_api import TokensApi
 from easel_control.upkeep import Upkeep
 from easel_control.uploads import CodeStore
 from easel_control.vault import Vault, open_vault
@@ -40,14 +44,17 @@ from easel_proto.v1 import (
     scaling_pb2,
     services_pb2,
     services_pb2_grpc,
+    tokens_pb2,
+    tokens_pb2_grpc,
 )
 
 PROBE = b"easel"
 PUBLIC_APIS = {
     api.full_name: owner
     for file, owner in (
-        (audit_pb2, "control"), (services_pb2, "control"), (replicas_pb2, "scheduler"), (nodes_pb2, "scheduler"),
-        (scaling_pb2, "autoscaler"), (routes_pb2, "router"), (metrics_pb2, "monitor"), (events_pb2, "monitor"),
+        (audit_pb2, "control"), (services_pb2, "control"), (tokens_pb2, "control"), (replicas_pb2, "scheduler"),
+        (nodes_pb2, "scheduler"), (scaling_pb2, "autoscaler"), (routes_pb2, "router"), (metrics_pb2, "monitor"),
+        (events_pb2, "monitor"),
     )
     for api in file.DESCRIPTOR.services_by_name.values()
 }  # fmt: skip
@@ -66,7 +73,8 @@ async def build(process: Process[Settings]) -> None:
     code = CodeStore(settings.home / "code", settings.code_max_mib * 2**20)
     environments = Environments(vault, settings.home / "secrets")
     same_machine = settings.mode == "standalone" and bool(settings.host_id)
-    admission = Admission(vault, environments, store, code.directory, sees_paths=same_machine)
+    token_store = TokenStore(process.db, vault, clock)
+    admission = Admission(vault, environments, store, token_store, code.directory, sees_paths=same_machine)
     mutations = Mutations(process.db, Answers(vault), workspace)
     handlers = Handlers(workspace, store, worlds, admission, process.leases, clock)
     placement = Placement(worlds, process.channel("scheduler"))
@@ -78,19 +86,26 @@ async def build(process: Process[Settings]) -> None:
     releases = Releases(store, admission, commands, placement, worlds, clock)
     services = ServicesApi(settings, store, admission, commands, releases, mutations, code, worlds, clock)
     process.serve(services_pb2_grpc.add_ServicesServicer_to_server, services, "easel.v1.Services")
+    keeper = TokenKeeper(workspace, token_store, {"service": Services(store, admission, clock)}, mutations, clock)
+    tokens = TokensApi(workspace, keeper, mutations, clock)
+    process.serve(tokens_pb2_grpc.add_TokensServicer_to_server, tokens, "easel.v1.Tokens")
     audit = AuditApi(process.db, workspace, {owner: process.channel(owner) for owner in OTHERS}, clock)
     process.serve(audit_pb2_grpc.add_AuditServicer_to_server, audit, "easel.v1.Audit")
     process.describes(PUBLIC_APIS)
-    secrets = SecretsApi(workspace, store, environments, code, admission.token_of, admission.registry_login_of)
+    secrets = SecretsApi(
+        workspace, store, token_store, environments, code, admission.token_of, admission.registry_login_of, clock
+    )
     process.serve(control_pb2_grpc.add_SecretsServicer_to_server, secrets, "easel.internal.v1.Secrets")
 
     process.subscribe({"replica": handlers.on_replica, "route": handlers.on_route, "scale": handlers.on_scale})
     process.owns("service", store.facts)
     process.owns("key", partial(list_keys, process.db, clock))
     process.background(handlers.reconciler.run)
+    process.background(keeper.sweeper.run)
     expiry = Expiry(workspace, store, process.leases, clock, handlers.reconciler.wake)
     process.background(Upkeep(settings, store, code, expiry, clock).run)
     process.watch_loop(handlers.reconciler)
+    process.watch_loop(keeper.sweeper)
 
 
 async def check_vault(database: Database, vault: Vault) -> None:

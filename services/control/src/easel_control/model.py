@@ -8,7 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 from easel_contracts.facts import Rollout, ServiceState
-from easel_contracts.spec import Autoscaling, RevisionSpec, RolloutPolicy, Split
+from easel_contracts.spec import Autoscaling, GatewayPolicy, RevisionSpec, RolloutPolicy, Split
 
 Wanted = Literal["running", "stopped", "deleted"]
 Lock = Literal["none", "dangerous", "all"]
@@ -90,8 +90,14 @@ class ServiceRow(Struct, frozen=True, kw_only=True):
     autoscaling: Autoscaling | None = None
     autoscaling_generation: int = 0
     rolling: RolloutPolicy = RolloutPolicy()
+    gateway: GatewayPolicy = GatewayPolicy()
+    group: str = ""
+    """Group it belongs to; empty: none. What it does there is in the group's row."""
     token_sealed: bytes
+    """Of the token `default`; further ones are in the table `tokens`."""
     token_version: int = 1
+    token_changed_at: datetime | None = None
+    """When the token `default` got its value; None: at creation, or before that was kept."""
     config_sealed: bytes
     """The admitted configuration without token, with all other secrets, as JSON."""
     config_shown: str
@@ -150,5 +156,5 @@ def service_state(row: ServiceRow) -> ServiceState:
         revision=row.revision, autoscaling=row.autoscaling, autoscaling_generation=row.autoscaling_generation,
         instance_generation=row.instance_generation, token_version=row.token_version, rolling=row.rolling,
         safety_lock=row.lock, rollout=rollout, status=row.status, reason=row.reason, message=row.message,
-        created_at=row.created_at,
+        gateway=row.gateway, group=row.group, created_at=row.created_at,
     )  # fmt: skip

@@ -65,10 +65,6 @@ class Mutations:
             found = await self._answers.find(connection, call.ticket)
         return None if found is None else kind.FromString(found)
 
-    async def answered(self, connection: Connection, call: Call) -> bool:
-        """Whether the same request was answered by now, at the same time as this one."""
-        return await self._answers.find(connection, call.ticket) is not None
-
     async def run(self, call: Call, kind: type[M], work: Callable[[Connection], Awaitable[M]]) -> M:
         """`once`, again as long as others are first. Raises Conflict when they always are."""
         for _ in range(TRIES):
@@ -83,6 +79,7 @@ class Mutations:
         try:
             async with self._database.transaction() as connection:
                 await refuse_when_full(connection)
+                await self._answers.alone(connection, call.ticket)
                 if (found := await self._answers.find(connection, call.ticket)) is not None:
                     return kind.FromString(found)
                 answer = await work(connection)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 from easel_contracts.errors import NotFound, Unauthenticated
+from easel_control.decide.tokens import Token, good
 from easel_control.environment import Environments
 from easel_control.model import ServiceRow
 from easel_control.pages import workspace_of
 from easel_control.store import Store
+from easel_control.token_store import TokenStore
 from easel_control.uploads import CodeStore
+from easel_kit.clock import Clock
 from easel_kit.grpc import caller
 from easel_proto.internal.v1 import control_pb2, control_pb2_grpc
 
@@ -18,19 +21,24 @@ class SecretsApi(control_pb2_grpc.SecretsServicer):
     """Tokens for the router; environments and code for the agent."""
 
     def __init__(
-        self, workspace: str, store: Store, environments: Environments, code: CodeStore,
-        token_of: Callable[[ServiceRow], str], registry_login_of: Callable[[ServiceRow], str],
+        self, workspace: str, store: Store, tokens: TokenStore, environments: Environments, code: CodeStore,
+        token_of: Callable[[ServiceRow], str], registry_login_of: Callable[[ServiceRow], str], clock: Clock,
     ) -> None:  # fmt: skip
         self._workspace, self._store, self._environments = workspace, store, environments
+        self._tokens, self._clock = tokens, clock
         self._code, self._token_of, self._registry_login_of = code, token_of, registry_login_of
 
     async def GetTokens(self, request: control_pb2.GetTokensRequest, context: object) -> control_pb2.GetTokensResponse:
-        """Tokens of the services named, or of all when none is; unknown names are left out."""
+        """Tokens that are good now of the services named, or of all when none is; unknown names are left out."""
         _only("router")
         workspace = workspace_of(request.workspace, self._workspace)
-        answer = control_pb2.GetTokensResponse()
-        for row in await self._store.some(workspace, list(request.services)):
-            answer.tokens.add(service=row.name, token=self._token_of(row), version=row.token_version)
+        names, answer = list(request.services), control_pb2.GetTokensResponse()
+        async with self._store.database.snapshot() as connection:  # a version and the tokens of that version
+            rows = await self._store.some(workspace, names, connection)
+            more = await self._tokens.of_some(connection, "service", workspace, names)
+        for row in rows:
+            named = _named(good(more.get(row.name, ()), self._clock.now()))
+            answer.tokens.add(service=row.name, token=self._token_of(row), version=row.token_version, more=named)
         return answer
 
     async def GetEnvironment(
@@ -60,6 +68,16 @@ class SecretsApi(control_pb2_grpc.SecretsServicer):
         _only("agent")
         async for chunk in self._code.read(request.digest):
             yield control_pb2.CodeChunk(data=chunk)
+
+
+def _named(tokens: Iterable[Token]) -> list[control_pb2.NamedToken]:
+    return [
+        control_pb2.NamedToken(
+            name=t.name, value=t.value, rate_limit_qps=t.rate_limit_qps,
+            expires_unix_s=0 if t.expires_at is None else int(t.expires_at.timestamp()),
+        )
+        for t in tokens
+    ]  # fmt: skip
 
 
 def _only(process: str) -> None:

@@ -54,13 +54,14 @@ class Store:
             )  # fmt: skip
         return [_service.decode(row["data"]) for row in rows]
 
-    async def some(self, workspace: str, names: list[str]) -> list[ServiceRow]:
-        """The named services that exist; all when none is named."""
-        async with self.database.connection() as connection:
-            rows = await connection.fetch(
-                "SELECT data FROM services WHERE workspace = $1 AND ($2::text[] = '{}' OR name = ANY($2))",
-                workspace, names,
-            )  # fmt: skip
+    async def some(self, workspace: str, names: list[str], connection: Connection | None = None) -> list[ServiceRow]:
+        """The named services that exist; all when none is named. With a connection: as its transaction sees them."""
+        query = "SELECT data FROM services WHERE workspace = $1 AND ($2::text[] = '{}' OR name = ANY($2))"
+        if connection is not None:
+            rows = await connection.fetch(query, workspace, names)
+        else:
+            async with self.database.connection() as reader:
+                rows = await reader.fetch(query, workspace, names)
         return [_service.decode(row["data"]) for row in rows]
 
     async def names(self) -> list[tuple[str, str]]:
@@ -99,13 +100,16 @@ class Store:
             )
 
     async def remove(self, connection: Connection, row: ServiceRow, fence: int | None) -> None:
-        """Removes a service with its revisions, and remembers how far its name has counted. Raises Stale."""
+        """Removes a service with its revisions and tokens, and remembers how far its name has counted. Raises Stale."""
         status = await connection.execute(
             "DELETE FROM services WHERE workspace = $1 AND name = $2 AND row_version = $3 - 1"
             " AND ($4::bigint IS NULL OR EXISTS (SELECT 1 FROM leases WHERE shard = $5 AND token = $4))",
             row.workspace, row.name, row.row_version, fence, shard_of(row.name),
         )  # fmt: skip
         guarded(status)
+        await connection.execute(
+            "DELETE FROM tokens WHERE workspace = $1 AND kind = 'service' AND owner = $2", row.workspace, row.name
+        )
         await connection.execute(
             "INSERT INTO past_names (workspace, name, generation, row_version, state) VALUES ($1, $2, $3, $4, $5)"
             " ON CONFLICT (workspace, name) DO UPDATE SET generation = excluded.generation,"

@@ -14,11 +14,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from easel_contracts.errors import FieldError
-from easel_contracts.spec import Autoscaling, RevisionSpec, RolloutPolicy
+from easel_contracts.spec import Autoscaling, GatewayPolicy, RevisionSpec, RolloutPolicy
 from easel_control.decide import document
 from easel_control.decide.check import Checker
 from easel_control.decide.content import get, revision_of
 from easel_control.decide.document import Document
+from easel_control.decide.gateway_rules import policy_of
 from easel_control.decide.keys import ALIASES, MAPS, TREE
 from easel_control.decide.rules import check_rules
 from easel_control.decide.secrets import RevisionSecrets, secrets_of
@@ -33,6 +34,9 @@ class Admitted(Struct, frozen=True, kw_only=True):
     """Number 0 and no source digests: the caller knows these."""
     autoscaling: Autoscaling | None
     rolling: RolloutPolicy
+    gateway: GatewayPolicy
+    group: str
+    """Empty: none."""
     token: str | None
     """None: keep the one there is, or make one."""
     secrets: RevisionSecrets
@@ -92,6 +96,8 @@ def _admitted(config: dict[str, Any]) -> Admitted:
         revision=revision_of(config),
         autoscaling=_autoscaling(config),
         rolling=_rolling(config),
+        gateway=policy_of(config),
+        group=config["metadata"].get("group", ""),
         token=token,
         secrets=secrets_of(config),
         labels=config.get("labels", {}),

@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from easel_contracts.errors import Conflict, InvalidInput
-from easel_contracts.spec import Autoscaling, RevisionSpec, RolloutPolicy
+from easel_contracts.spec import Autoscaling, GatewayPolicy, RevisionSpec, RolloutPolicy
 from easel_control.decide.keys import BY_PATH
 from easel_control.decide.mutation import Change, moved, raised, refuse_deleting
 from easel_control.decide.pins import with_found
@@ -37,6 +37,8 @@ class Content(Struct, frozen=True, kw_only=True):
     config_changed: bool
     labels: dict[str, str]
     workspace_id: str
+    gateway: GatewayPolicy = GatewayPolicy()
+    group: str = ""
 
 
 def created(content: Content, *, workspace: str, name: str, uid: str, past: tuple[int, int], now: datetime) -> Change:
@@ -49,7 +51,7 @@ def created(content: Content, *, workspace: str, name: str, uid: str, past: tupl
         revision=replace(content.revision, number=1), first_generation=generation,
         revision_generation=generation, autoscaling=content.autoscaling,
         autoscaling_generation=generation if content.autoscaling else 0, rolling=content.rolling,
-        token_sealed=content.token_sealed,
+        gateway=content.gateway, group=content.group, token_sealed=content.token_sealed,
         config_sealed=content.config_sealed, config_shown=content.config_shown, labels=content.labels,
         workspace_id=content.workspace_id, latest_revision=1, status="Creating", reason="Admitted",
         message="admitted; replicas are being placed", total=content.instance, begun_at=now,
@@ -79,10 +81,12 @@ def updated(
         raised(before, now),
         instance=content.instance, autoscaling=content.autoscaling, rolling=content.rolling,
         config_sealed=content.config_sealed, config_shown=content.config_shown, labels=content.labels,
-        workspace_id=content.workspace_id,
+        workspace_id=content.workspace_id, gateway=content.gateway, group=content.group,
     )  # fmt: skip
     if token_changed:
-        row = replace(row, token_sealed=content.token_sealed, token_version=before.token_version + 1)
+        row = replace(
+            row, token_sealed=content.token_sealed, token_version=before.token_version + 1, token_changed_at=now
+        )
     if instance_changed:
         row = replace(row, instance_generation=row.generation)
     if scaling_changed:
@@ -165,10 +169,11 @@ def started(before: ServiceRow, now: datetime) -> Change | None:
 
 
 def deleted(before: ServiceRow, now: datetime, why: str = "delete was asked for") -> Change | None:
-    """The service on its way out; the row goes when replicas and route are gone."""
+    """The service on its way out of its group, too; the row goes when replicas and route are gone."""
     if before.wanted == "deleted":
         return None
-    row = moved(replace(raised(before, now), wanted="deleted", settled=0), "Deleting", "Deleting", "is being deleted")
+    row = replace(raised(before, now), wanted="deleted", settled=0, group="")
+    row = moved(row, "Deleting", "Deleting", "is being deleted")
     return Change(row=row, verb="status_changed", reason="Deleting", message=why)
 
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from easel_control.decide.key import DAY_S, Key, Node, tree_of
 from easel_control.decide.keys_containers import CONTAINERS
+from easel_control.decide.keys_gateway import GATEWAY, NAME_PATTERN, NAME_SAYS
 from easel_control.decide.keys_storage import STORAGE
 from easel_control.decide.later import LATER
 
-NAME_SAYS = "3 to 63 characters: lower-case letters, digits and underscore, a letter first"
-
-
 METADATA = (
     Key(path="metadata", kind="object", doc="Name, size and behaviour of the service."),
-    Key(path="metadata.name", kind="string", required=True, pattern=r"[a-z][a-z0-9_]{2,62}", pattern_says=NAME_SAYS,
+    Key(path="metadata.name", kind="string", required=True, pattern=NAME_PATTERN, pattern_says=NAME_SAYS,
         also=("name",), doc="Name of the service, unique in its workspace; part of its URL."),
     Key(path="metadata.instance", kind="integer", default=1, minimum=0, maximum=1000,
         doc="Replicas wanted, where no autoscaler decides. Changing only this is a scale, not a new revision. "
@@ -129,7 +127,7 @@ OTHER = (
         doc="Requests that may wait at a time while no replica is ready; more are answered 503."),
 )  # fmt: skip
 
-SUPPORTED = (*METADATA, *CONTAINERS, *STORAGE, *SCALING, *ROLLOUT, *OTHER)
+SUPPORTED = (*METADATA, *CONTAINERS, *STORAGE, *GATEWAY, *SCALING, *ROLLOUT, *OTHER)
 KEYS = (*SUPPORTED, *LATER)
 TREE: Node = tree_of(KEYS)
 MAPS = frozenset(key.path for key in KEYS if key.kind == "map")

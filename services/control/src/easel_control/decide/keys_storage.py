@@ -10,7 +10,7 @@ BRANCH = r"(?!.*(?:\.\.|//|@\{))[A-Za-z0-9_][^\s~^:?*\[\\\x00-\x20\x7f]*(?<![./]
 STORAGE = (
     Key(path="storage", kind="list", max_length=64,
         doc="What replicas see at their mount paths. Each entry has exactly one of `local`, `git`, `image`, `oss`, "
-            "`nfs`, `empty_dir`; all but `local` need an image in `containers[0]`. Mounts are read-only unless they "
+            "`nfs`, `empty_dir`; `image` and `nfs` need an image in `containers[0]`. Mounts are read-only unless they "
             "say otherwise."),
     Key(path="storage[]", kind="object"),
     Key(path="storage[].mount_path", kind="string", required=True, pattern=r"/[^\0]*",

@@ -19,12 +19,17 @@ PROCESSOR = "deployment by processor"
 GPU = "shares of a GPU"
 POOLS = "resource groups and pools"
 SPOT = "preemptible machines"
-GATEWAY = "gateway policies"
+GATEWAY = "dedicated gateways"
+NETWORKS = "cloud networks and load balancers"
 ASYNC = "asynchronous services and the queue"
 
 TOP = (
     _later("cloud", "cloud resources and networks", {}),
-    _later("networking", GATEWAY, {}),
+    _later("networking.gateway", GATEWAY, "", "default"),
+    *(_later(f"networking.{name}", NETWORKS, *neutral) for name, neutral in (
+        ("vpc_id", ("",)), ("vswitch_id", ("",)), ("security_group_id", ("",)), ("destination_cidrs", ("",)),
+        ("default_route", ("",)), ("nlb", ([],)), ("nacos", ([],)), ("path", ("",)),
+        ("disable_internet_endpoint", (False,)))),
     *(_later(name, PROCESSOR, "") for name in (
         "model_path", "oss_endpoint", "model_entry", "model_config", "processor", "processor_path", "processor_entry",
         "processor_mainclass", "processor_type", "data_image", "processor_image")),
@@ -51,20 +56,15 @@ METADATA = (
     _later("metadata.quota_id", POOLS, ""),
     _later("metadata.quota_type", POOLS, ""),
     _later("metadata.rdma", "RDMA networks", 0),
-    _later("metadata.enable_webservice", "web applications at the root path", False),
     _later("metadata.type", ASYNC, "", "Standard"),
     _later("metadata.workload_type", "elastic jobs", ""),
     _later("metadata.disk", "limits of the system disk", ""),
     _later("metadata.region", "regions", ""),
-    _later("metadata.gateway", GATEWAY, ""),
-    _later("metadata.group", "service groups", ""),
+    _later("metadata.gateway", GATEWAY, "", "default"),
     _later("metadata.rpc.batching", "batching in the server", False),
     _later("metadata.rpc.io_threads", "processor threads"),
     _later("metadata.rpc.max_batch_size", "batching in the server"),
     _later("metadata.rpc.max_batch_timeout", "batching in the server"),
-    _later("metadata.rpc.max_queue_size", "limits of concurrency"),
-    _later("metadata.rpc.worker_threads", "limits of concurrency"),
-    _later("metadata.rpc.rate_limit", "limits of request rates", 0),
     _later("metadata.rpc.decompressor", "decompression of bodies", ""),
     _later("metadata.rpc.proxy_path", ASYNC, ""),
     _later("metadata.rpc.enable_jemalloc", "preloading of jemalloc", 0),

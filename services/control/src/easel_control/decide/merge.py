@@ -46,10 +46,11 @@ def redacted(config: dict[str, Any]) -> dict[str, Any]:
 
 
 NOT_OF_REVISION = (
-    ("metadata", "instance"), ("metadata", "workspace_id"), ("metadata", "rolling_strategy"), ("autoscaler",),
-    ("labels",), ("rollout",), ("dockerAuth",),
+    ("metadata", "instance"), ("metadata", "workspace_id"), ("metadata", "rolling_strategy"), ("metadata", "group"),
+    ("metadata", "enable_webservice"), ("metadata", "rpc", "rate_limit"), ("metadata", "rpc", "worker_threads"),
+    ("metadata", "rpc", "max_queue_size"), ("networking",), ("autoscaler",), ("labels",), ("rollout",), ("dockerAuth",),
 )  # fmt: skip
-"""Sections whose change makes no revision: a switch to another revision leaves them as they are."""
+"""What makes no revision when it changes: a switch to another revision leaves them as they are."""
 
 
 def laid_over(revision: dict[str, Any], current: dict[str, Any]) -> dict[str, Any]:
@@ -58,21 +59,32 @@ def laid_over(revision: dict[str, Any], current: dict[str, Any]) -> dict[str, An
     for *parents, last in NOT_OF_REVISION:
         there, here = current, out
         for part in parents:
-            there, here = there.get(part, {}), here.setdefault(part, {})
-        if last in there:
-            here[last] = copy.deepcopy(there[last])
+            there = there.get(part, {})
+        if last not in there:
+            continue
+        for part in parents:
+            here = here.setdefault(part, {})
+        here[last] = copy.deepcopy(there[last])
     return out
 
 
 def of_revision(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a configuration that belongs to its revision."""
     out: dict[str, Any] = copy.deepcopy(config)
-    for *parents, last in NOT_OF_REVISION:
-        at = out
-        for part in parents:
-            at = at.get(part, {})
-        at.pop(last, None)
+    for path in NOT_OF_REVISION:
+        _take_out(out, path)
     return out
+
+
+def _take_out(config: dict[str, Any], path: tuple[str, ...]) -> None:
+    """Without what is at the path, and without sections that say nothing then."""
+    name, *below = path
+    if not below:
+        config.pop(name, None)
+    elif name in config:
+        _take_out(config[name], tuple(below))
+        if not config[name]:
+            del config[name]
 
 
 def with_values(config: dict[str, Any], secrets: RevisionSecrets) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from easel_control.decide import document
 from easel_control.decide.check import Checker
 from easel_control.decide.container_rules import check_containers
+from easel_control.decide.gateway_rules import check_gateway
 from easel_control.decide.images import login_problem
 from easel_control.decide.keys import TREE
 from easel_control.decide.later import LATER_METRICS
@@ -25,6 +26,7 @@ def check_rules(to: Checker, config: dict[str, Any], wrong: frozenset[str]) -> N
     _check_scaling(to, config, wrong)
     _check_instance(to, config, wrong)
     _check_rolling(to, config)
+    check_gateway(to, config, wrong)
     _check_token(to, config, wrong)
     _check_login(to, config)
 

@@ -9,6 +9,8 @@ from easel_control.decide.check import Checker
 from easel_control.decide.images import image_problem
 
 KINDS = ("local", "git", "image", "oss", "nfs", "empty_dir")
+BY_ENGINE = ("image", "nfs")
+"""What only a container engine mounts or copies: a process's node may have none."""
 SHM = "/dev/shm"
 SYSTEM_TREES = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys", "/usr")
 """Nothing may be mounted here or below, except scratch memory at /dev/shm."""
@@ -51,9 +53,13 @@ def _check_kind(to: Checker, at: str, entry: dict[str, Any], wrong: frozenset[st
         to.add(f"{at}.local", "MISSING", f"nothing says what is mounted; one of {', '.join(KINDS)} is needed",
                '"local": {"path": "/absolute/path"}')  # fmt: skip
     for kind in kinds:
-        if kind != "local" and not image:
+        if kind in BY_ENGINE and not image:
             to.add(f"{at}.{kind}", "NOT_SUPPORTED_YET", f"`{at}.{kind}` is not supported yet without an image",
-                   "give `containers[0].image`, or mount a `local` path")  # fmt: skip
+                   "give `containers[0].image`, or mount by `local`, `git` or `oss`")  # fmt: skip
+        if kind == "empty_dir" and not image and entry[kind].get("medium") == "memory":
+            to.add(f"{at}.empty_dir.medium", "NOT_SUPPORTED_YET",
+                   "scratch memory is not supported yet without an image",
+                   "a process has /dev/shm, or takes the disk")  # fmt: skip
         if kind in CHECKS:
             CHECKS[kind](to, f"{at}.{kind}", entry[kind], wrong)
 
