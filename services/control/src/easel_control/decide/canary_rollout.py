@@ -21,7 +21,7 @@ MAKERS = "Canaries."
 def begun(row: ServiceRow, plan: Plan, identity: str, actor: str, now: datetime) -> tuple[ServiceRow, Canary]:
     """The row with a canary of the rollout that is on, and the canary. Raises Conflict where there is none."""
     if row.rollout is None:
-        raise _nothing_to_compare(row)
+        raise nothing_to_compare(row)
     canary = Canary(
         id=identity, workspace=row.workspace, name=row.name, uid=row.uid, plan=plan, reason="", message="",
         stable_revision=row.rollout.stable.number, candidate_revision=row.revision.number,
@@ -38,7 +38,7 @@ def adopted(before: ServiceRow, now: datetime) -> Change:
     """The rollout that is on, for a canary to go on with. Raises Conflict where none is, or it cannot be."""
     refuse_deleting(before)
     if before.rollout is None:
-        raise _nothing_to_compare(before)
+        raise nothing_to_compare(before)
     if before.rollout.state == "paused":
         raise Conflict("ROLLOUT_PAUSED", f"the rollout of {before.name} is paused: {before.rollout.message}",
                        f"`easel rollout {before.name} resume` first, or `revert` it")  # fmt: skip
@@ -103,7 +103,8 @@ def _split(rollout: RolloutRow, canary: Canary) -> RolloutRow:
     return replace(after, served_at=None, progress_at=None, most_serving=0)
 
 
-def _nothing_to_compare(row: ServiceRow) -> Conflict:
+def nothing_to_compare(row: ServiceRow) -> Conflict:
+    """The error where nothing takes the place of anything that has served."""
     if row.wanted != "running":
         return Conflict("STOPPED", f"{row.name} is {row.wanted}", f"`easel start {row.name}` starts it")
     if not row.proven:

@@ -77,7 +77,9 @@ def _without_latency(counts: Counts) -> Counts:
 
 
 def _burst(before: Burst, second: Second) -> Burst:
-    """Begun anew once it was full: every request counts in one burst."""
+    """Begun anew once it was full: every request counts in one burst. Of stable, what came at the same time."""
+    if not second.candidate.requests:
+        return before
     if before.requests >= BURST_REQUESTS:
         before = before if most_fail(before) else Burst()
     return Burst(

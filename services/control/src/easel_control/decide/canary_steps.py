@@ -167,7 +167,8 @@ def _ramp(c: Canary, s: Sight) -> Move:
     if (wait := _not_yet(c, s) or _gate(c, s, weight)) != "":
         return _waits(c, wait)
     if c.share_permille < weight:
-        return Move(canary=_waits(replace(c, share_permille=weight), "").canary, act="split")
+        said = f"replicas for {weighted(weight)} come up"
+        return Move(canary=noted(replace(c, share_permille=weight, waits_for=""), s.now, "Replicas", said), act="split")
     if (missing := _missing(c, s)) != "":
         return _waits(c, missing)
     return _take(c, s, following)
