@@ -13,7 +13,10 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from easel_contracts.facts import Endpoint, ReplicaState, ServiceState
-from easel_contracts.spec import Traffic
+from easel_contracts.spec import Mirroring, Split, Traffic
+from easel_router.decide.arms import WHOLE, Arm, arm_of, realised
+from easel_router.decide.limits import NONE, Limits, shares
+from easel_router.decide.mirrors import Shadow, realised_mirroring, shadows
 
 AT_ZERO = "ScaledToZero"
 """Control's reason for a running service without replicas that needs none."""
@@ -49,6 +52,7 @@ class Upstream(Struct, frozen=True, kw_only=True, order=True):
     ip: str
     port: int
     draining: bool = False
+    arm: Arm = "stable"
 
 
 class Hold(Struct, frozen=True, kw_only=True):
@@ -87,8 +91,18 @@ class ServicePlan(Struct, frozen=True, kw_only=True):
     """Replicas are there or on their way: Envoy keeps the cluster, so that a request being retried finds the next."""
     keep_alive_s: float | None = None
     """The shortest keep-alive of a replica's server, where one is too short for Envoy's own limit."""
+    web: bool = False
+    """A web application: reached by its host name too, and with a browser's session."""
     grpc: bool = False
     """The service, or a replica that it still has, takes gRPC calls."""
+    shadows: tuple[Shadow, ...] = ()
+    """Which of its replicas get copies of requests, its own or others'."""
+    mirroring: Mirroring | None = None
+    """Of its requests, as far as it can be done now."""
+    limits: Limits = NONE
+    """What each Envoy lets through."""
+    split: Split | None = None
+    """Between its revisions, as far as it can be had now: an arm without a replica in traffic has no weight."""
 
     @property
     def serving(self) -> tuple[str, ...]:
@@ -108,9 +122,13 @@ class Table(Struct, frozen=True, kw_only=True):
     replicas: Mapping[str, tuple[ReplicaState, ...]]
     """By service."""
     tokens: Mapping[str, TokenSet]
+    envoys: int = 1
+    """That take requests; limits are divided by it."""
     networks: tuple[str, ...] = ()
     """Networks that Envoy is in, best first; empty: any address will do."""
     workspace: str = "default"
+    targets: frozenset[str] = frozenset()
+    """Services that get copies of another's requests."""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
@@ -129,8 +147,9 @@ def plan(table: Table, service: str) -> ServicePlan | None:
     if state is None or state.wanted == "deleted" or known is None:
         return None
     replicas = table.replicas.get(service, ())
-    chosen, unreachable = _upstreams(replicas, table.networks)
+    chosen, unreachable = _upstreams(state, replicas, table.networks)
     running = state.wanted == "running"
+    mirroring = realised_mirroring(state)
     without = _why_none(state, chosen, unreachable)
     return ServicePlan(
         workspace=table.workspace,
@@ -147,7 +166,17 @@ def plan(table: Table, service: str) -> ServicePlan | None:
         hold=_hold(state, without if unreachable else "") if running and all(u.draining for u in chosen) else None,
         awake=bool(chosen) or (running and state.reason != AT_ZERO),
         keep_alive_s=min((r.keep_alive_s for r in replicas if r.keep_alive_s is not None), default=None),
+        web=state.gateway.web,
         grpc=state.revision.traffic.grpc or any(r.grpc for r in replicas),
+        shadows=shadows(mirroring, is_target=service in table.targets),
+        mirroring=mirroring,
+        limits=shares(
+            state.gateway,
+            replicas=sum(not u.draining for u in chosen),
+            envoys=table.envoys,
+            tokens=known.tokens,
+        ),
+        split=realised(state.rollout.split, {u.arm for u in chosen if not u.draining}) if state.rollout else None,
     )
 
 
@@ -170,6 +199,8 @@ def problems(name: str, plan: ServicePlan) -> Iterable[str]:
     addresses = [(u.ip, u.port) for u in plan.upstreams]
     if len(addresses) != len(set(addresses)):
         yield f"{name}: two replicas have one address"
+    if plan.split is not None and not 0 <= plan.split.weight_permille <= WHOLE:
+        yield f"{name}: split.weight_permille is {plan.split.weight_permille}, allowed is 0 to {WHOLE}"
     for upstream in plan.upstreams:
         if not upstream.ip or not 0 < upstream.port < 65536:
             yield f"{name}: {upstream.replica} has no address ({upstream.ip!r}:{upstream.port})"
@@ -209,7 +240,7 @@ def _hold(state: ServiceState, unreachable: str) -> Hold:
 
 
 def _upstreams(
-    replicas: Iterable[ReplicaState], networks: tuple[str, ...]
+    state: ServiceState, replicas: Iterable[ReplicaState], networks: tuple[str, ...]
 ) -> tuple[tuple[Upstream, ...], tuple[str, ...]]:
     chosen: dict[tuple[str, int], Upstream] = {}
     unreachable = []
@@ -220,7 +251,10 @@ def _upstreams(
         if endpoint is None:
             unreachable.append(replica.id)
             continue
-        made = Upstream(replica=replica.id, ip=endpoint.ip, port=endpoint.port, draining=finishes(replica))
+        made = Upstream(
+            replica=replica.id, ip=endpoint.ip, port=endpoint.port, draining=finishes(replica),
+            arm=arm_of(state, replica),
+        )  # fmt: skip
         before = chosen.get((made.ip, made.port))
         if before is None or before.draining or not made.draining:
             chosen[made.ip, made.port] = made  # a reused port belongs to whoever got it last
