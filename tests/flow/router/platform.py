@@ -145,6 +145,7 @@ class Platform:
                 node_id=envoy.node_id,
                 process_token=ENVOY_TOKEN,
                 xds_addr=self.env["EASEL_ROUTER_XDS_ADDR"],
+                shadow_addr=self.env["EASEL_ROUTER_SHADOW_ADDR"],
                 sink_addr="",
                 process_addrs={"router": self.env["EASEL_ROUTER_ADDR"], "control": self.env["EASEL_CONTROL_ADDR"]},
                 data_addr=f"127.0.0.1:{envoy.data_port}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import aiohttp
 from msgspec import Struct
@@ -13,13 +12,11 @@ from yarl import URL
 
 from easel_contracts.spec import Comparison
 from easel_kit.clock import Clock
+from easel_router.decide.arms import Arm
 from easel_router.decide.compare import Answer
 from easel_router.decide.compare.answers import HEADERS
-from easel_router.xds.messages import PROBE_HEADER
+from easel_router.xds.messages import ARM_HEADER, PROBE_HEADER
 
-Arm = Literal["stable", "candidate"]
-
-ARM_HEADER = "x-easel-arm"
 LONGEST_S = 59.0
 """A replay that takes longer is not compared. Shorter than the gateway's own limit on copies: a 408 of the gateway is
 an answer only where the service's callers would get it, too."""

@@ -18,11 +18,12 @@ from easel_kit.cancelling import ended
 from easel_kit.clock import Clock
 from easel_kit.telemetry import get_logger
 from easel_router.comparisons import Comparisons
+from easel_router.decide.arms import Arm
 from easel_router.decide.compare import Answer, Compared, compare, request_line, weight
 from easel_router.decide.report import Sample
 from easel_router.decide.sides import Sides, answers
 from easel_router.model import Known
-from easel_router.replay import Arm, NotReplayed, Replayer, Request
+from easel_router.replay import NotReplayed, Replayer, Request
 
 AT_A_TIME = 8
 """Copies of one service that are being replayed at a time."""
