@@ -20,7 +20,7 @@ from easel_router.decide.holding import Refuse, unreachable
 from easel_router.decide.snapshot import Hold, Token
 from easel_router.envoys import Envoys
 from easel_router.hold import Asked, Go
-from easel_router.testing import PROBE_SECRET, Envoy, Rig, a_group, a_plan, until
+from easel_router.testing import PROBE_SECRET, Envoy, Rig, a_group, a_plan, free_port, until
 from tests.flow.router.backends import Backend
 
 Client = aiohttp.ClientSession
@@ -468,3 +468,27 @@ async def test_workers_are_shared_by_two_envoys(xds: Rig, servers: list[Backend]
     assert {status for status, _, _ in refused} == {450}
     assert "approximate" in refused[0][1]["message"]
     assert Counter(status for status, _, _ in await asyncio.gather(*running)) == {450: 4, 200: 4}
+
+
+async def test_a_web_applications_requests_count_together(xds: Rig, servers: list[Backend], client: Client) -> None:
+    """Those by its host name and those by its path; whoever asks without a session is refused before."""
+    port = free_port()
+    envoy = await xds.envoy(web_addr=f"127.0.0.1:{port}")
+    policy = GatewayPolicy(web=True, rate_limit_qps=2)
+    await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, gateway=policy)))
+
+    async def by_host(**headers: str) -> int:
+        headers |= {"host": f"ocr.localhost:{port}"}
+        async with client.get(f"http://127.0.0.1:{port}/", headers=headers) as answer:
+            return answer.status
+
+    strangers = [await by_host() for _ in range(3)]
+    found = [
+        await by_host(authorization="tok"),
+        (await ask(client, envoy, "/api/predict/ocr"))[0],
+        await by_host(authorization="tok"),
+        (await ask(client, envoy, "/api/predict/ocr"))[0],
+    ]
+
+    assert strangers == [401] * 3
+    assert found == [200, 200, 429, 429]

@@ -32,6 +32,7 @@ from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
 from easel_router.xds.render import endpoints_of, render
 from easel_router.xds.scopes import Resources
 from easel_router.xds.stream import Gone, Refused, Stream
+from easel_router.xds.web import web_scope
 
 _NO_ENVOY_AGAIN_S = 1.0
 _TOKEN_AGAIN_S = 1.0
@@ -174,7 +175,8 @@ class Applier:
             self._put_route(plan.service, resources)
 
     def _put_route(self, service: str, resources: Resources) -> dict[str, str | None]:
-        return {service: self._catalog.put(ROUTE, service, resources.by_type[ROUTE][service])}
+        wanted = resources.by_type[ROUTE]
+        return {name: self._catalog.put(ROUTE, name, wanted.get(name)) for name in _scopes(service)}
 
     def _put_clusters(self, plan: ServicePlan, resources: Resources) -> Wanted:
         """Those of the plan; what is left of an earlier one gets the replicas of now, as long as there are any."""
@@ -245,7 +247,7 @@ class Applier:
         before = self._stored.get(service) or await self._store.route(service)
         if before is None or before.state.state != "removed":
             await self.aside(service)
-        gone = {ROUTE: {service: self._catalog.put(ROUTE, service, None)}}
+        gone = {ROUTE: {name: self._catalog.put(ROUTE, name, None) for name in _scopes(service)}}
         if before is None or before.state.state != "removed":
             try:
                 async with asyncio.timeout(self._timeout_s):
@@ -278,9 +280,15 @@ class Applier:
         return True
 
     def _withdraw(self, service: str) -> None:
-        self._catalog.put(ROUTE, service, None)
+        for name in _scopes(service):
+            self._catalog.put(ROUTE, name, None)
         self._led_to.pop(service, None)
         self.retire(service, every_cluster(service))
+
+
+def _scopes(service: str) -> tuple[str, str]:
+    """Names of all that a service may have."""
+    return service, web_scope(service)
 
 
 async def _nobody(service: str) -> None:

@@ -49,6 +49,8 @@ class BootstrapConfig(Struct, frozen=True, kw_only=True):
     """control, scheduler, autoscaler, router, monitor → their gRPC address."""
     data_addr: str
     control_addr: str
+    web_addr: str = ""
+    """Where web applications are reached by their host names; empty: nowhere."""
     admin_socket: str
     """Path of the admin interface's socket (0600)."""
     probe_addr: str
@@ -113,6 +115,8 @@ def _metadata(config: BootstrapConfig) -> Json:
     """What the router needs to make this Envoy's data listener."""
     made: Json = {"data_address": config.data_addr, "probe_address": config.probe_addr, OLDER: list(config.older)}
     made[COUNTS] = bool(config.sink_addr)
+    if config.web_addr:
+        made["web_address"] = config.web_addr
     if config.advertised_addr:
         made[ADVERTISED] = config.advertised_addr
     if config.tls_cert and config.tls_key:

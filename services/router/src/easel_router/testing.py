@@ -41,6 +41,7 @@ from easel_router.xds.load import Loads
 from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
 from easel_router.xds.render import render
 from easel_router.xds.server import XdsServer
+from easel_router.xds.web import web_scope
 
 PROCESS_TOKEN = "test-process-token"
 PROBE_SECRET = "test-probe-secret"
@@ -168,7 +169,7 @@ class Rig:
         self.hashes[plan.service] = made.route_hash
         wanted: dict[str, dict[str, str | None]] = {CLUSTER: {}, ENDPOINTS: {}, ROUTE: {}}
         for kind, names in wanted.items():
-            for name in (plan.service,) if kind == ROUTE else every_cluster(plan.service):
+            for name in (plan.service, web_scope(plan.service)) if kind == ROUTE else every_cluster(plan.service):
                 names[name] = self.catalog.put(kind, name, made.by_type[kind].get(name))
         # with a cluster goes Envoy's interest in its endpoints
         wanted[ENDPOINTS] = {name: v for name, v in wanted[ENDPOINTS].items() if v is not None}
@@ -291,6 +292,7 @@ def a_plan(
         hold=hold,
         awake=bool(upstreams) or hold is not None,
         keep_alive_s=keep_alive_s,
+        web=gateway.web,
         grpc=grpc,
         mirroring=mirroring,
         shadows=shadows,

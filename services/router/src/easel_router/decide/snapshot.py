@@ -91,6 +91,8 @@ class ServicePlan(Struct, frozen=True, kw_only=True):
     """Replicas are there or on their way: Envoy keeps the cluster, so that a request being retried finds the next."""
     keep_alive_s: float | None = None
     """The shortest keep-alive of a replica's server, where one is too short for Envoy's own limit."""
+    web: bool = False
+    """A web application: reached by its host name too, and with a browser's session."""
     grpc: bool = False
     """The service, or a replica that it still has, takes gRPC calls."""
     shadows: tuple[Shadow, ...] = ()
@@ -164,6 +166,7 @@ def plan(table: Table, service: str) -> ServicePlan | None:
         hold=_hold(state, without if unreachable else "") if running and all(u.draining for u in chosen) else None,
         awake=bool(chosen) or (running and state.reason != AT_ZERO),
         keep_alive_s=min((r.keep_alive_s for r in replicas if r.keep_alive_s is not None), default=None),
+        web=state.gateway.web,
         grpc=state.revision.traffic.grpc or any(r.grpc for r in replicas),
         shadows=shadows(mirroring, is_target=service in table.targets),
         mirroring=mirroring,

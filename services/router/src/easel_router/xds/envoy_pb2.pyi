@@ -1792,6 +1792,44 @@ class DirectResponseAction(_message.Message):
 Global___DirectResponseAction: _TypeAlias = DirectResponseAction  # noqa: Y015
 
 @_typing.final
+class EarlyHeaderMutation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Mutation(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        APPEND_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def append(self) -> Global___HeaderValueOption: ...
+        def __init__(
+            self,
+            *,
+            append: Global___HeaderValueOption | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["append", b"append"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["append", b"append"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    MUTATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def mutations(self) -> _containers.RepeatedCompositeFieldContainer[Global___EarlyHeaderMutation.Mutation]: ...
+    def __init__(
+        self,
+        *,
+        mutations: _abc.Iterable[Global___EarlyHeaderMutation.Mutation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mutations", b"mutations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EarlyHeaderMutation: _TypeAlias = EarlyHeaderMutation  # noqa: Y015
+
+@_typing.final
 class LuaPerRoute(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -3320,6 +3358,7 @@ class HttpConnectionManager(_message.Message):
     ALWAYS_SET_REQUEST_ID_IN_RESPONSE_FIELD_NUMBER: _builtins.int
     LOCAL_REPLY_CONFIG_FIELD_NUMBER: _builtins.int
     REQUEST_HEADERS_TIMEOUT_FIELD_NUMBER: _builtins.int
+    EARLY_HEADER_MUTATION_EXTENSIONS_FIELD_NUMBER: _builtins.int
     stat_prefix: _builtins.str
     server_name: _builtins.str
     server_header_transformation: Global___HttpConnectionManager.ServerHeaderTransformation.ValueType
@@ -3346,6 +3385,8 @@ class HttpConnectionManager(_message.Message):
     def local_reply_config(self) -> Global___LocalReplyConfig: ...
     @_builtins.property
     def request_headers_timeout(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def early_header_mutation_extensions(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypedExtensionConfig]: ...
     def __init__(
         self,
         *,
@@ -3364,10 +3405,11 @@ class HttpConnectionManager(_message.Message):
         always_set_request_id_in_response: _builtins.bool = ...,
         local_reply_config: Global___LocalReplyConfig | None = ...,
         request_headers_timeout: _duration_pb2.Duration | None = ...,
+        early_header_mutation_extensions: _abc.Iterable[Global___TypedExtensionConfig] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["common_http_protocol_options", b"common_http_protocol_options", "generate_request_id", b"generate_request_id", "http2_protocol_options", b"http2_protocol_options", "local_reply_config", b"local_reply_config", "request_headers_timeout", b"request_headers_timeout", "scoped_routes", b"scoped_routes", "stream_idle_timeout", b"stream_idle_timeout", "use_remote_address", b"use_remote_address"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_log", b"access_log", "always_set_request_id_in_response", b"always_set_request_id_in_response", "common_http_protocol_options", b"common_http_protocol_options", "generate_request_id", b"generate_request_id", "http2_protocol_options", b"http2_protocol_options", "http_filters", b"http_filters", "local_reply_config", b"local_reply_config", "request_headers_timeout", b"request_headers_timeout", "scoped_routes", b"scoped_routes", "server_header_transformation", b"server_header_transformation", "server_name", b"server_name", "stat_prefix", b"stat_prefix", "stream_idle_timeout", b"stream_idle_timeout", "upgrade_configs", b"upgrade_configs", "use_remote_address", b"use_remote_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_log", b"access_log", "always_set_request_id_in_response", b"always_set_request_id_in_response", "common_http_protocol_options", b"common_http_protocol_options", "early_header_mutation_extensions", b"early_header_mutation_extensions", "generate_request_id", b"generate_request_id", "http2_protocol_options", b"http2_protocol_options", "http_filters", b"http_filters", "local_reply_config", b"local_reply_config", "request_headers_timeout", b"request_headers_timeout", "scoped_routes", b"scoped_routes", "server_header_transformation", b"server_header_transformation", "server_name", b"server_name", "stat_prefix", b"stat_prefix", "stream_idle_timeout", b"stream_idle_timeout", "upgrade_configs", b"upgrade_configs", "use_remote_address", b"use_remote_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3402,11 +3444,13 @@ class ScopedRoutes(_message.Message):
                     element_separator: _builtins.str = ...,
                     index: _builtins.int = ...,
                 ) -> None: ...
-                _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+                _HasFieldArgType: _TypeAlias = _typing.Literal["extract_type", b"extract_type", "index", b"index"]  # noqa: Y015
                 def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-                _ClearFieldArgType: _TypeAlias = _typing.Literal["element_separator", b"element_separator", "index", b"index", "name", b"name"]  # noqa: Y015
+                _ClearFieldArgType: _TypeAlias = _typing.Literal["element_separator", b"element_separator", "extract_type", b"extract_type", "index", b"index", "name", b"name"]  # noqa: Y015
                 def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-                def WhichOneof(self, oneof_group: _Never) -> None: ...
+                _WhichOneofReturnType_extract_type: _TypeAlias = _typing.Literal["index"]  # noqa: Y015
+                _WhichOneofArgType_extract_type: _TypeAlias = _typing.Literal["extract_type", b"extract_type"]  # noqa: Y015
+                def WhichOneof(self, oneof_group: _WhichOneofArgType_extract_type) -> _WhichOneofReturnType_extract_type | None: ...
 
             HEADER_VALUE_EXTRACTOR_FIELD_NUMBER: _builtins.int
             @_builtins.property

@@ -47,6 +47,7 @@ from easel_router.xds.messages import (
 from easel_router.xds.mirroring import Policies
 from easel_router.xds.scopes import Resources, digest, held, left_out, lua, not_held, probe, stamp
 from easel_router.xds.splitting import Way, ways
+from easel_router.xds.web import render_web, web_scope
 
 _LEAST_IDLE_S = 300
 
@@ -66,9 +67,10 @@ def render(plan: ServicePlan, probe_secret: str) -> Resources:
             by_type[CLUSTER][name] = serialised(mirroring.cluster(plan, shadow))
             by_type[ENDPOINTS][name] = endpoints_of(plan, name)
     scope = _scope(plan, probe_secret)
-    route_hash = digest([serialised(scope)])
+    web = {web_scope(plan.service): serialised(render_web(plan))} if plan.web else {}
+    route_hash = digest([serialised(scope), *web.values()])
     stamp(scope, route_hash)
-    by_type[ROUTE][plan.service] = serialised(scope)
+    by_type[ROUTE] = {plan.service: serialised(scope)} | web
     made = digest([body for kind in by_type.values() for body in kind.values()])
     return Resources(by_type=by_type, hash=made, route_hash=route_hash)
 
@@ -89,7 +91,7 @@ def _clusters(plan: ServicePlan) -> dict[str, bool]:
 def _scope(plan: ServicePlan, probe_secret: str) -> pb.ScopedRouteConfiguration:
     """What is the same for all routes stands once, at the virtual host: each copy costs every Envoy kilobytes, and
     microseconds at its start."""
-    told = keys(plan.tokens)
+    told = keys(plan.tokens, web=plan.service if plan.web else "", home=f"/api/predict/{plan.service}")
     if plan.split is not None and plan.split.subject:
         told[SUBJECT] = plan.split.subject
     metadata = _metadata(plan)  # the filter's context does not follow a change of route, this does
