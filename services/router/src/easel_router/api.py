@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from easel_contracts.errors import NotFound
-from easel_contracts.spec import Split
+from easel_contracts.spec import Mirroring, Split
 from easel_kit.clock import Clock
 from easel_proto.v1 import common_pb2, routes_pb2, routes_pb2_grpc
 from easel_router.apply import Applier
@@ -114,6 +114,8 @@ class RoutesApi(routes_pb2_grpc.RoutesServicer):
             )
             if state.split_permille is not None:
                 made.append(_split(state.split_permille, plan.split if plan else None))
+            if plan is not None and plan.mirroring is not None:
+                made.append(_mirrored(plan.mirroring))
         return made
 
 
@@ -132,6 +134,13 @@ def _split(permille: int, split: Split | None) -> common_pb2.Why:
     if split is not None and split.sticky is not None:
         words += f"; those with the same {split.sticky.kind} {split.sticky.name} go the same way"
     return _why("Split", words, "a side without a replica that takes traffic has no weight")
+
+
+def _mirrored(mirroring: Mirroring) -> common_pb2.Why:
+    to = ", ".join(mirroring.targets)
+    how = "compared" if mirroring.compare is not None else "thrown away"
+    words = f"{mirroring.percent:g} % of the requests are copied to {to}; the answers to copies are {how}"
+    return _why("Mirrored", words, "not copied: WebSockets, gRPC, and bodies above 4 MiB or of unknown length")
 
 
 def _cold_start(known: dict[str, float], seen: int) -> str:

@@ -33,10 +33,10 @@ from easel_router.hold import Holds
 from easel_router.inflight import TrafficApi
 from easel_router.lastgood import LastGood
 from easel_router.model import Known
-from easel_router.replay import Replayer
+from easel_router.replay import Budget, Replayer
 from easel_router.retire import Retirements
 from easel_router.settings import Settings
-from easel_router.shadow import Collector
+from easel_router.shadow import MOST_BYTES, Collector
 from easel_router.shadow_server import ShadowServer
 from easel_router.store import Store
 from easel_router.tokens import Tokens
@@ -149,8 +149,9 @@ async def _compare(process: Process[Settings], known: Known, envoys: Envoys, sec
     process.serve(router_pb2_grpc.add_ComparedServicer_to_server, internal, "easel.internal.v1.Compared")
     process.background(comparisons.run)
     if address:
-        replayer = Replayer(envoys.probe_addresses, secret, clock)
-        collector = Collector(known, comparisons, replayer, clock, random.Random())
+        budget = Budget(MOST_BYTES)
+        replayer = Replayer(envoys.probe_addresses, secret, clock, budget)
+        collector = Collector(known, comparisons, replayer, budget, clock, random.Random())
         server = ShadowServer(address, secret, collector)
         process.background(server.run)
         for hook in (server.stop, collector.close, replayer.close):
