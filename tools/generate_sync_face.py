@@ -15,6 +15,7 @@ SDK = Path(__file__).parent.parent / "sdk" / "src" / "easel_sdk"
 TARGET = SDK / "sync_face.py"
 CLASSES = (
     ("services.py", "ServicesApi"),
+    ("groups.py", "GroupsApi"),
     ("replicas.py", "ReplicasApi"),
     ("events.py", "EventsApi"),
     ("observing.py", "NodesApi"),
@@ -28,7 +29,7 @@ CLASSES = (
     ("client.py", "Client"),
 )
 LEFT_OUT = ("close",)
-MESSAGES = ("services", "replicas", "events", "tokens", "mirrors")
+MESSAGES = ("services", "groups", "replicas", "events", "tokens", "mirrors")
 """Modules that call their messages `pb`."""
 
 HEAD = '''"""Sync methods of every API. Written by tools/generate_sync_face.py from the async classes; do not edit."""
@@ -46,9 +47,10 @@ from easel_proto.v1.common_pb2 import Explanation
 from easel_proto.v1.replicas_pb2 import Replica
 from easel_proto.v1.services_pb2 import Service
 
-from easel_sdk import client, comparisons, events, mirrors, observing, replicas, services, tokens
+from easel_sdk import client, comparisons, events, groups, mirrors, observing, replicas, services, tokens
 from easel_sdk.errors import Unavailable
 from easel_sdk.explaining import PartExplanation
+from easel_sdk.groups import TrafficMode, TrafficState
 from easel_sdk.observing import AuditRecords
 from easel_sdk.replacing import Replacement
 from easel_sdk.services import RolloutAction, SafetyLock
@@ -111,6 +113,7 @@ def _face(module: str, name: str) -> str:
 
 
 PARTS = """        self.services = ServicesFace(api.services, runner)
+        self.groups = GroupsFace(api.groups, runner)
         self.replicas = ReplicasFace(api.replicas, runner)
         self.events = EventsFace(api.events, runner)
         self.nodes = NodesFace(api.nodes, runner)

@@ -11,6 +11,7 @@ from easel_cli import (
     calling,
     comparing,
     events,
+    group,
     images,
     init,
     mirror,
@@ -58,8 +59,10 @@ def options(
     ctx.obj = {"home": home, "server": server, "access_key": access_key}
 
 
-for module in (service, releasing, scaling, replica, calling, init, events, observing, platform):
+for module in (service, releasing, group, scaling, replica, calling, init, events, observing, platform):
     app.add_typer(module.app)
+app.add_typer(group.group_app, name="group", help="Services under one endpoint and token.",
+              rich_help_panel=SERVICES)  # fmt: skip
 app.add_typer(events.webhook_app, name="webhook", help="Have events posted to an address.",
               rich_help_panel=events.PANEL)  # fmt: skip
 app.add_typer(platform.gateway_app, name="gateway", help="The Envoys that calls come through.",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from easel_proto.v1 import events_pb2 as events_messages
+from easel_proto.v1 import groups_pb2 as groups_messages
 from easel_proto.v1 import metrics_pb2, mirrors_pb2, nodes_pb2, routes_pb2, scaling_pb2
 from easel_proto.v1 import mirrors_pb2 as mirrors_messages
 from easel_proto.v1 import replicas_pb2 as replicas_messages
@@ -15,9 +16,10 @@ from easel_proto.v1 import tokens_pb2 as tokens_messages
 from easel_proto.v1.common_pb2 import Explanation
 from easel_proto.v1.replicas_pb2 import Replica
 from easel_proto.v1.services_pb2 import Service
-from easel_sdk import client, comparisons, events, mirrors, observing, replicas, services, tokens
+from easel_sdk import client, comparisons, events, groups, mirrors, observing, replicas, services, tokens
 from easel_sdk.errors import Unavailable
 from easel_sdk.explaining import PartExplanation
+from easel_sdk.groups import TrafficMode, TrafficState
 from easel_sdk.observing import AuditRecords
 from easel_sdk.replacing import Replacement
 from easel_sdk.services import RolloutAction, SafetyLock
@@ -180,6 +182,65 @@ class ServicesFace:
     def upload_code(self, directory: str | Path) -> str:
         """Packs and uploads a directory; returns its digest, for `storage[].local.digest`."""
         return self._runner.run(self._api.upload_code(directory))
+
+
+class GroupsFace:
+    """Calls to `easel.v1.Groups`. A service joins a group by `metadata.group` of its service.json."""
+
+    def __init__(self, api: groups.GroupsApi, runner: Runner) -> None:
+        self._api = api
+        self._runner = runner
+
+    def get(self, name: str) -> groups_messages.Group:
+        """The group as it is now, with the part of its requests that each member gets. Raises NotFound."""
+        return self._runner.run(self._api.get(name))
+
+    def list(self) -> list[groups_messages.Group]:
+        """Every group of the workspace."""
+        return self._runner.run(self._api.list())
+
+    def update(
+        self,
+        name: str,
+        *,
+        mode: TrafficMode | None = None,
+        rate_limit: int | None = None,
+        concurrency_limit: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> groups_messages.Group:
+        """How requests are shared, and limits; None: as it is.
+
+        `mode`: "auto" by replicas in traffic, "customized" by weights. `rate_limit`: requests per second of the whole
+        group, `concurrency_limit`: requests at a time; 0: no limit. Raises InvalidInput, NotFound.
+        """
+        return self._runner.run(
+            self._api.update(
+                name,
+                mode=mode,
+                rate_limit=rate_limit,
+                concurrency_limit=concurrency_limit,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    def release(
+        self,
+        service: str,
+        *,
+        weight: int | None = None,
+        state: TrafficState = "grouping",
+        idempotency_key: str | None = None,
+    ) -> groups_messages.Group:
+        """Has a service take part in its group's traffic, or with "standalone" no more; returns the group.
+
+        `weight`: 0 to 1000 beside the other members' weights makes the group "customized"; -1: by its replicas.
+        Raises InvalidInput, NotFound; Conflict where the service is in no group, or locked.
+        """
+        return self._runner.run(self._api.release(service, weight=weight, state=state, idempotency_key=idempotency_key))
+
+    def explain(self, name: str) -> Explanation:
+        """Which part of the requests each member gets, and why. Raises NotFound."""
+        return self._runner.run(self._api.explain(name))
 
 
 class ReplicasFace:
@@ -494,6 +555,7 @@ class ClientFace:
         self._client = api
         self._runner = runner
         self.services = ServicesFace(api.services, runner)
+        self.groups = GroupsFace(api.groups, runner)
         self.replicas = ReplicasFace(api.replicas, runner)
         self.events = EventsFace(api.events, runner)
         self.nodes = NodesFace(api.nodes, runner)
@@ -562,7 +624,7 @@ class ClientFace:
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> Prediction:
-        """Calls a service with its token and returns the whole answer.
+        """Calls a service, or a group, with its token and returns the whole answer.
 
         `body`: bytes or text as they are, a mapping or list as JSON. Raises PredictFailed on any status from 400.
         """

@@ -9,6 +9,7 @@ from __future__ import annotations
 from easel_proto.v1.audit_pb2 import AuditRecord
 from easel_proto.v1.common_pb2 import Explanation, Why
 from easel_proto.v1.events_pb2 import Event, EventsToken, Webhook
+from easel_proto.v1.groups_pb2 import Group, GroupMember
 from easel_proto.v1.metrics_pb2 import MetricsPoint, MetricsWindow
 from easel_proto.v1.mirrors_pb2 import CompareOptions, ComparisonReport, DifferenceExample, FieldDifference, Mirror
 from easel_proto.v1.nodes_pb2 import Image, Node
@@ -30,6 +31,8 @@ __all__ = [
     "EventsToken",
     "Explanation",
     "FieldDifference",
+    "Group",
+    "GroupMember",
     "Image",
     "Info",
     "LogChunk",

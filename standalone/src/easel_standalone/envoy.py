@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from easel_migrate.gateway import bootstrap_file
+from easel_migrate.gateway import advertised, bootstrap_file
 from easel_migrate.processes import PROCESSES
 from easel_migrate.secret_files import write_file
 from easel_standalone.decide.gateways import Process, base_ids
@@ -54,7 +54,9 @@ def write_bootstrap(home: Home, config: Config, keys: Keys, process: Process) ->
         process_addrs={name: f"unix:{home.socket(name)}" for name in PROCESSES},
         xds_addr=f"unix:{home.socket('xds')}",
         sink_addr=f"unix:{home.socket('sink')}",
+        shadow_addr=f"unix:{home.socket('shadow')}",
         data_addr=f"{host}:{config.port}",
+        advertised_addr=advertised(config.data_url),
         control_addr=f"{host}:{config.control_port}",
         admin_socket=str(admin_socket(home, process)),
         probe_addr=f"unix:{probe_socket(home, process)}",

@@ -141,6 +141,7 @@ class Plans:
             "EASEL_PEERS_FILE": str(self._keys.peers_file),
             **{f"EASEL_{process.upper()}_ADDR": f"unix:{socket(process)}" for process in PROCESSES},
             "EASEL_ROUTER_XDS_ADDR": f"unix:{socket('xds')}",
+            "EASEL_ROUTER_SHADOW_ADDR": f"unix:{socket('shadow')}",
             "EASEL_MONITOR_SINK_ADDR": f"unix:{socket('sink')}",
             "EASEL_DATA_URL": self._config.data_url,
             "EASEL_HOST_ID": host_id(),

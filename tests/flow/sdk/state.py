@@ -15,6 +15,7 @@ from easel_kit.grpc_errors import to_status
 from easel_proto.v1 import (
     common_pb2,
     events_pb2,
+    groups_pb2,
     mirrors_pb2,
     nodes_pb2,
     replicas_pb2,
@@ -38,6 +39,7 @@ class Platform:
         self.calls: list[tuple[str, Any]] = []
         self.metadata: list[dict[str, str]] = []
         self.services: dict[str, services_pb2.Service] = {}
+        self.groups: dict[str, groups_pb2.Group] = {}
         self.path: dict[str, list[Step]] = {}
         """What a service goes through, a step with each look at it."""
         self.replicas: list[replicas_pb2.Replica] = []
@@ -57,6 +59,7 @@ class Platform:
         self.tokens: dict[str, list[tokens_pb2.AccessToken]] = {}
         """Of each service or group."""
         self.mirrors: dict[str, mirrors_pb2.Mirror] = {}
+        self.reports: dict[str, mirrors_pb2.ComparisonReport] = {}
         self.explanations: dict[str, list[common_pb2.Why]] = {}
         """What a part says instead of being content."""
         self.events = [_event(n) for n in range(1, 6)]

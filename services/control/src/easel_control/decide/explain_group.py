@@ -21,8 +21,9 @@ def explain_group(row: GroupRow, standings: Sequence[Standing]) -> list[Why]:
         lines.append(Why("NobodyTakes", f"{why}, so no request to {row.name} is answered by a service",
                          f"`easel release {first}` has it take part"))  # fmt: skip
     elif not any(s.in_traffic for s in taking):
-        lines.append(Why("NobodyReady", "no member that takes part has a replica in traffic: requests wait at the "
-                         "gateway, or are answered 503", f"`easel explain {taking[0].member.service}`"))  # fmt: skip
+        waits = "requests wait for the one with the largest share that should run"
+        lines.append(Why("NobodyReady", f"no member that takes part has a replica in traffic: {waits}",
+                         f"`easel explain {taking[0].member.service}`"))  # fmt: skip
     lines += [_member(row, s, taking) for s in sorted(standings, key=lambda s: (-s.share, s.member.service))]
     return [*lines, Why("Limits", limits_told(row.gateway))]
 

@@ -196,7 +196,9 @@ def _compare_errors(asked: CompareAsked) -> list[FieldError]:
     if not asked.no_side_effects:
         message = "requests are executed again; confirm that this has no side effects"
         errors.append(
-            FieldError(path="compare.no_side_effects", code="MISSING", message=message, hint="set it to true")
+            FieldError(
+                path="compare.no_side_effects", code="MISSING", message=message, hint="true, or `--no-side-effects`"
+            )
         )
     for field, (low, high, unit) in RANGES.items():
         value = getattr(asked, field)

@@ -12,7 +12,9 @@ from msgspec import Struct
 
 from easel_contracts.facts import GroupState
 from easel_contracts.shares import shares
-from easel_contracts.spec import GatewayPolicy, Match, Sticky
+from easel_contracts.spec import Match, Sticky
+from easel_router.decide import limits
+from easel_router.decide.limits import NONE, Limits
 from easel_router.decide.snapshot import ServicePlan, Token, TokenSet, token_problems
 
 WHOLE = 1_000_000
@@ -58,7 +60,8 @@ class GroupPlan(Struct, frozen=True, kw_only=True):
     members: tuple[Member, ...]
     """All that have a route, sorted by service."""
     split: MemberSplit | None = None
-    gateway: GatewayPolicy = GatewayPolicy()
+    limits: Limits = NONE
+    """What each Envoy lets through to the group's own path, beside the limits of the member that is chosen."""
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -71,7 +74,9 @@ def endpoint(group: str, service: str) -> str:
     return f"{group}.{service}"
 
 
-def plan(state: GroupState, tokens: TokenSet, plans: Mapping[str, ServicePlan], workspace: str) -> GroupPlan:
+def plan(
+    state: GroupState, tokens: TokenSet, plans: Mapping[str, ServicePlan], workspace: str, envoys: int = 1
+) -> GroupPlan:
     """The plan of one group; `plans` are those of its members that have a route."""
     candidate = state.candidate if state.split is not None and state.candidate in plans else ""
     stable = _stable(state, plans, candidate)
@@ -85,7 +90,7 @@ def plan(state: GroupState, tokens: TokenSet, plans: Mapping[str, ServicePlan], 
         shares=stable,
         members=tuple(Member(service=name, tokens=plans[name].tokens) for name in sorted(plans)),
         split=_split(state, candidate, plans, stable) if candidate else None,
-        gateway=state.gateway,
+        limits=limits.shares(state.gateway, replicas=0, envoys=envoys, tokens=tokens.tokens),
     )
 
 

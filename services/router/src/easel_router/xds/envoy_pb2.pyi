@@ -53,6 +53,9 @@ class _StatusCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StatusCode
     RequestTimeout: _StatusCode.ValueType  # 408
     ServiceUnavailable: _StatusCode.ValueType  # 503
     GatewayTimeout: _StatusCode.ValueType  # 504
+    InsufficientStorage: _StatusCode.ValueType  # 507
+    LoopDetected: _StatusCode.ValueType  # 508
+    NotExtended: _StatusCode.ValueType  # 510
 
 class StatusCode(_StatusCode, metaclass=_StatusCodeEnumTypeWrapper): ...
 
@@ -60,6 +63,9 @@ Empty: StatusCode.ValueType  # 0
 RequestTimeout: StatusCode.ValueType  # 408
 ServiceUnavailable: StatusCode.ValueType  # 503
 GatewayTimeout: StatusCode.ValueType  # 504
+InsufficientStorage: StatusCode.ValueType  # 507
+LoopDetected: StatusCode.ValueType  # 508
+NotExtended: StatusCode.ValueType  # 510
 Global___StatusCode: _TypeAlias = StatusCode  # noqa: Y015
 
 class _HealthStatus:
@@ -750,16 +756,20 @@ class HttpProtocolOptions(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    MAX_STREAM_DURATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def idle_timeout(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def max_stream_duration(self) -> _duration_pb2.Duration: ...
     def __init__(
         self,
         *,
         idle_timeout: _duration_pb2.Duration | None = ...,
+        max_stream_duration: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout", "max_stream_duration", b"max_stream_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout", "max_stream_duration", b"max_stream_duration"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -902,10 +912,33 @@ class StringMatcher(_message.Message):
 Global___StringMatcher: _TypeAlias = StringMatcher  # noqa: Y015
 
 @_typing.final
+class Int64Range(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    end: _builtins.int
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Int64Range: _TypeAlias = Int64Range  # noqa: Y015
+
+@_typing.final
 class HeaderMatcher(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    RANGE_MATCH_FIELD_NUMBER: _builtins.int
     PRESENT_MATCH_FIELD_NUMBER: _builtins.int
     STRING_MATCH_FIELD_NUMBER: _builtins.int
     INVERT_MATCH_FIELD_NUMBER: _builtins.int
@@ -915,21 +948,24 @@ class HeaderMatcher(_message.Message):
     invert_match: _builtins.bool
     treat_missing_header_as_empty: _builtins.bool
     @_builtins.property
+    def range_match(self) -> Global___Int64Range: ...
+    @_builtins.property
     def string_match(self) -> Global___StringMatcher: ...
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        range_match: Global___Int64Range | None = ...,
         present_match: _builtins.bool = ...,
         string_match: Global___StringMatcher | None = ...,
         invert_match: _builtins.bool = ...,
         treat_missing_header_as_empty: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["header_match_specifier", b"header_match_specifier", "present_match", b"present_match", "string_match", b"string_match"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header_match_specifier", b"header_match_specifier", "present_match", b"present_match", "range_match", b"range_match", "string_match", b"string_match"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header_match_specifier", b"header_match_specifier", "invert_match", b"invert_match", "name", b"name", "present_match", b"present_match", "string_match", b"string_match", "treat_missing_header_as_empty", b"treat_missing_header_as_empty"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header_match_specifier", b"header_match_specifier", "invert_match", b"invert_match", "name", b"name", "present_match", b"present_match", "range_match", b"range_match", "string_match", b"string_match", "treat_missing_header_as_empty", b"treat_missing_header_as_empty"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_header_match_specifier: _TypeAlias = _typing.Literal["present_match", "string_match"]  # noqa: Y015
+    _WhichOneofReturnType_header_match_specifier: _TypeAlias = _typing.Literal["range_match", "present_match", "string_match"]  # noqa: Y015
     _WhichOneofArgType_header_match_specifier: _TypeAlias = _typing.Literal["header_match_specifier", b"header_match_specifier"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_header_match_specifier) -> _WhichOneofReturnType_header_match_specifier | None: ...
 
@@ -1169,6 +1205,7 @@ class Route(_message.Message):
     MATCH_FIELD_NUMBER: _builtins.int
     ROUTE_FIELD_NUMBER: _builtins.int
     DIRECT_RESPONSE_FIELD_NUMBER: _builtins.int
+    REQUEST_HEADERS_TO_ADD_FIELD_NUMBER: _builtins.int
     RESPONSE_HEADERS_TO_ADD_FIELD_NUMBER: _builtins.int
     REQUEST_HEADERS_TO_REMOVE_FIELD_NUMBER: _builtins.int
     TYPED_PER_FILTER_CONFIG_FIELD_NUMBER: _builtins.int
@@ -1181,6 +1218,8 @@ class Route(_message.Message):
     @_builtins.property
     def direct_response(self) -> Global___DirectResponseAction: ...
     @_builtins.property
+    def request_headers_to_add(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderValueOption]: ...
+    @_builtins.property
     def response_headers_to_add(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderValueOption]: ...
     @_builtins.property
     def request_headers_to_remove(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
@@ -1192,6 +1231,7 @@ class Route(_message.Message):
         match: Global___RouteMatch | None = ...,
         route: Global___RouteAction | None = ...,
         direct_response: Global___DirectResponseAction | None = ...,
+        request_headers_to_add: _abc.Iterable[Global___HeaderValueOption] | None = ...,
         response_headers_to_add: _abc.Iterable[Global___HeaderValueOption] | None = ...,
         request_headers_to_remove: _abc.Iterable[_builtins.str] | None = ...,
         typed_per_filter_config: _abc.Mapping[_builtins.str, _any_pb2.Any] | None = ...,
@@ -1199,7 +1239,7 @@ class Route(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "name", b"name", "request_headers_to_remove", b"request_headers_to_remove", "response_headers_to_add", b"response_headers_to_add", "route", b"route", "typed_per_filter_config", b"typed_per_filter_config"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "name", b"name", "request_headers_to_add", b"request_headers_to_add", "request_headers_to_remove", b"request_headers_to_remove", "response_headers_to_add", b"response_headers_to_add", "route", b"route", "typed_per_filter_config", b"typed_per_filter_config"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["route", "direct_response"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
@@ -1752,25 +1792,69 @@ class DirectResponseAction(_message.Message):
 Global___DirectResponseAction: _TypeAlias = DirectResponseAction  # noqa: Y015
 
 @_typing.final
+class EarlyHeaderMutation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Mutation(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        APPEND_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def append(self) -> Global___HeaderValueOption: ...
+        def __init__(
+            self,
+            *,
+            append: Global___HeaderValueOption | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["append", b"append"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["append", b"append"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    MUTATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def mutations(self) -> _containers.RepeatedCompositeFieldContainer[Global___EarlyHeaderMutation.Mutation]: ...
+    def __init__(
+        self,
+        *,
+        mutations: _abc.Iterable[Global___EarlyHeaderMutation.Mutation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mutations", b"mutations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EarlyHeaderMutation: _TypeAlias = EarlyHeaderMutation  # noqa: Y015
+
+@_typing.final
 class LuaPerRoute(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DISABLED_FIELD_NUMBER: _builtins.int
+    SOURCE_CODE_FIELD_NUMBER: _builtins.int
     FILTER_CONTEXT_FIELD_NUMBER: _builtins.int
     disabled: _builtins.bool
+    @_builtins.property
+    def source_code(self) -> Global___DataSource: ...
     @_builtins.property
     def filter_context(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
         disabled: _builtins.bool = ...,
+        source_code: Global___DataSource | None = ...,
         filter_context: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter_context", b"filter_context"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "filter_context", b"filter_context", "override", b"override", "source_code", b"source_code"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "filter_context", b"filter_context"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "filter_context", b"filter_context", "override", b"override", "source_code", b"source_code"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_override: _TypeAlias = _typing.Literal["disabled", "source_code"]  # noqa: Y015
+    _WhichOneofArgType_override: _TypeAlias = _typing.Literal["override", b"override"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_override) -> _WhichOneofReturnType_override | None: ...
 
 Global___LuaPerRoute: _TypeAlias = LuaPerRoute  # noqa: Y015
 
@@ -2142,6 +2226,440 @@ class OkHttpResponse(_message.Message):
 Global___OkHttpResponse: _TypeAlias = OkHttpResponse  # noqa: Y015
 
 @_typing.final
+class ExtensionWithMatcher(_message.Message):
+    """--- limits (envoy.extensions.filters.http.{composite,local_ratelimit,adaptive_concurrency}.v3)
+
+    envoy.extensions.common.matching.v3
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXTENSION_CONFIG_FIELD_NUMBER: _builtins.int
+    XDS_MATCHER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def extension_config(self) -> Global___TypedExtensionConfig: ...
+    @_builtins.property
+    def xds_matcher(self) -> Global___Matcher: ...
+    def __init__(
+        self,
+        *,
+        extension_config: Global___TypedExtensionConfig | None = ...,
+        xds_matcher: Global___Matcher | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["extension_config", b"extension_config", "xds_matcher", b"xds_matcher"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["extension_config", b"extension_config", "xds_matcher", b"xds_matcher"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtensionWithMatcher: _TypeAlias = ExtensionWithMatcher  # noqa: Y015
+
+@_typing.final
+class ExtensionWithMatcherPerRoute(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    XDS_MATCHER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def xds_matcher(self) -> Global___Matcher: ...
+    def __init__(
+        self,
+        *,
+        xds_matcher: Global___Matcher | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["xds_matcher", b"xds_matcher"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["xds_matcher", b"xds_matcher"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtensionWithMatcherPerRoute: _TypeAlias = ExtensionWithMatcherPerRoute  # noqa: Y015
+
+@_typing.final
+class Matcher(_message.Message):
+    """xds.type.matcher.v3"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class OnMatch(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ACTION_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def action(self) -> Global___TypedExtensionConfig: ...
+        def __init__(
+            self,
+            *,
+            action: Global___TypedExtensionConfig | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ON_NO_MATCH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def on_no_match(self) -> Global___Matcher.OnMatch: ...
+    def __init__(
+        self,
+        *,
+        on_no_match: Global___Matcher.OnMatch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["on_no_match", b"on_no_match"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["on_no_match", b"on_no_match"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Matcher: _TypeAlias = Matcher  # noqa: Y015
+
+@_typing.final
+class Composite(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Composite: _TypeAlias = Composite  # noqa: Y015
+
+@_typing.final
+class ExecuteFilterAction(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_CHAIN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def filter_chain(self) -> Global___HttpFilterChain: ...
+    def __init__(
+        self,
+        *,
+        filter_chain: Global___HttpFilterChain | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter_chain", b"filter_chain"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter_chain", b"filter_chain"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExecuteFilterAction: _TypeAlias = ExecuteFilterAction  # noqa: Y015
+
+@_typing.final
+class HttpFilterChain(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPED_CONFIG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def typed_config(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypedExtensionConfig]: ...
+    def __init__(
+        self,
+        *,
+        typed_config: _abc.Iterable[Global___TypedExtensionConfig] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["typed_config", b"typed_config"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HttpFilterChain: _TypeAlias = HttpFilterChain  # noqa: Y015
+
+@_typing.final
+class LocalRateLimit(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAT_PREFIX_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    TOKEN_BUCKET_FIELD_NUMBER: _builtins.int
+    FILTER_ENABLED_FIELD_NUMBER: _builtins.int
+    FILTER_ENFORCED_FIELD_NUMBER: _builtins.int
+    RESPONSE_HEADERS_TO_ADD_FIELD_NUMBER: _builtins.int
+    DESCRIPTORS_FIELD_NUMBER: _builtins.int
+    ALWAYS_CONSUME_DEFAULT_TOKEN_BUCKET_FIELD_NUMBER: _builtins.int
+    RATE_LIMITED_AS_RESOURCE_EXHAUSTED_FIELD_NUMBER: _builtins.int
+    RATE_LIMITS_FIELD_NUMBER: _builtins.int
+    ENABLE_RETRY_AFTER_HEADER_FIELD_NUMBER: _builtins.int
+    stat_prefix: _builtins.str
+    rate_limited_as_resource_exhausted: _builtins.bool
+    enable_retry_after_header: _builtins.bool
+    @_builtins.property
+    def status(self) -> Global___HttpStatus: ...
+    @_builtins.property
+    def token_bucket(self) -> Global___TokenBucket: ...
+    @_builtins.property
+    def filter_enabled(self) -> Global___RuntimeFractionalPercent: ...
+    @_builtins.property
+    def filter_enforced(self) -> Global___RuntimeFractionalPercent: ...
+    @_builtins.property
+    def response_headers_to_add(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderValueOption]: ...
+    @_builtins.property
+    def descriptors(self) -> _containers.RepeatedCompositeFieldContainer[Global___LocalRateLimitDescriptor]: ...
+    @_builtins.property
+    def always_consume_default_token_bucket(self) -> _wrappers_pb2.BoolValue: ...
+    @_builtins.property
+    def rate_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___RateLimit]: ...
+    def __init__(
+        self,
+        *,
+        stat_prefix: _builtins.str = ...,
+        status: Global___HttpStatus | None = ...,
+        token_bucket: Global___TokenBucket | None = ...,
+        filter_enabled: Global___RuntimeFractionalPercent | None = ...,
+        filter_enforced: Global___RuntimeFractionalPercent | None = ...,
+        response_headers_to_add: _abc.Iterable[Global___HeaderValueOption] | None = ...,
+        descriptors: _abc.Iterable[Global___LocalRateLimitDescriptor] | None = ...,
+        always_consume_default_token_bucket: _wrappers_pb2.BoolValue | None = ...,
+        rate_limited_as_resource_exhausted: _builtins.bool = ...,
+        rate_limits: _abc.Iterable[Global___RateLimit] | None = ...,
+        enable_retry_after_header: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["always_consume_default_token_bucket", b"always_consume_default_token_bucket", "filter_enabled", b"filter_enabled", "filter_enforced", b"filter_enforced", "status", b"status", "token_bucket", b"token_bucket"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["always_consume_default_token_bucket", b"always_consume_default_token_bucket", "descriptors", b"descriptors", "enable_retry_after_header", b"enable_retry_after_header", "filter_enabled", b"filter_enabled", "filter_enforced", b"filter_enforced", "rate_limited_as_resource_exhausted", b"rate_limited_as_resource_exhausted", "rate_limits", b"rate_limits", "response_headers_to_add", b"response_headers_to_add", "stat_prefix", b"stat_prefix", "status", b"status", "token_bucket", b"token_bucket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LocalRateLimit: _TypeAlias = LocalRateLimit  # noqa: Y015
+
+@_typing.final
+class LocalRateLimitDescriptor(_message.Message):
+    """envoy.extensions.common.ratelimit.v3"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    TOKEN_BUCKET_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___RateLimitEntry]: ...
+    @_builtins.property
+    def token_bucket(self) -> Global___TokenBucket: ...
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___RateLimitEntry] | None = ...,
+        token_bucket: Global___TokenBucket | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["token_bucket", b"token_bucket"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "token_bucket", b"token_bucket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LocalRateLimitDescriptor: _TypeAlias = LocalRateLimitDescriptor  # noqa: Y015
+
+@_typing.final
+class RateLimitEntry(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    value: _builtins.str
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RateLimitEntry: _TypeAlias = RateLimitEntry  # noqa: Y015
+
+@_typing.final
+class RateLimit(_message.Message):
+    """envoy.config.route.v3"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Action(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        @_typing.final
+        class Metadata(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            DESCRIPTOR_KEY_FIELD_NUMBER: _builtins.int
+            METADATA_KEY_FIELD_NUMBER: _builtins.int
+            SKIP_IF_ABSENT_FIELD_NUMBER: _builtins.int
+            descriptor_key: _builtins.str
+            skip_if_absent: _builtins.bool
+            @_builtins.property
+            def metadata_key(self) -> Global___MetadataKey: ...
+            def __init__(
+                self,
+                *,
+                descriptor_key: _builtins.str = ...,
+                metadata_key: Global___MetadataKey | None = ...,
+                skip_if_absent: _builtins.bool = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _typing.Literal["metadata_key", b"metadata_key"]  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["descriptor_key", b"descriptor_key", "metadata_key", b"metadata_key", "skip_if_absent", b"skip_if_absent"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        METADATA_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def metadata(self) -> Global___RateLimit.Action.Metadata: ...
+        def __init__(
+            self,
+            *,
+            metadata: Global___RateLimit.Action.Metadata | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def actions(self) -> _containers.RepeatedCompositeFieldContainer[Global___RateLimit.Action]: ...
+    def __init__(
+        self,
+        *,
+        actions: _abc.Iterable[Global___RateLimit.Action] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RateLimit: _TypeAlias = RateLimit  # noqa: Y015
+
+@_typing.final
+class TokenBucket(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_FILL_FIELD_NUMBER: _builtins.int
+    FILL_INTERVAL_FIELD_NUMBER: _builtins.int
+    max_tokens: _builtins.int
+    @_builtins.property
+    def tokens_per_fill(self) -> _wrappers_pb2.UInt32Value: ...
+    @_builtins.property
+    def fill_interval(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        max_tokens: _builtins.int = ...,
+        tokens_per_fill: _wrappers_pb2.UInt32Value | None = ...,
+        fill_interval: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fill_interval", b"fill_interval", "tokens_per_fill", b"tokens_per_fill"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fill_interval", b"fill_interval", "max_tokens", b"max_tokens", "tokens_per_fill", b"tokens_per_fill"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenBucket: _TypeAlias = TokenBucket  # noqa: Y015
+
+@_typing.final
+class AdaptiveConcurrency(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Controller(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        @_typing.final
+        class Limit(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            MAX_CONCURRENCY_LIMIT_FIELD_NUMBER: _builtins.int
+            CONCURRENCY_UPDATE_INTERVAL_FIELD_NUMBER: _builtins.int
+            MIN_CONCURRENCY_LIMIT_FIELD_NUMBER: _builtins.int
+            @_builtins.property
+            def max_concurrency_limit(self) -> _wrappers_pb2.UInt32Value: ...
+            @_builtins.property
+            def concurrency_update_interval(self) -> _duration_pb2.Duration: ...
+            @_builtins.property
+            def min_concurrency_limit(self) -> _wrappers_pb2.UInt32Value: ...
+            def __init__(
+                self,
+                *,
+                max_concurrency_limit: _wrappers_pb2.UInt32Value | None = ...,
+                concurrency_update_interval: _duration_pb2.Duration | None = ...,
+                min_concurrency_limit: _wrappers_pb2.UInt32Value | None = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _typing.Literal["concurrency_update_interval", b"concurrency_update_interval", "max_concurrency_limit", b"max_concurrency_limit", "min_concurrency_limit", b"min_concurrency_limit"]  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency_update_interval", b"concurrency_update_interval", "max_concurrency_limit", b"max_concurrency_limit", "min_concurrency_limit", b"min_concurrency_limit"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        @_typing.final
+        class MinimumRoundTrip(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            FIXED_VALUE_FIELD_NUMBER: _builtins.int
+            MIN_CONCURRENCY_FIELD_NUMBER: _builtins.int
+            @_builtins.property
+            def fixed_value(self) -> _duration_pb2.Duration: ...
+            @_builtins.property
+            def min_concurrency(self) -> _wrappers_pb2.UInt32Value: ...
+            def __init__(
+                self,
+                *,
+                fixed_value: _duration_pb2.Duration | None = ...,
+                min_concurrency: _wrappers_pb2.UInt32Value | None = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _typing.Literal["fixed_value", b"fixed_value", "min_concurrency", b"min_concurrency"]  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["fixed_value", b"fixed_value", "min_concurrency", b"min_concurrency"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        CONCURRENCY_LIMIT_PARAMS_FIELD_NUMBER: _builtins.int
+        MIN_RTT_CALC_PARAMS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def concurrency_limit_params(self) -> Global___AdaptiveConcurrency.Controller.Limit: ...
+        @_builtins.property
+        def min_rtt_calc_params(self) -> Global___AdaptiveConcurrency.Controller.MinimumRoundTrip: ...
+        def __init__(
+            self,
+            *,
+            concurrency_limit_params: Global___AdaptiveConcurrency.Controller.Limit | None = ...,
+            min_rtt_calc_params: Global___AdaptiveConcurrency.Controller.MinimumRoundTrip | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit_params", b"concurrency_limit_params", "min_rtt_calc_params", b"min_rtt_calc_params"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit_params", b"concurrency_limit_params", "min_rtt_calc_params", b"min_rtt_calc_params"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    GRADIENT_CONTROLLER_CONFIG_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_LIMIT_EXCEEDED_STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def gradient_controller_config(self) -> Global___AdaptiveConcurrency.Controller: ...
+    @_builtins.property
+    def concurrency_limit_exceeded_status(self) -> Global___HttpStatus: ...
+    def __init__(
+        self,
+        *,
+        gradient_controller_config: Global___AdaptiveConcurrency.Controller | None = ...,
+        concurrency_limit_exceeded_status: Global___HttpStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit_exceeded_status", b"concurrency_limit_exceeded_status", "gradient_controller_config", b"gradient_controller_config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit_exceeded_status", b"concurrency_limit_exceeded_status", "gradient_controller_config", b"gradient_controller_config"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdaptiveConcurrency: _TypeAlias = AdaptiveConcurrency  # noqa: Y015
+
+@_typing.final
 class Cluster(_message.Message):
     """--- clusters and endpoints (envoy.config.cluster.v3, envoy.config.endpoint.v3)"""
 
@@ -2415,16 +2933,20 @@ class CircuitBreakers(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     THRESHOLDS_FIELD_NUMBER: _builtins.int
+    PER_HOST_THRESHOLDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def thresholds(self) -> _containers.RepeatedCompositeFieldContainer[Global___CircuitBreakers.Thresholds]: ...
+    @_builtins.property
+    def per_host_thresholds(self) -> _containers.RepeatedCompositeFieldContainer[Global___CircuitBreakers.Thresholds]: ...
     def __init__(
         self,
         *,
         thresholds: _abc.Iterable[Global___CircuitBreakers.Thresholds] | None = ...,
+        per_host_thresholds: _abc.Iterable[Global___CircuitBreakers.Thresholds] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["thresholds", b"thresholds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["per_host_thresholds", b"per_host_thresholds", "thresholds", b"thresholds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2836,6 +3358,7 @@ class HttpConnectionManager(_message.Message):
     ALWAYS_SET_REQUEST_ID_IN_RESPONSE_FIELD_NUMBER: _builtins.int
     LOCAL_REPLY_CONFIG_FIELD_NUMBER: _builtins.int
     REQUEST_HEADERS_TIMEOUT_FIELD_NUMBER: _builtins.int
+    EARLY_HEADER_MUTATION_EXTENSIONS_FIELD_NUMBER: _builtins.int
     stat_prefix: _builtins.str
     server_name: _builtins.str
     server_header_transformation: Global___HttpConnectionManager.ServerHeaderTransformation.ValueType
@@ -2862,6 +3385,8 @@ class HttpConnectionManager(_message.Message):
     def local_reply_config(self) -> Global___LocalReplyConfig: ...
     @_builtins.property
     def request_headers_timeout(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def early_header_mutation_extensions(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypedExtensionConfig]: ...
     def __init__(
         self,
         *,
@@ -2880,10 +3405,11 @@ class HttpConnectionManager(_message.Message):
         always_set_request_id_in_response: _builtins.bool = ...,
         local_reply_config: Global___LocalReplyConfig | None = ...,
         request_headers_timeout: _duration_pb2.Duration | None = ...,
+        early_header_mutation_extensions: _abc.Iterable[Global___TypedExtensionConfig] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["common_http_protocol_options", b"common_http_protocol_options", "generate_request_id", b"generate_request_id", "http2_protocol_options", b"http2_protocol_options", "local_reply_config", b"local_reply_config", "request_headers_timeout", b"request_headers_timeout", "scoped_routes", b"scoped_routes", "stream_idle_timeout", b"stream_idle_timeout", "use_remote_address", b"use_remote_address"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_log", b"access_log", "always_set_request_id_in_response", b"always_set_request_id_in_response", "common_http_protocol_options", b"common_http_protocol_options", "generate_request_id", b"generate_request_id", "http2_protocol_options", b"http2_protocol_options", "http_filters", b"http_filters", "local_reply_config", b"local_reply_config", "request_headers_timeout", b"request_headers_timeout", "scoped_routes", b"scoped_routes", "server_header_transformation", b"server_header_transformation", "server_name", b"server_name", "stat_prefix", b"stat_prefix", "stream_idle_timeout", b"stream_idle_timeout", "upgrade_configs", b"upgrade_configs", "use_remote_address", b"use_remote_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_log", b"access_log", "always_set_request_id_in_response", b"always_set_request_id_in_response", "common_http_protocol_options", b"common_http_protocol_options", "early_header_mutation_extensions", b"early_header_mutation_extensions", "generate_request_id", b"generate_request_id", "http2_protocol_options", b"http2_protocol_options", "http_filters", b"http_filters", "local_reply_config", b"local_reply_config", "request_headers_timeout", b"request_headers_timeout", "scoped_routes", b"scoped_routes", "server_header_transformation", b"server_header_transformation", "server_name", b"server_name", "stat_prefix", b"stat_prefix", "stream_idle_timeout", b"stream_idle_timeout", "upgrade_configs", b"upgrade_configs", "use_remote_address", b"use_remote_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2918,11 +3444,13 @@ class ScopedRoutes(_message.Message):
                     element_separator: _builtins.str = ...,
                     index: _builtins.int = ...,
                 ) -> None: ...
-                _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+                _HasFieldArgType: _TypeAlias = _typing.Literal["extract_type", b"extract_type", "index", b"index"]  # noqa: Y015
                 def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-                _ClearFieldArgType: _TypeAlias = _typing.Literal["element_separator", b"element_separator", "index", b"index", "name", b"name"]  # noqa: Y015
+                _ClearFieldArgType: _TypeAlias = _typing.Literal["element_separator", b"element_separator", "extract_type", b"extract_type", "index", b"index", "name", b"name"]  # noqa: Y015
                 def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-                def WhichOneof(self, oneof_group: _Never) -> None: ...
+                _WhichOneofReturnType_extract_type: _TypeAlias = _typing.Literal["index"]  # noqa: Y015
+                _WhichOneofArgType_extract_type: _TypeAlias = _typing.Literal["extract_type", b"extract_type"]  # noqa: Y015
+                def WhichOneof(self, oneof_group: _WhichOneofArgType_extract_type) -> _WhichOneofReturnType_extract_type | None: ...
 
             HEADER_VALUE_EXTRACTOR_FIELD_NUMBER: _builtins.int
             @_builtins.property
@@ -3406,6 +3934,7 @@ class AccessLogFilter(_message.Message):
 
     STATUS_CODE_FILTER_FIELD_NUMBER: _builtins.int
     AND_FILTER_FIELD_NUMBER: _builtins.int
+    OR_FILTER_FIELD_NUMBER: _builtins.int
     HEADER_FILTER_FIELD_NUMBER: _builtins.int
     RESPONSE_FLAG_FILTER_FIELD_NUMBER: _builtins.int
     METADATA_FILTER_FIELD_NUMBER: _builtins.int
@@ -3413,6 +3942,8 @@ class AccessLogFilter(_message.Message):
     def status_code_filter(self) -> Global___StatusCodeFilter: ...
     @_builtins.property
     def and_filter(self) -> Global___AndFilter: ...
+    @_builtins.property
+    def or_filter(self) -> Global___OrFilter: ...
     @_builtins.property
     def header_filter(self) -> Global___HeaderFilter: ...
     @_builtins.property
@@ -3424,15 +3955,16 @@ class AccessLogFilter(_message.Message):
         *,
         status_code_filter: Global___StatusCodeFilter | None = ...,
         and_filter: Global___AndFilter | None = ...,
+        or_filter: Global___OrFilter | None = ...,
         header_filter: Global___HeaderFilter | None = ...,
         response_flag_filter: Global___ResponseFlagFilter | None = ...,
         metadata_filter: Global___MetadataFilter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "or_filter", b"or_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "or_filter", b"or_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_filter_specifier: _TypeAlias = _typing.Literal["status_code_filter", "and_filter", "header_filter", "response_flag_filter", "metadata_filter"]  # noqa: Y015
+    _WhichOneofReturnType_filter_specifier: _TypeAlias = _typing.Literal["status_code_filter", "and_filter", "or_filter", "header_filter", "response_flag_filter", "metadata_filter"]  # noqa: Y015
     _WhichOneofArgType_filter_specifier: _TypeAlias = _typing.Literal["filter_specifier", b"filter_specifier"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_filter_specifier) -> _WhichOneofReturnType_filter_specifier | None: ...
 
@@ -3457,6 +3989,26 @@ class AndFilter(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AndFilter: _TypeAlias = AndFilter  # noqa: Y015
+
+@_typing.final
+class OrFilter(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccessLogFilter]: ...
+    def __init__(
+        self,
+        *,
+        filters: _abc.Iterable[Global___AccessLogFilter] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrFilter: _TypeAlias = OrFilter  # noqa: Y015
 
 @_typing.final
 class HeaderFilter(_message.Message):

@@ -29,7 +29,10 @@ class Resources(Struct, frozen=True, kw_only=True):
 
     by_type: dict[str, dict[str, bytes]]
     hash: str
-    """Of all of them; the probe answers it."""
+    """Of all of them."""
+    route_hash: str
+    """Of the scopes alone; the probe answers it. Replicas that come and go leave a service's scope, and so whatever
+    Envoy counts in it, as it is."""
 
 
 def digest(parts: list[bytes]) -> str:
@@ -63,6 +66,13 @@ def stamp(scope: pb.ScopedRouteConfiguration, version: str) -> None:
 def lua(context: Mapping[str, str]) -> Any:
     """A script's context."""
     made = pb.LuaPerRoute()
+    made.filter_context.update(context)
+    return any_of(_LUA_PER_ROUTE, made)
+
+
+def script(source: str, context: Mapping[str, str]) -> Any:
+    """Another script in the place of the filter's own."""
+    made = pb.LuaPerRoute(source_code=pb.DataSource(inline_string=source))
     made.filter_context.update(context)
     return any_of(_LUA_PER_ROUTE, made)
 
