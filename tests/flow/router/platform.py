@@ -34,7 +34,7 @@ from easel_contracts.facts import (
 )
 from easel_contracts.ids import uuid7
 from easel_contracts.metrics import HoldMetrics
-from easel_contracts.spec import Autoscaling, Mirroring, Resources, RevisionSpec, Split, Traffic
+from easel_contracts.spec import Autoscaling, GatewayPolicy, Mirroring, Resources, RevisionSpec, Split, Traffic
 from easel_kit.keyring import sha256_hex
 from easel_kit.testing import eventually, fresh_database, fresh_streams, process_environment
 from easel_proto.internal.v1 import control_pb2, control_pb2_grpc
@@ -171,7 +171,7 @@ class Platform:
         self, name: str, verb: str = "created", *, wanted: Any = "running", token: str = "tok", version: int = 1,
         status: str = "Running", reason: str = "", message: str = "", intercept: bool | None = None,
         revision: int = 1, rollout: bool = False, split: Split | None = None,
-        mirroring: Mirroring | None = None, **traffic: Any,
+        gateway: GatewayPolicy | None = None, mirroring: Mirroring | None = None, **traffic: Any,
     ) -> None:  # fmt: skip
         """A rollout is from the revision before; `split` is its split."""
         self.secrets.tokens[name] = (token, version)
@@ -186,6 +186,7 @@ class Platform:
         state = ServiceState(
             uid=self._uids[name], name=name, generation=self._generations[name], wanted=wanted, instance=1,
             revision=spec, token_version=version, status=status, reason=reason, message=message, rollout=on,
+            gateway=gateway or GatewayPolicy(),
             mirroring=mirroring,
             autoscaling=None if intercept is None else Autoscaling(
                 min=0, max=3, targets=(("qps", 1.0),), intercept_traffic=intercept),

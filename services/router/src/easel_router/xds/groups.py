@@ -13,9 +13,9 @@ from google.protobuf.wrappers_pb2 import BoolValue
 from easel_router.decide.groups import WHOLE, GroupPlan, Member, MemberSplit, endpoint
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.auth import keys
-from easel_router.xds.limiting import in_group, of_group, words
+from easel_router.xds.limiting import GROUP_LIMITS_FILTER, in_group, of_group, words
 from easel_router.xds.messages import AUTH_FILTER, HOLD_FILTER, PICK_FILTER, ROUTE, serialised
-from easel_router.xds.scopes import Resources, digest, lua, lua_off, not_held, probe, stamp
+from easel_router.xds.scopes import Resources, digest, left_out, lua, lua_off, not_held, probe, stamp
 
 
 def render_group(plan: GroupPlan, probe_secret: str) -> Resources:
@@ -56,7 +56,11 @@ def front(
         name=name,
         domains=["*"],
         routes=[pb.Route(name=name, match=match, direct_response=replaced) for match in matches],
-        typed_per_filter_config={AUTH_FILTER: lua(opened_by), PICK_FILTER: lua({"group": choice})},
+        typed_per_filter_config={
+            AUTH_FILTER: lua(opened_by),
+            PICK_FILTER: lua({"group": choice}),
+            GROUP_LIMITS_FILTER: left_out(),
+        },
         metadata=metadata,
     )
     return pb.ScopedRouteConfiguration(

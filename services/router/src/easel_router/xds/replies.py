@@ -17,7 +17,8 @@ _LIMIT = (
 )
 _RATE = (
     "the rate limit is reached: %METADATA(VIRTUAL_HOST:easel:rate)%",
-    "send less often, or raise networking.gateway_policy.rate_limit.limit or metadata.rpc.rate_limit",
+    "send less often, or raise networking.gateway_policy.rate_limit.limit or metadata.rpc.rate_limit; of a group:"
+    " easel group limit --rate",
 )
 _TOKEN_RATE = (
     "the rate limit of this token (%DYNAMIC_METADATA(easel:token)%) is reached",
@@ -25,7 +26,8 @@ _TOKEN_RATE = (
 )
 _CONCURRENCY = (
     "the limit of requests in flight is reached: %METADATA(VIRTUAL_HOST:easel:concurrency)%",
-    "wait for answers before sending more, or raise networking.gateway_policy.concurrency_limit.limit",
+    "wait for answers before sending more, or raise networking.gateway_policy.concurrency_limit.limit; of a group:"
+    " easel group limit --concurrency",
 )
 _QUEUE = (
     "the replicas' queue is full: %METADATA(VIRTUAL_HOST:easel:queue)%",
