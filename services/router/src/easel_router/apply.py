@@ -179,8 +179,8 @@ class Applier:
         return {name: self._catalog.put(ROUTE, name, wanted.get(name)) for name in _scopes(service)}
 
     def _put_clusters(self, plan: ServicePlan, resources: Resources) -> Wanted:
-        """Those of the plan, to be waited for; what is left of an earlier one gets the replicas of now, as long as there
-        are any."""
+        """Those of the plan, to be waited for; what is left of an earlier one gets the replicas of now, as long as any
+        are there."""
         service = plan.service
         self._led_to[service] = self._led_to.get(service, frozenset()) | resources.by_type[CLUSTER].keys()
         wanted: Wanted = {}
