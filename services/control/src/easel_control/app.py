@@ -97,7 +97,7 @@ async def build(process: Process[Settings]) -> None:
     placement = Placement(worlds, process.channel("scheduler"))
     group_store, group_tokens = GroupStore(process.db, clock), GroupTokens(vault)
     memberships = Memberships(group_store, group_tokens, clock)
-    views = ServiceViews(admission, memberships, settings.data_url)
+    views = ServiceViews(admission, memberships, settings.data_url, settings.web_url)
     commands = Commands(
         store, admission, mutations, memberships, placement, clock, views.shown, handlers.reconciler.wake
     )
