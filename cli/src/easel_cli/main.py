@@ -16,6 +16,7 @@ from easel_cli import (
     init,
     mirror,
     observing,
+    opening,
     platform,
     releasing,
     replica,
@@ -59,7 +60,7 @@ def options(
     ctx.obj = {"home": home, "server": server, "access_key": access_key}
 
 
-for module in (service, releasing, group, scaling, replica, calling, init, events, observing, platform):
+for module in (service, releasing, group, scaling, replica, calling, opening, init, events, observing, platform):
     app.add_typer(module.app)
 app.add_typer(group.group_app, name="group", help="Services under one endpoint and token.",
               rich_help_panel=SERVICES)  # fmt: skip

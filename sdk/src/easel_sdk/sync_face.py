@@ -614,6 +614,14 @@ class ClientFace:
         """Why the service is as it is: what each part of the platform says, those that do not answer named."""
         return self._runner.run(self._client.explain(name))
 
+    def web_link(self, name: str, *, ttl_s: float = 3600.0, path: str = "/") -> str:
+        """A URL that opens a web application in a browser, for `ttl_s` seconds (30 days at most), at `path`.
+
+        The browser's session that it begins lasts 12 hours; rotating the service's token ends both. Raises NotFound,
+        and InvalidInput where the service is no web application.
+        """
+        return self._runner.run(self._client.web_link(name, ttl_s=ttl_s, path=path))
+
     def predict(
         self,
         name: str,

@@ -222,7 +222,8 @@ def events_credentials(home: Path) -> EventsCredentials:
 def _command(home: Path, wanted: Options) -> list[str]:
     command = [sys.executable, "-P", "-m", "easel_standalone", "--home", str(Home(home).root)]
     for option, value in (
-        ("--port", wanted.port), ("--control-port", wanted.control_port), ("--host", wanted.host),
+        ("--port", wanted.port), ("--control-port", wanted.control_port),
+        ("--web-port", wanted.web_port), ("--host", wanted.host),
         ("--tls-cert", _absolute(wanted.tls_cert)), ("--tls-key", _absolute(wanted.tls_key)),
         ("--gateways", wanted.gateways), ("--timeout", wanted.start_timeout_s),
     ):  # fmt: skip

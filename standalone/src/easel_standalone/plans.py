@@ -144,6 +144,7 @@ class Plans:
             "EASEL_ROUTER_SHADOW_ADDR": f"unix:{socket('shadow')}",
             "EASEL_MONITOR_SINK_ADDR": f"unix:{socket('sink')}",
             "EASEL_DATA_URL": self._config.data_url,
+            "EASEL_WEB_URL": self._config.web_url,
             "EASEL_HOST_ID": host_id(),
             "EASEL_MODE": "standalone",
             "EASEL_WORKSPACE": "default",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import time
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -16,11 +17,13 @@ import pytest
 import yarl
 
 from easel_contracts.spec import GatewayPolicy
+from easel_proto.v1.services_pb2 import Service
 from easel_router.decide.snapshot import Hold, ServicePlan, Token
 from easel_router.hold import Asked, Go
 from easel_router.testing import Envoy, Rig, a_plan, free_port
 from easel_router.xds.messages import ROUTE
 from easel_router.xds.web import web_scope
+from easel_sdk.web_links import web_link
 from tests.contract.router.test_router_auth import signed
 from tests.contract.router.test_router_control_listener import a_certificate
 from tests.flow.router.backends import Backend
@@ -104,6 +107,20 @@ async def test_a_link_opens_and_a_cookie_keeps_open(xds: Rig, site: Site, server
     assert (await site.get("/", cookie=f"easel_session={made.value}"))[0] == 200
     assert "Cookie" not in servers[0].headers
     assert {n.lower() for n in servers[0].headers if n.lower().startswith("x-easel")} == set()
+
+
+async def test_the_clients_link_is_one(xds: Rig, site: Site, servers: list[Backend]) -> None:
+    """What `easel open` makes."""
+    await xds.acknowledged(xds.put(app(servers[0].port)))
+    at_host = "http://ocr-app.localhost:1/" if not site.base else ""
+    config = json.dumps({"metadata": {"enable_webservice": True}})
+    shown = Service(service_name="ocr_app", token=TOKEN, endpoint="http://x" + BY_PATH, web_endpoint=at_host,
+                    service_config=config)  # fmt: skip
+    made = yarl.URL(web_link(shown, now_unix_s=time.time(), ttl_s=60, path="/page?a=b"), encoded=True)
+    assert made.path == f"{site.base}/page"
+    status, _, headers = await site.get(made.raw_path_qs.removeprefix(site.base))
+
+    assert (status, headers["location"]) == (303, f"{site.base}/page?a=b")
 
 
 async def test_tokens_open_it_as_ever(xds: Rig, site: Site, servers: list[Backend]) -> None:

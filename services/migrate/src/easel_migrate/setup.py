@@ -51,6 +51,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     data_url: str = ""
     """Where callers reach `data_listen`."""
     control_listen: str = "0.0.0.0:8081"
+    web_listen: str = "0.0.0.0:8082"
     envoy_admin_socket: str = "/run/easel/admin.sock"
     envoy_probe_addr: str = "unix:/run/easel-probe/envoy.sock"
     """A socket that only the router's and Envoy's containers share."""
@@ -135,6 +136,7 @@ def _envoy(settings: Settings, keys: Keys) -> bytes:
         data_addr=settings.data_listen,
         advertised_addr=advertised(settings.data_url),
         control_addr=settings.control_listen,
+        web_addr=settings.web_listen,
         admin_socket=settings.envoy_admin_socket,
         probe_addr=settings.envoy_probe_addr,
     )  # fmt: skip

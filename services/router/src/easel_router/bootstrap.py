@@ -25,7 +25,14 @@ OLDER = "older"
 """Key in a node's metadata."""
 TYPE = "type.googleapis.com/envoy."
 OWNERS: dict[str, tuple[str, ...]] = {
-    "control": ("easel.v1.Services", "easel.v1.Groups", "easel.v1.Tokens", "easel.v1.Mirrors", "easel.v1.Audit"),
+    "control": (
+        "easel.v1.Services",
+        "easel.v1.Groups",
+        "easel.v1.Canaries",
+        "easel.v1.Mirrors",
+        "easel.v1.Tokens",
+        "easel.v1.Audit",
+    ),
     "scheduler": ("easel.v1.Replicas", "easel.v1.Nodes"),
     "autoscaler": ("easel.v1.Scaling",),
     "router": ("easel.v1.Routes", "easel.v1.Comparisons"),
