@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from easel_contracts.ids import DEFAULT_WORKSPACE
 from easel_proto.v1.replicas_pb2 import Replica
 from easel_proto.v1.services_pb2 import Service
+from easel_sdk.canaries import CanariesApi
 from easel_sdk.comparisons import ComparisonsApi
 from easel_sdk.discovery import Target, discover
 from easel_sdk.events import EventsApi
@@ -61,6 +62,7 @@ class Client:
         self.audit = AuditApi(self._transport, workspace)
         self.tokens = TokensApi(self._transport, workspace)
         self.mirrors = MirrorsApi(self._transport, workspace)
+        self.canaries = CanariesApi(self._transport, workspace, self.services.usable_text)
         self.comparisons = ComparisonsApi(self._transport, workspace)
 
     async def __aenter__(self) -> Self:
