@@ -72,7 +72,7 @@ async def test_a_rate_is_one_bucket_for_all_routes_and_for_those_with_a_token(
     assert [status for status, _, _ in ways] == [429] * 3
     _, body, headers = ways[0]
     assert body["code"] == "TooManyRequests"
-    assert "1 requests a second" in body["message"]
+    assert "1 request a second" in body["message"]
     assert "rate_limit" in body["hint"]
     assert int(headers["retry-after"]) >= 1
 
