@@ -205,7 +205,8 @@ def _say_ready(found: Status, home: Any) -> None:
     from easel_sdk.discovery import DEFAULT_HOME, home_directory, shown
 
     note(f"[OK] the platform is {found.phase}{f': {found.message}' if found.message else ''}")
-    pairs([("Calls", found.data_url), ("Control", found.control_url), ("Home", shown(home))])
+    web = [("Web", found.web_url.replace("://", "://NAME."))] if found.web_url else []
+    pairs([("Calls", found.data_url), ("Control", found.control_url), *web, ("Home", shown(home))])
     if home != home_directory(DEFAULT_HOME):
         note(f"other commands find it by `--home {shown(home)}` or `export EASEL_HOME={shown(home)}`")
 

@@ -164,7 +164,8 @@ def status(home: Path) -> Status:
     return Status(
         phase="starting" if held else "stopped",
         message="the supervisor does not answer yet" if held else f"no platform runs in {place.root}",
-        pid=0, control_url=config.control_url, data_url=config.data_url, disk_free_mib=0, processes=[],
+        pid=0, control_url=config.control_url, data_url=config.data_url, web_url=config.web_url,
+        disk_free_mib=0, processes=[],
     )  # fmt: skip
 
 

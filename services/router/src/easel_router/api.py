@@ -9,7 +9,9 @@ from easel_contracts.spec import Mirroring, Split
 from easel_kit.clock import Clock
 from easel_proto.v1 import common_pb2, routes_pb2, routes_pb2_grpc
 from easel_router.apply import Applier
+from easel_router.apply_groups import GroupApplier
 from easel_router.coldstarts import ColdStarts
+from easel_router.decide.explain_group import explained
 from easel_router.decide.limits import Limits
 from easel_router.decide.snapshot import ServicePlan
 from easel_router.envoys import Envoys
@@ -22,11 +24,11 @@ class RoutesApi(routes_pb2_grpc.RoutesServicer):
     """Reads only."""
 
     def __init__(
-        self, known: Known, store: Store, applier: Applier, envoys: Envoys, holds: Holds, cold_starts: ColdStarts,
-        clock: Clock,
+        self, known: Known, store: Store, applier: Applier, groups: GroupApplier, envoys: Envoys, holds: Holds,
+        cold_starts: ColdStarts, clock: Clock,
     ) -> None:  # fmt: skip
         self._known, self._store, self._applier, self._envoys, self._clock = known, store, applier, envoys, clock
-        self._holds, self._cold_starts = holds, cold_starts
+        self._groups, self._holds, self._cold_starts = groups, holds, cold_starts
 
     async def Get(self, request: routes_pb2.GetRouteRequest, context: object) -> routes_pb2.Route:
         """The route, of a group too, as last acknowledged and probed; `state` shows one that is on the way."""
@@ -88,6 +90,9 @@ class RoutesApi(routes_pb2_grpc.RoutesServicer):
             made.append(_why("NoEnvoy", "no Envoy is connected to the router", "`easel status` shows the processes"))
         if lost:
             made.append(_why("EnvoyLost", f"waiting for Envoy {', '.join(lost)} to come back", ""))
+        if name not in self._known.services:
+            lines = explained(name, self._known.group_plan(name), self._groups.refused.get(name, ""))
+            return [*made, *(_why(line.code, line.message, line.hint) for line in lines)]
         if name not in self._known.tokens:
             made.append(_why("NoToken", "the service's token is not known yet", "control gives it; is it running?"))
         if progress := self._applier.progress.get(name):

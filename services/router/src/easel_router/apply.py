@@ -179,7 +179,8 @@ class Applier:
         return {name: self._catalog.put(ROUTE, name, wanted.get(name)) for name in _scopes(service)}
 
     def _put_clusters(self, plan: ServicePlan, resources: Resources) -> Wanted:
-        """Those of the plan; what is left of an earlier one gets the replicas of now, as long as there are any."""
+        """Those of the plan, to be waited for; what is left of an earlier one gets the replicas of now, as long as any
+        are there."""
         service = plan.service
         self._led_to[service] = self._led_to.get(service, frozenset()) | resources.by_type[CLUSTER].keys()
         wanted: Wanted = {}
@@ -188,7 +189,7 @@ class Applier:
         others = set(every_cluster(service)) - resources.by_type[CLUSTER].keys() if plan.awake else set()
         for name in sorted(others):
             if self._catalog.get(CLUSTER, name):
-                wanted[ENDPOINTS][name] = self._catalog.put(ENDPOINTS, name, endpoints_of(plan, name))
+                self._catalog.put(ENDPOINTS, name, endpoints_of(plan, name))
         return wanted
 
     def _leave(self, plan: ServicePlan, resources: Resources) -> None:
@@ -230,7 +231,9 @@ class Applier:
         self.refused[plan.service] = reason
         good = self._last_good.plans.get(plan.service)
         if good is not None and good.uid == plan.uid:
+            self._led_to.pop(plan.service, None)
             self.preload(good)
+            self.retire(plan.service, self.left(plan.service))
         else:
             self._withdraw(plan.service)
         if _same(before, plan, version):

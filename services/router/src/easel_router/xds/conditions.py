@@ -35,3 +35,14 @@ def _compare(op: pb.ComparisonFilter.Op.ValueType, code: int) -> pb.AccessLogFil
     return pb.AccessLogFilter(
         status_code_filter=pb.StatusCodeFilter(comparison=pb.ComparisonFilter(op=op, value=value))
     )
+
+
+def grpc_status(*codes: pb.GrpcStatusFilter.Status.ValueType) -> pb.AccessLogFilter:
+    """It ended with one of these. (Plain answers have a status too, made of their code; of 200 it is UNKNOWN.)"""
+    return pb.AccessLogFilter(grpc_status_filter=pb.GrpcStatusFilter(statuses=codes))
+
+
+def is_grpc() -> pb.AccessLogFilter:
+    """The request is a gRPC call."""
+    grpc = pb.HeaderMatcher(name="content-type", string_match=pb.StringMatcher(prefix="application/grpc"))
+    return pb.AccessLogFilter(header_filter=pb.HeaderFilter(header=grpc))

@@ -3937,6 +3937,7 @@ class AccessLogFilter(_message.Message):
     OR_FILTER_FIELD_NUMBER: _builtins.int
     HEADER_FILTER_FIELD_NUMBER: _builtins.int
     RESPONSE_FLAG_FILTER_FIELD_NUMBER: _builtins.int
+    GRPC_STATUS_FILTER_FIELD_NUMBER: _builtins.int
     METADATA_FILTER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status_code_filter(self) -> Global___StatusCodeFilter: ...
@@ -3949,6 +3950,8 @@ class AccessLogFilter(_message.Message):
     @_builtins.property
     def response_flag_filter(self) -> Global___ResponseFlagFilter: ...
     @_builtins.property
+    def grpc_status_filter(self) -> Global___GrpcStatusFilter: ...
+    @_builtins.property
     def metadata_filter(self) -> Global___MetadataFilter: ...
     def __init__(
         self,
@@ -3958,13 +3961,14 @@ class AccessLogFilter(_message.Message):
         or_filter: Global___OrFilter | None = ...,
         header_filter: Global___HeaderFilter | None = ...,
         response_flag_filter: Global___ResponseFlagFilter | None = ...,
+        grpc_status_filter: Global___GrpcStatusFilter | None = ...,
         metadata_filter: Global___MetadataFilter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "or_filter", b"or_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "grpc_status_filter", b"grpc_status_filter", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "or_filter", b"or_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "or_filter", b"or_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "grpc_status_filter", b"grpc_status_filter", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "or_filter", b"or_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_filter_specifier: _TypeAlias = _typing.Literal["status_code_filter", "and_filter", "or_filter", "header_filter", "response_flag_filter", "metadata_filter"]  # noqa: Y015
+    _WhichOneofReturnType_filter_specifier: _TypeAlias = _typing.Literal["status_code_filter", "and_filter", "or_filter", "header_filter", "response_flag_filter", "grpc_status_filter", "metadata_filter"]  # noqa: Y015
     _WhichOneofArgType_filter_specifier: _TypeAlias = _typing.Literal["filter_specifier", b"filter_specifier"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_filter_specifier) -> _WhichOneofReturnType_filter_specifier | None: ...
 
@@ -3989,6 +3993,41 @@ class AndFilter(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AndFilter: _TypeAlias = AndFilter  # noqa: Y015
+
+@_typing.final
+class GrpcStatusFilter(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Status:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GrpcStatusFilter._Status.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        OK: GrpcStatusFilter._Status.ValueType  # 0
+        RESOURCE_EXHAUSTED: GrpcStatusFilter._Status.ValueType  # 8
+        UNAVAILABLE: GrpcStatusFilter._Status.ValueType  # 14
+
+    class Status(_Status, metaclass=_StatusEnumTypeWrapper): ...
+    OK: GrpcStatusFilter.Status.ValueType  # 0
+    RESOURCE_EXHAUSTED: GrpcStatusFilter.Status.ValueType  # 8
+    UNAVAILABLE: GrpcStatusFilter.Status.ValueType  # 14
+
+    STATUSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def statuses(self) -> _containers.RepeatedScalarFieldContainer[Global___GrpcStatusFilter.Status.ValueType]: ...
+    def __init__(
+        self,
+        *,
+        statuses: _abc.Iterable[Global___GrpcStatusFilter.Status.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["statuses", b"statuses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrpcStatusFilter: _TypeAlias = GrpcStatusFilter  # noqa: Y015
 
 @_typing.final
 class OrFilter(_message.Message):

@@ -10,7 +10,7 @@ from importlib.resources import files
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value, UInt64Value
 
 from easel_router.xds import envoy_pb2 as pb
-from easel_router.xds.conditions import at_least, both, either, flags, status
+from easel_router.xds.conditions import at_least, both, either, flags, grpc_status, status
 from easel_router.xds.counting import counts
 from easel_router.xds.limiting import (
     GROUP_LIMITS_FILTER,
@@ -173,17 +173,17 @@ def _hold_filter() -> pb.HttpFilter:
 
 def _turned_away() -> pb.AccessLog:
     """Counts answers from 400 on by service, code and cause: Envoy charges no cluster for what it answers itself. Code
-    0 is a caller who left before anything was answered (499)."""
+    0 is a caller who left before anything was answered (499), and a gRPC call is refused with 200."""
     tags = {"service": "%ROUTE_NAME%", "code": "%RESPONSE_CODE%", "via": "%RESPONSE_CODE_DETAILS%"}
     stat = pb.StatsLog.Stat(
         name="local_reply", tags=[pb.StatsLog.Tag(name=name, value_format=value) for name, value in tags.items()]
     )
     counter = pb.StatsLog.Counter(stat=stat, value_fixed=UInt64Value(value=1))
     log = pb.StatsLog(counters=[counter], stats_scope=pb.Scope(prefix="easel"))
-    left = both(flags("DC", "DR"), status(0))
+    left, refused = both(flags("DC", "DR"), status(0)), pb.GrpcStatusFilter
     return pb.AccessLog(
         name="easel.turned_away",
-        filter=either(at_least(400), left),
+        filter=either(either(at_least(400), left), grpc_status(refused.RESOURCE_EXHAUSTED, refused.UNAVAILABLE)),
         typed_config=any_of(_PREFIX + "extensions.access_loggers.stats.v3.Config", log),
     )
 

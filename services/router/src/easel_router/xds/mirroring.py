@@ -50,6 +50,9 @@ def cluster(plan: ServicePlan, shadow: Shadow) -> pb.Cluster:
     limit_s = min(plan.traffic.keepalive_ms / 1000, LONGEST_S)
     made = plain_cluster(plan, shadow_cluster(plan.service, shadow), grpc=False, longest_s=limit_s)
     made.circuit_breakers.CopyFrom(_breakers())
+    if plan.limits.workers:  # of copies at a time, beside its callers' requests
+        workers = UInt32Value(value=plan.limits.workers)
+        made.circuit_breakers.per_host_thresholds.append(pb.CircuitBreakers.Thresholds(max_connections=workers))
     made.per_connection_buffer_limit_bytes.value = BUFFER
     return made
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from easel_router.xds import envoy_pb2 as pb
-from easel_router.xds.conditions import at_least, both, either, flags, status
+from easel_router.xds.conditions import at_least, both, either, flags, is_grpc, status
 from easel_router.xds.limiting import QUEUE_FULL, TOKEN_RATE, TOO_MANY_AT_ONCE
 
 NO_MEMBER = 530
@@ -54,7 +54,9 @@ _CUT_HINT = "send it again; with an Idempotency-Key header, or retry: safe, Ease
 
 @cache
 def replies(*, web: bool) -> pb.LocalReplyConfig:
-    """First match wins. `web`: of the listener that tells services by their hosts."""
+    """First match wins. `web`: of the listener that tells services by their hosts.
+
+    To a gRPC call 429 is UNAVAILABLE, which a client may repeat; of 450 Envoy would make UNKNOWN."""
     return pb.LocalReplyConfig(
         mappers=[
             _mapper(both(flags("UAEX"), status(504)), "RequestTimeout", *_LIMIT, status=408),
@@ -67,6 +69,7 @@ def replies(*, web: bool) -> pb.LocalReplyConfig:
                 "%METADATA(VIRTUAL_HOST:easel:without_replica)%",
                 "`easel explain %METADATA(VIRTUAL_HOST:easel:service)%` says why; send it again when one is ready",
             ),
+            _mapper(both(status(QUEUE_FULL), is_grpc()), "QueueFull", *_QUEUE, status=429),
             _mapper(status(QUEUE_FULL), "QueueFull", *_QUEUE, status=450),
             _mapper(either(flags("UO"), status(TOO_MANY_AT_ONCE)), "TooManyRequests", *_CONCURRENCY, status=429),
             _mapper(status(TOKEN_RATE), "TooManyRequests", *_TOKEN_RATE, status=429),
