@@ -28,12 +28,18 @@ local function reroute(h, headers, path)
   return keys:get("token"), keys:get("tokens"), keys
 end
 
--- What an EAS signature is over.
+-- What an EAS signature is over; nil where it is so long that strangers would have us hash for milliseconds.
+local LONGEST_SIGNED = 4096
 local function message_of(headers, path)
   local cut = find(path, "?", 1, true)
   if cut then path = sub(path, 1, cut - 1) end
-  return (headers:get(":method") or "") .. "\n" .. (headers:get("content-md5") or "") .. "\n"
+  local message = (headers:get(":method") or "") .. "\n" .. (headers:get("content-md5") or "") .. "\n"
     .. (headers:get("content-type") or "") .. "\n" .. (headers:get("date") or "") .. "\n" .. path
+  return #message <= LONGEST_SIGNED and message or nil
+end
+
+local function is_signature(given, token, message)
+  return message ~= nil and same(given, base64(hmac(token, message)))
 end
 
 -- Several tokens, or one with an expiry or a limit: lines "EXPIRES NAME VALUE" (see auth.py), read once and kept.
@@ -66,7 +72,7 @@ end
 local NONE = "no Authorization header: send the service's token as it is, or 'Bearer TOKEN', or 'EAS SIGNATURE'"
 local WRONG = "the token is not the token of this service"
 local WRONG_BEARER = "the Bearer token is not the token of this service"
-local WRONG_SIGNATURE = "the EAS signature is wrong: base64(HMAC-SHA1(token, METHOD \\n Content-MD5 \\n Content-Type \\n Date \\n path without query))"
+local WRONG_SIGNATURE = "the EAS signature is wrong: base64(HMAC-SHA1(token, METHOD \\n Content-MD5 \\n Content-Type \\n Date \\n path without query)), of at most 4096 bytes"
 local EXPIRED = "this token has expired"
 
 -- Limits of a token are told by its name.
@@ -83,7 +89,7 @@ local function one_of(h, headers, set, path)
   if not found and sub(given, 1, 4) == "EAS " then
     wrong = WRONG_SIGNATURE
     local signature, message = sub(given, 5), message_of(headers, path or headers:get(":path") or "")
-    found = find_token(set, function(value) return same(signature, base64(hmac(value, message))) end)
+    found = find_token(set, function(value) return is_signature(signature, value, message) end)
   elseif not found and find(given, "^[Bb]earer ") then
     wrong = WRONG_BEARER
     local bare = sub(given, 8)
@@ -123,7 +129,7 @@ local function admitted(h, context)
   local first = sub(given, 1, 4)
   if first == "EAS " then
     local message = message_of(headers, path or headers:get(":path") or "")
-    if same(sub(given, 5), base64(hmac(token, message))) then return true, path end
+    if is_signature(sub(given, 5), token, message) then return true, path end
     return refuse(h, WRONG_SIGNATURE)
   end
   if (first == "Bear" or first == "bear") and find(given, "^[Bb]earer ") then
@@ -135,7 +141,12 @@ end
 
 function envoy_on_request(h)
   local context = h:filterContext()
-  local ok, rerouted = admitted(h, context)
+  -- Envoy lets a request go on whose script broke off. (An answer ends the script for good: it never comes back here.)
+  local ran, ok, rerouted = pcall(admitted, h, context)
+  if not ran then
+    h:logErr("who may call could not be told, so nobody may: " .. tostring(ok))
+    return h:respond({ [":status"] = "503" }, "the gateway could not tell whether this request may pass")
+  end
   if not ok then return end
   if rerouted then context = h:virtualHost():metadata() end
   local subject = context:get("subject") -- requests to a service under analysis are counted by the access log
