@@ -27,7 +27,7 @@ def begun(
     canary = Canary(
         id=identity, workspace=row.workspace, name=row.name, kind="group", uid=row.uid, plan=plan, reason="",
         message="", candidate=candidate, share_permille=plan.steps_permille[0], step_at=now,
-        evidence=begin(plan.limits), started_at=now,
+        evidence=begin(plan.limits), started_at=now, limited_from=now,
     )  # fmt: skip
     canary = noted(canary, now, "Started", f"{actor} started it: {candidate} beside the other members")
     return goes_on(row, canary, now), canary
@@ -75,7 +75,10 @@ def _refuse(row: GroupRow, candidate: str, plan: Plan) -> None:
 
 
 def _wrong(path: str, message: str) -> InvalidInput:
-    return InvalidInput(f"{path}: {message}", (FieldError(path=path, code="OUT_OF_RANGE", message=message),))
+    return InvalidInput(
+        f"the canary cannot be started: {path}: {message}",
+        (FieldError(path=path, code="OUT_OF_RANGE", message=message),),
+    )
 
 
 def _raised(row: GroupRow, now: datetime, **changes: object) -> GroupRow:
