@@ -15,6 +15,7 @@ SDK = Path(__file__).parent.parent / "sdk" / "src" / "easel_sdk"
 TARGET = SDK / "sync_face.py"
 CLASSES = (
     ("services.py", "ServicesApi"),
+    ("groups.py", "GroupsApi"),
     ("replicas.py", "ReplicasApi"),
     ("events.py", "EventsApi"),
     ("observing.py", "NodesApi"),
@@ -22,9 +23,14 @@ CLASSES = (
     ("observing.py", "RoutesApi"),
     ("observing.py", "MetricsApi"),
     ("observing.py", "AuditApi"),
+    ("tokens.py", "TokensApi"),
+    ("mirrors.py", "MirrorsApi"),
+    ("comparisons.py", "ComparisonsApi"),
     ("client.py", "Client"),
 )
 LEFT_OUT = ("close",)
+MESSAGES = ("services", "groups", "replicas", "events", "tokens", "mirrors")
+"""Modules that call their messages `pb`."""
 
 HEAD = '''"""Sync methods of every API. Written by tools/generate_sync_face.py from the async classes; do not edit."""
 
@@ -34,16 +40,17 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from easel_proto.v1 import audit_pb2, metrics_pb2, nodes_pb2, routes_pb2, scaling_pb2
+from easel_proto.v1 import audit_pb2, metrics_pb2, mirrors_pb2, nodes_pb2, routes_pb2, scaling_pb2
 {imports}
 
 from easel_proto.v1.common_pb2 import Explanation
 from easel_proto.v1.replicas_pb2 import Replica
 from easel_proto.v1.services_pb2 import Service
 
-from easel_sdk import client, events, observing, replicas, services
+from easel_sdk import client, comparisons, events, groups, mirrors, observing, replicas, services, tokens
 from easel_sdk.errors import Unavailable
 from easel_sdk.explaining import PartExplanation
+from easel_sdk.groups import TrafficMode, TrafficState
 from easel_sdk.observing import AuditRecords
 from easel_sdk.replacing import Replacement
 from easel_sdk.services import RolloutAction, SafetyLock
@@ -82,9 +89,7 @@ def main() -> int:
 
 def generate() -> str:
     """The file's text, before formatting."""
-    imports = "\n".join(
-        f"from easel_proto.v1 import {n}_pb2 as {n}_messages" for n in ("services", "replicas", "events")
-    )
+    imports = "\n".join(f"from easel_proto.v1 import {n}_pb2 as {n}_messages" for n in MESSAGES)
     return HEAD.format(imports=imports) + "\n".join(_face(*entry) for entry in CLASSES)
 
 
@@ -108,6 +113,7 @@ def _face(module: str, name: str) -> str:
 
 
 PARTS = """        self.services = ServicesFace(api.services, runner)
+        self.groups = GroupsFace(api.groups, runner)
         self.replicas = ReplicasFace(api.replicas, runner)
         self.events = EventsFace(api.events, runner)
         self.nodes = NodesFace(api.nodes, runner)
@@ -115,6 +121,9 @@ PARTS = """        self.services = ServicesFace(api.services, runner)
         self.routes = RoutesFace(api.routes, runner)
         self.metrics = MetricsFace(api.metrics, runner)
         self.audit = AuditFace(api.audit, runner)
+        self.tokens = TokensFace(api.tokens, runner)
+        self.mirrors = MirrorsFace(api.mirrors, runner)
+        self.comparisons = ComparisonsFace(api.comparisons, runner)
 """
 
 
@@ -131,7 +140,7 @@ def _method(node: ast.AsyncFunctionDef, module: str) -> str:
         f"        return self._runner.{'iterate' if streams else 'run'}({call})\n"
     )
     stem = module.removesuffix(".py")
-    return text.replace("pb.", f"{stem}_messages.") if stem in ("services", "replicas", "events") else text
+    return text.replace("pb.", f"{stem}_messages.") if stem in MESSAGES else text
 
 
 def _formatted(text: str) -> str:

@@ -57,6 +57,7 @@ def description(service: Service, route: Route | None, silence: str, replicas: s
         ("UpdateTime", when(service.update_time)),
         ("Endpoint", service.endpoint),
         ("AccessToken", service.token or service.access_token),
+        ("ServiceGroup", _group(service)),
         ("TotalInstance", service.total_instance),
         ("RunningInstance", service.running_instance),
         ("PendingInstance", service.pending_instance),
@@ -88,6 +89,15 @@ async def replicas_of(client: Client, name: str) -> str:
     except EaselError as error:
         return f"not known: {error.message}"
     return "\n".join(f"{r.name}  {r.status}  {runs(r)}{f' on {r.node}' if r.node else ''}" for r in found)
+
+
+def _group(service: Service) -> str:
+    """The group, and what the service does in it."""
+    if not service.service_group:
+        return ""
+    weight = "by replicas" if service.weight < 0 else f"weight {service.weight}"
+    part = f"grouping, {weight}" if service.traffic_state == "grouping" else "standalone: none of its traffic"
+    return f"{service.service_group} ({part})"
 
 
 def _rollout(service: Service) -> str:

@@ -7,8 +7,24 @@ import sys
 
 import typer
 
-from easel_cli import calling, events, images, init, observing, platform, releasing, replica, scaling, service
+from easel_cli import (
+    calling,
+    comparing,
+    events,
+    group,
+    images,
+    init,
+    mirror,
+    observing,
+    platform,
+    releasing,
+    replica,
+    scaling,
+    service,
+    token,
+)
 from easel_cli.command import HomeOption, KeyOption, ServerOption
+from easel_cli.options import PANEL as SERVICES
 
 HELP = """Easel turns trained models into services on your own machines.
 
@@ -43,8 +59,10 @@ def options(
     ctx.obj = {"home": home, "server": server, "access_key": access_key}
 
 
-for module in (service, releasing, scaling, replica, calling, init, events, observing, platform):
+for module in (service, releasing, group, scaling, replica, calling, init, events, observing, platform):
     app.add_typer(module.app)
+app.add_typer(group.group_app, name="group", help="Services under one endpoint and token.",
+              rich_help_panel=SERVICES)  # fmt: skip
 app.add_typer(events.webhook_app, name="webhook", help="Have events posted to an address.",
               rich_help_panel=events.PANEL)  # fmt: skip
 app.add_typer(platform.gateway_app, name="gateway", help="The Envoys that calls come through.",
@@ -52,6 +70,11 @@ app.add_typer(platform.gateway_app, name="gateway", help="The Envoys that calls 
 app.add_typer(observing.node_app, name="node", help="Where replicas run.", rich_help_panel=observing.PANEL)
 app.add_typer(images.image_app, name="image", help="What services can be deployed from.",
               rich_help_panel=images.PANEL)  # fmt: skip
+app.add_typer(token.token_app, name="token", help="What opens a service to its callers.",
+              rich_help_panel=SERVICES)  # fmt: skip
+mirror.mirror_app.add_typer(comparing.app)
+app.add_typer(mirror.mirror_app, name="mirror", help="Copies of a service's requests for other services.",
+              rich_help_panel=SERVICES)  # fmt: skip
 
 
 def main() -> None:

@@ -118,10 +118,11 @@ async def list_services(cli: Session) -> None:
         return
     rows = [
         (s.service_name, f"{s.running_instance}/{s.total_instance}", s.status, s.current_version,
-         when(s.create_time), when(s.update_time), f"/api/predict/{s.service_name}", obstacle(s))
+         when(s.create_time), when(s.update_time), f"/api/predict/{s.service_name}", s.service_group, obstacle(s))
         for s in services
     ]  # fmt: skip
-    headers = ("SERVICENAME", "INSTANCE", "STATUS", "VERSION", "CREATETIME", "UPDATETIME", "SERVICEPATH", "MESSAGE")
+    headers = ("SERVICENAME", "INSTANCE", "STATUS", "VERSION", "CREATETIME", "UPDATETIME", "SERVICEPATH", "GROUP",
+               "MESSAGE")  # fmt: skip
     table(headers, rows, empty="no services yet: `easel create service.json --wait` deploys one")
 
 

@@ -27,7 +27,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x65\x61sel_proto/v1/routes.proto\x12\x08\x65\x61sel.v1\x1a\x1b\x65\x61sel_proto/v1/common.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"2\n\x0fGetRouteRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xea\x02\n\x05Route\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x10\n\x08replicas\x18\x04 \x03(\t\x12\x10\n\x08\x64raining\x18\x05 \x03(\t\x12\x0e\n\x06\x65nvoys\x18\x06 \x01(\x05\x12\x16\n\x0erefused_reason\x18\x07 \x01(\t\x12\x30\n\x0c\x61pplied_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07holding\x18\t \x01(\x08\x12\x0c\n\x04held\x18\n \x01(\x05\x12\x17\n\x0f\x65xpected_wait_s\x18\x0b \x01(\x01\x12\x35\n\x0c\x63old_start_s\x18\x0c \x03(\x0b\x32\x1f.easel.v1.Route.ColdStartSEntry\x12\x13\n\x0b\x63old_starts\x18\r \x01(\x05\x1a\x31\n\x0f\x43oldStartSEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\xc5\x01\n\x06Routes\x12T\n\x03Get\x12\x19.easel.v1.GetRouteRequest\x1a\x0f.easel.v1.Route\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/services/{name}/route\x12\x65\n\x07\x45xplain\x12\x18.easel.v1.ExplainRequest\x1a\x15.easel.v1.Explanation\")\x82\xd3\xe4\x93\x02#\x12!/v1/services/{name}/route:explainb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x65\x61sel_proto/v1/routes.proto\x12\x08\x65\x61sel.v1\x1a\x1b\x65\x61sel_proto/v1/common.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"2\n\x0fGetRouteRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x9a\x03\n\x05Route\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x10\n\x08replicas\x18\x04 \x03(\t\x12\x10\n\x08\x64raining\x18\x05 \x03(\t\x12\x0e\n\x06\x65nvoys\x18\x06 \x01(\x05\x12\x16\n\x0erefused_reason\x18\x07 \x01(\t\x12\x30\n\x0c\x61pplied_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07holding\x18\t \x01(\x08\x12\x0c\n\x04held\x18\n \x01(\x05\x12\x17\n\x0f\x65xpected_wait_s\x18\x0b \x01(\x01\x12\x35\n\x0c\x63old_start_s\x18\x0c \x03(\x0b\x32\x1f.easel.v1.Route.ColdStartSEntry\x12\x13\n\x0b\x63old_starts\x18\r \x01(\x05\x12\x1b\n\x0esplit_permille\x18\x0e \x01(\x05H\x00\x88\x01\x01\x1a\x31\n\x0f\x43oldStartSEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x11\n\x0f_split_permille2\xc5\x01\n\x06Routes\x12T\n\x03Get\x12\x19.easel.v1.GetRouteRequest\x1a\x0f.easel.v1.Route\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/services/{name}/route\x12\x65\n\x07\x45xplain\x12\x18.easel.v1.ExplainRequest\x1a\x15.easel.v1.Explanation\")\x82\xd3\xe4\x93\x02#\x12!/v1/services/{name}/route:explainb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,9 +43,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETROUTEREQUEST']._serialized_start=133
   _globals['_GETROUTEREQUEST']._serialized_end=183
   _globals['_ROUTE']._serialized_start=186
-  _globals['_ROUTE']._serialized_end=548
-  _globals['_ROUTE_COLDSTARTSENTRY']._serialized_start=499
-  _globals['_ROUTE_COLDSTARTSENTRY']._serialized_end=548
-  _globals['_ROUTES']._serialized_start=551
-  _globals['_ROUTES']._serialized_end=748
+  _globals['_ROUTE']._serialized_end=596
+  _globals['_ROUTE_COLDSTARTSENTRY']._serialized_start=528
+  _globals['_ROUTE_COLDSTARTSENTRY']._serialized_end=577
+  _globals['_ROUTES']._serialized_start=599
+  _globals['_ROUTES']._serialized_end=796
 # @@protoc_insertion_point(module_scope)

@@ -78,6 +78,7 @@ class Route(_message.Message):
     EXPECTED_WAIT_S_FIELD_NUMBER: _builtins.int
     COLD_START_S_FIELD_NUMBER: _builtins.int
     COLD_STARTS_FIELD_NUMBER: _builtins.int
+    SPLIT_PERMILLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     state: _builtins.str
     """built | sent | acknowledged | probed | refused"""
@@ -93,6 +94,8 @@ class Route(_message.Message):
     """of one that comes now"""
     cold_starts: _builtins.int
     """how many were seen"""
+    split_permille: _builtins.int
+    """of the requests, how many in a thousand go to the candidate; not set: no split"""
     @_builtins.property
     def replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """acknowledged by every live Envoy"""
@@ -121,11 +124,14 @@ class Route(_message.Message):
         expected_wait_s: _builtins.float = ...,
         cold_start_s: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         cold_starts: _builtins.int = ...,
+        split_permille: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["applied_time", b"applied_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_split_permille", b"_split_permille", "applied_time", b"applied_time", "split_permille", b"split_permille"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_time", b"applied_time", "cold_start_s", b"cold_start_s", "cold_starts", b"cold_starts", "draining", b"draining", "envoys", b"envoys", "expected_wait_s", b"expected_wait_s", "held", b"held", "holding", b"holding", "name", b"name", "refused_reason", b"refused_reason", "replicas", b"replicas", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_split_permille", b"_split_permille", "applied_time", b"applied_time", "cold_start_s", b"cold_start_s", "cold_starts", b"cold_starts", "draining", b"draining", "envoys", b"envoys", "expected_wait_s", b"expected_wait_s", "held", b"held", "holding", b"holding", "name", b"name", "refused_reason", b"refused_reason", "replicas", b"replicas", "split_permille", b"split_permille", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__split_permille: _TypeAlias = _typing.Literal["split_permille"]  # noqa: Y015
+    _WhichOneofArgType__split_permille: _TypeAlias = _typing.Literal["_split_permille", b"_split_permille"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__split_permille) -> _WhichOneofReturnType__split_permille | None: ...
 
 Global___Route: _TypeAlias = Route  # noqa: Y015

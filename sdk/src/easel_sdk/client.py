@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Self
 from easel_contracts.ids import DEFAULT_WORKSPACE
 from easel_proto.v1.replicas_pb2 import Replica
 from easel_proto.v1.services_pb2 import Service
+from easel_sdk.comparisons import ComparisonsApi
 from easel_sdk.discovery import Target, discover
 from easel_sdk.events import EventsApi
 from easel_sdk.explaining import PartExplanation, explain
+from easel_sdk.groups import GroupsApi
+from easel_sdk.mirrors import MirrorsApi
 from easel_sdk.observing import AuditApi, MetricsApi, NodesApi, RoutesApi, ScalingApi
 from easel_sdk.replacing import Replacement, watch_replacement
 from easel_sdk.replicas import ReplicasApi
 from easel_sdk.services import ServicesApi
+from easel_sdk.tokens import TokensApi
 from easel_sdk.transport import Transport
 from easel_sdk.waiting import Progress, Wanted, goal_of, watch
 
@@ -45,6 +49,7 @@ class Client:
         self._workspace = workspace
         self._predictor: Predictor | None = None
         self.services = ServicesApi(self._transport, workspace)
+        self.groups = GroupsApi(self._transport, workspace)
         self.replicas = ReplicasApi(self._transport, workspace)
         self.events = EventsApi(self._transport, workspace)
         self.nodes = NodesApi(self._transport, workspace)
@@ -52,6 +57,9 @@ class Client:
         self.routes = RoutesApi(self._transport, workspace)
         self.metrics = MetricsApi(self._transport, workspace)
         self.audit = AuditApi(self._transport, workspace)
+        self.tokens = TokensApi(self._transport, workspace)
+        self.mirrors = MirrorsApi(self._transport, workspace)
+        self.comparisons = ComparisonsApi(self._transport, workspace)
 
     async def __aenter__(self) -> Self:
         return self
@@ -110,7 +118,7 @@ class Client:
         self, name: str, body: Body = None, *, path: str = "", method: str | None = None,
         headers: Mapping[str, str] | None = None, timeout_s: float | None = None,
     ) -> Prediction:  # fmt: skip
-        """Calls a service with its token and returns the whole answer.
+        """Calls a service, or a group, with its token and returns the whole answer.
 
         `body`: bytes or text as they are, a mapping or list as JSON. Raises PredictFailed on any status from 400.
         """
@@ -137,5 +145,5 @@ class Client:
         if self._predictor is None:
             from easel_sdk.predicting import Predictor
 
-            self._predictor = Predictor(self.services, self.target.data_url, self.target.ca_file)
+            self._predictor = Predictor(self.services, self.groups, self.target.data_url, self.target.ca_file)
         return self._predictor

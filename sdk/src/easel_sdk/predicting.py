@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from easel_sdk.errors import CannotReach, EaselError, PredictFailed, TimedOut
+from easel_sdk.errors import CannotReach, EaselError, NotFound, PredictFailed, TimedOut
+from easel_sdk.groups import GroupsApi
 from easel_sdk.services import ServicesApi
 
 Body = bytes | str | Mapping[str, Any] | list[Any] | None
@@ -79,8 +80,8 @@ class Call:
 class Predictor:
     """Calls services through Envoy."""
 
-    def __init__(self, services: ServicesApi, data_url: str, ca_file: str | None = None) -> None:
-        self._services = services
+    def __init__(self, services: ServicesApi, groups: GroupsApi, data_url: str, ca_file: str | None = None) -> None:
+        self._services, self._groups = services, groups
         self._data_url = data_url
         self._verify = ssl.create_default_context(cafile=ca_file) if ca_file else True
         self._places: dict[str, _Place] = {}
@@ -141,12 +142,25 @@ class Predictor:
 
     async def _place(self, name: str) -> _Place:
         if name not in self._places:
-            service = await self._services.get(name)
+            try:
+                service = await self._services.get(name)
+            except NotFound as error:
+                self._places[name] = await self._in_group(name, error)
+                return self._places[name]
             url = service.endpoint or self._data_url or (await self._services.info()).data_url
             if "/api/predict/" not in url:
                 url = f"{url.rstrip('/')}/api/predict/{name}"
             self._places[name] = _Place(url.rstrip("/"), service.token or service.access_token)
         return self._places[name]
+
+    async def _in_group(self, name: str, missing: NotFound) -> _Place:
+        """Where a group is called, or (`GROUP.SERVICE`) a member by way of it; raises `missing` where there is none."""
+        group_name, dot, member = name.partition(".")
+        try:
+            group = await self._groups.get(group_name)
+        except NotFound:
+            raise missing from None
+        return _Place(f"{group.endpoint}{dot}{member}", group.token)
 
 
 def make_call(

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from easel_proto.v1 import events_pb2 as events_messages
-from easel_proto.v1 import metrics_pb2, nodes_pb2, routes_pb2, scaling_pb2
+from easel_proto.v1 import groups_pb2 as groups_messages
+from easel_proto.v1 import metrics_pb2, mirrors_pb2, nodes_pb2, routes_pb2, scaling_pb2
+from easel_proto.v1 import mirrors_pb2 as mirrors_messages
 from easel_proto.v1 import replicas_pb2 as replicas_messages
 from easel_proto.v1 import services_pb2 as services_messages
+from easel_proto.v1 import tokens_pb2 as tokens_messages
 from easel_proto.v1.common_pb2 import Explanation
 from easel_proto.v1.replicas_pb2 import Replica
 from easel_proto.v1.services_pb2 import Service
-from easel_sdk import client, events, observing, replicas, services
+from easel_sdk import client, comparisons, events, groups, mirrors, observing, replicas, services, tokens
 from easel_sdk.errors import Unavailable
 from easel_sdk.explaining import PartExplanation
+from easel_sdk.groups import TrafficMode, TrafficState
 from easel_sdk.observing import AuditRecords
 from easel_sdk.replacing import Replacement
 from easel_sdk.services import RolloutAction, SafetyLock
@@ -178,6 +182,65 @@ class ServicesFace:
     def upload_code(self, directory: str | Path) -> str:
         """Packs and uploads a directory; returns its digest, for `storage[].local.digest`."""
         return self._runner.run(self._api.upload_code(directory))
+
+
+class GroupsFace:
+    """Calls to `easel.v1.Groups`. A service joins a group by `metadata.group` of its service.json."""
+
+    def __init__(self, api: groups.GroupsApi, runner: Runner) -> None:
+        self._api = api
+        self._runner = runner
+
+    def get(self, name: str) -> groups_messages.Group:
+        """The group as it is now, with the part of its requests that each member gets. Raises NotFound."""
+        return self._runner.run(self._api.get(name))
+
+    def list(self) -> list[groups_messages.Group]:
+        """Every group of the workspace."""
+        return self._runner.run(self._api.list())
+
+    def update(
+        self,
+        name: str,
+        *,
+        mode: TrafficMode | None = None,
+        rate_limit: int | None = None,
+        concurrency_limit: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> groups_messages.Group:
+        """How requests are shared, and limits; None: as it is.
+
+        `mode`: "auto" by replicas in traffic, "customized" by weights. `rate_limit`: requests per second of the whole
+        group, `concurrency_limit`: requests at a time; 0: no limit. Raises InvalidInput, NotFound.
+        """
+        return self._runner.run(
+            self._api.update(
+                name,
+                mode=mode,
+                rate_limit=rate_limit,
+                concurrency_limit=concurrency_limit,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    def release(
+        self,
+        service: str,
+        *,
+        weight: int | None = None,
+        state: TrafficState = "grouping",
+        idempotency_key: str | None = None,
+    ) -> groups_messages.Group:
+        """Has a service take part in its group's traffic, or with "standalone" no more; returns the group.
+
+        `weight`: 0 to 1000 beside the other members' weights makes the group "customized"; -1: by its replicas.
+        Raises InvalidInput, NotFound; Conflict where the service is in no group, or locked.
+        """
+        return self._runner.run(self._api.release(service, weight=weight, state=state, idempotency_key=idempotency_key))
+
+    def explain(self, name: str) -> Explanation:
+        """Which part of the requests each member gets, and why. Raises NotFound."""
+        return self._runner.run(self._api.explain(name))
 
 
 class ReplicasFace:
@@ -367,6 +430,124 @@ class AuditFace:
         return self._runner.run(self._api.explain())
 
 
+class TokensFace:
+    """Calls to `easel.v1.Tokens`. `owner` is the name of a service or, with `group`, of a group."""
+
+    def __init__(self, api: tokens.TokensApi, runner: Runner) -> None:
+        self._api = api
+        self._runner = runner
+
+    def list(self, owner: str, *, group: bool = False) -> list[tokens_messages.AccessToken]:
+        """Those that are good now with their values, `default` first. Raises NotFound."""
+        return self._runner.run(self._api.list(owner, group=group))
+
+    def create(
+        self,
+        owner: str,
+        name: str,
+        *,
+        value: str = "",
+        expires_in_s: int = 0,
+        rate_limit: int = 0,
+        group: bool = False,
+        idempotency_key: str | None = None,
+    ) -> tokens_messages.AccessToken:
+        """One more token. Without `value` (8 to 256 printable characters) one is made.
+
+        `expires_in_s`: 0 is never. `rate_limit`: requests per second with this token, 0 is no limit. Raises
+        InvalidInput, AlreadyExists, Conflict.
+        """
+        return self._runner.run(
+            self._api.create(
+                owner,
+                name,
+                value=value,
+                expires_in_s=expires_in_s,
+                rate_limit=rate_limit,
+                group=group,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    def rotate(
+        self,
+        owner: str,
+        name: str = "default",
+        *,
+        value: str = "",
+        overlap_s: int = 3600,
+        group: bool = False,
+        idempotency_key: str | None = None,
+    ) -> tokens_messages.AccessToken:
+        """A new value for a token; the one before stays good for `overlap_s`, so that callers can change over.
+
+        0 ends the value before at once. Raises InvalidInput, NotFound, Conflict.
+        """
+        return self._runner.run(
+            self._api.rotate(
+                owner, name, value=value, overlap_s=overlap_s, group=group, idempotency_key=idempotency_key
+            )
+        )
+
+    def delete(
+        self, owner: str, name: str, *, group: bool = False, idempotency_key: str | None = None
+    ) -> tokens_messages.AccessToken:
+        """Ends a token and its older values. `default` cannot be deleted, only rotated. Raises NotFound, Conflict."""
+        return self._runner.run(self._api.delete(owner, name, group=group, idempotency_key=idempotency_key))
+
+
+class MirrorsFace:
+    """Calls to `easel.v1.Mirrors`."""
+
+    def __init__(self, api: mirrors.MirrorsApi, runner: Runner) -> None:
+        self._api = api
+        self._runner = runner
+
+    def get(self, name: str) -> mirrors_messages.Mirror:
+        """Who gets copies of a service's requests; `warnings` says what that costs. Raises NotFound where nobody
+        does."""
+        return self._runner.run(self._api.get(name))
+
+    def set(
+        self,
+        name: str,
+        targets: Sequence[str],
+        percent: float,
+        *,
+        compare: mirrors_messages.CompareOptions | None = None,
+        idempotency_key: str | None = None,
+    ) -> mirrors_messages.Mirror:
+        """Has a share of a service's requests copied to other services, or to `@candidate`, its own new revision.
+
+        Callers never wait for the copies. `percent` 0 keeps the settings, but off. `compare`: answers are compared
+        with those of the one target, for which requests are executed again: its `no_side_effects` must be true. Takes
+        the place of what was set before. Raises InvalidInput with everything wrong, NotFound, Conflict.
+        """
+        return self._runner.run(self._api.set(name, targets, percent, compare=compare, idempotency_key=idempotency_key))
+
+    def delete(self, name: str, *, idempotency_key: str | None = None) -> mirrors_messages.Mirror:
+        """Ends copying; returns the settings as they were. Raises NotFound where nothing is copied."""
+        return self._runner.run(self._api.delete(name, idempotency_key=idempotency_key))
+
+
+class ComparisonsFace:
+    """Calls to `easel.v1.Comparisons`."""
+
+    def __init__(self, api: comparisons.ComparisonsApi, runner: Runner) -> None:
+        self._api = api
+        self._runner = runner
+
+    def report(self, name: str) -> mirrors_pb2.ComparisonReport:
+        """Where a service's answers and those of its mirror's target differ, by field, with `verdict` (`same`,
+        `differs`, `not_enough_data`) and the sentence for it. It begins anew with another target, another revision of
+        either side or other options. Raises NotFound."""
+        return self._runner.run(self._api.report(name))
+
+    def reset(self, name: str) -> mirrors_pb2.ComparisonReport:
+        """Forgets what was compared; returns the report that begins. Raises NotFound."""
+        return self._runner.run(self._api.reset(name))
+
+
 class ClientFace:
     """Every API of a platform, sync."""
 
@@ -374,6 +555,7 @@ class ClientFace:
         self._client = api
         self._runner = runner
         self.services = ServicesFace(api.services, runner)
+        self.groups = GroupsFace(api.groups, runner)
         self.replicas = ReplicasFace(api.replicas, runner)
         self.events = EventsFace(api.events, runner)
         self.nodes = NodesFace(api.nodes, runner)
@@ -381,6 +563,9 @@ class ClientFace:
         self.routes = RoutesFace(api.routes, runner)
         self.metrics = MetricsFace(api.metrics, runner)
         self.audit = AuditFace(api.audit, runner)
+        self.tokens = TokensFace(api.tokens, runner)
+        self.mirrors = MirrorsFace(api.mirrors, runner)
+        self.comparisons = ComparisonsFace(api.comparisons, runner)
 
     def wait(
         self,
@@ -439,7 +624,7 @@ class ClientFace:
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> Prediction:
-        """Calls a service with its token and returns the whole answer.
+        """Calls a service, or a group, with its token and returns the whole answer.
 
         `body`: bytes or text as they are, a mapping or list as JSON. Raises PredictFailed on any status from 400.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from easel_migrate.gateway import bootstrap_file
+from easel_migrate.gateway import advertised, bootstrap_file
 from easel_migrate.processes import PROCESSES
 from easel_migrate.secret_files import write_file
 from easel_standalone.decide.gateways import Process, base_ids
@@ -55,6 +55,7 @@ def write_bootstrap(home: Home, config: Config, keys: Keys, process: Process) ->
         xds_addr=f"unix:{home.socket('xds')}",
         sink_addr=f"unix:{home.socket('sink')}",
         data_addr=f"{host}:{config.port}",
+        advertised_addr=advertised(config.data_url),
         control_addr=f"{host}:{config.control_port}",
         admin_socket=str(admin_socket(home, process)),
         probe_addr=f"unix:{probe_socket(home, process)}",

@@ -301,6 +301,16 @@ def _broken(xds: Rig) -> bytes:
     return scope.SerializeToString()
 
 
+async def test_a_cluster_may_change_while_its_replicas_do_not(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: Client
+) -> None:
+    """Envoy takes it over and acknowledges: a route that follows is not waited for in vain."""
+    for keep_alive_s in (None, 1.0, 2.0):
+        await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, keep_alive_s=keep_alive_s)))
+
+    assert (await ask(client, envoy, "/api/predict/ocr"))[0] == 200
+
+
 async def test_endpoints_go_with_the_last_replica(
     xds: Rig, envoy: Envoy, servers: list[Backend], client: Client
 ) -> None:

@@ -63,7 +63,7 @@ async def test_every_api_explains_itself_and_tells_its_health(platform: Platform
             async with session.get(f"{base}/{path}") as answer:
                 assert answer.status == 200, await answer.text()
                 found[path] = (await answer.json())["lines"]
-    apis = ("Services", "Audit", "Replicas", "Nodes", "Scaling", "Routes", "Metrics", "Events")
+    apis = ("Services", "Tokens", "Mirrors", "Audit", "Replicas", "Nodes", "Scaling", "Routes", "Metrics", "Events")
     async with grpc.aio.insecure_channel(f"127.0.0.1:{platform.control_port}") as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         health = {

@@ -28,7 +28,7 @@ from easel_kit.settings import load
 from easel_kit.streams import FACTS
 from easel_kit.testing import fresh_database, fresh_streams, process_environment
 from easel_proto.internal.v1 import control_pb2_grpc
-from easel_proto.v1 import audit_pb2_grpc, services_pb2_grpc, tokens_pb2_grpc
+from easel_proto.v1 import audit_pb2_grpc, groups_pb2_grpc, mirrors_pb2_grpc, services_pb2_grpc, tokens_pb2_grpc
 
 ENTITIES: dict[type[EntityState], facts.Entity] = {
     ReplicaState: "replica", RouteState: "route", ScaleState: "scale",
@@ -78,9 +78,17 @@ class Control:
         """The public API; pass `metadata=control.auth`."""
         return services_pb2_grpc.ServicesStub(self._open(None))
 
+    def groups(self) -> Any:
+        """The API of groups."""
+        return groups_pb2_grpc.GroupsStub(self._open(None))
+
     def tokens(self) -> Any:
         """The API of tokens."""
         return tokens_pb2_grpc.TokensStub(self._open(None))
+
+    def mirrors(self) -> Any:
+        """The API of mirrors."""
+        return mirrors_pb2_grpc.MirrorsStub(self._open(None))
 
     def audit(self) -> Any:
         """The audit API."""

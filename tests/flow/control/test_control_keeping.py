@@ -12,7 +12,11 @@ from easel_contracts.errors import AlreadyExists, Conflict, InvalidInput, NotFou
 from easel_contracts.facts import ScaleState
 from easel_control.decide.rollout import begun
 from easel_control.expiry import Expiry
+from easel_control.group_store import GroupStore
+from easel_control.group_tokens import GroupTokens
+from easel_control.memberships import Memberships
 from easel_control.store import Store
+from easel_control.vault import open_vault
 from easel_kit.testing import ManualClock, eventually
 from easel_proto.internal.v1 import control_pb2
 from easel_proto.v1 import audit_pb2, services_pb2
@@ -156,8 +160,10 @@ async def test_a_service_at_zero_is_running_and_never_expires(control: Control) 
 
 
 def expiry_at(control: Control, now: datetime) -> Expiry:
-    clock = ManualClock(now)
-    return Expiry("default", Store(control.process.db, clock), control.process.leases, clock, lambda name: None)
+    clock, database = ManualClock(now), control.process.db
+    tokens = GroupTokens(open_vault(control.settings.home / "master.key"))
+    memberships = Memberships(GroupStore(database, clock), tokens, clock)
+    return Expiry("default", Store(database, clock), memberships, control.process.leases, clock, lambda name: None)
 
 
 async def test_an_unused_service_is_warned_of_and_deleted(control: Control) -> None:

@@ -19,17 +19,23 @@ import grpc
 from easel_proto.v1 import (
     audit_pb2_grpc,
     events_pb2_grpc,
+    groups_pb2_grpc,
     metrics_pb2_grpc,
+    mirrors_pb2_grpc,
     nodes_pb2_grpc,
     replicas_pb2_grpc,
     routes_pb2_grpc,
     scaling_pb2_grpc,
     services_pb2_grpc,
+    tokens_pb2_grpc,
 )
+from tests.flow.sdk.comparisons import Comparisons
 from tests.flow.sdk.control import Audit, Services
 from tests.flow.sdk.fleet import Nodes, Replicas, Routes, Scaling
+from tests.flow.sdk.groups import Groups
 from tests.flow.sdk.monitor import Events, Metrics
 from tests.flow.sdk.state import KEY, TOKEN, Platform
+from tests.flow.sdk.tokens_and_mirrors import Mirrors, Tokens
 
 __all__ = ["KEY", "TOKEN", "Platform", "running"]
 
@@ -98,6 +104,7 @@ def running() -> Iterator[Platform]:
     platform = Platform()
     server = grpc.server(futures.ThreadPoolExecutor(16))
     services_pb2_grpc.add_ServicesServicer_to_server(Services(platform), server)
+    groups_pb2_grpc.add_GroupsServicer_to_server(Groups(platform), server)
     replicas_pb2_grpc.add_ReplicasServicer_to_server(Replicas(platform), server)
     nodes_pb2_grpc.add_NodesServicer_to_server(Nodes(platform), server)
     scaling_pb2_grpc.add_ScalingServicer_to_server(Scaling(platform), server)
@@ -105,6 +112,9 @@ def running() -> Iterator[Platform]:
     metrics_pb2_grpc.add_MetricsServicer_to_server(Metrics(platform), server)
     audit_pb2_grpc.add_AuditServicer_to_server(Audit(platform), server)
     events_pb2_grpc.add_EventsServicer_to_server(Events(platform), server)
+    tokens_pb2_grpc.add_TokensServicer_to_server(Tokens(platform), server)
+    mirrors_pb2_grpc.add_MirrorsServicer_to_server(Mirrors(platform), server)
+    mirrors_pb2_grpc.add_ComparisonsServicer_to_server(Comparisons(platform), server)
     platform.control_port = server.add_insecure_port("127.0.0.1:0")
     data = ThreadingHTTPServer(("127.0.0.1", 0), Data)
     data.daemon_threads = True

@@ -12,7 +12,18 @@ import grpc
 from easel_contracts import errors
 from easel_contracts.errors import EaselError
 from easel_kit.grpc_errors import to_status
-from easel_proto.v1 import common_pb2, events_pb2, nodes_pb2, replicas_pb2, routes_pb2, scaling_pb2, services_pb2
+from easel_proto.v1 import (
+    common_pb2,
+    events_pb2,
+    groups_pb2,
+    mirrors_pb2,
+    nodes_pb2,
+    replicas_pb2,
+    routes_pb2,
+    scaling_pb2,
+    services_pb2,
+    tokens_pb2,
+)
 
 KEY = "ek_test"
 TOKEN = "secret-token"
@@ -28,6 +39,7 @@ class Platform:
         self.calls: list[tuple[str, Any]] = []
         self.metadata: list[dict[str, str]] = []
         self.services: dict[str, services_pb2.Service] = {}
+        self.groups: dict[str, groups_pb2.Group] = {}
         self.path: dict[str, list[Step]] = {}
         """What a service goes through, a step with each look at it."""
         self.replicas: list[replicas_pb2.Replica] = []
@@ -44,6 +56,10 @@ class Platform:
         self.route = routes_pb2.Route(state="probed", envoys=1)
         self.scaling = scaling_pb2.ScalingStatus(wanted=2)
         self.decisions = [scaling_pb2.Decision(number=1, wanted=2)]
+        self.tokens: dict[str, list[tokens_pb2.AccessToken]] = {}
+        """Of each service or group."""
+        self.mirrors: dict[str, mirrors_pb2.Mirror] = {}
+        self.reports: dict[str, mirrors_pb2.ComparisonReport] = {}
         self.explanations: dict[str, list[common_pb2.Why]] = {}
         """What a part says instead of being content."""
         self.events = [_event(n) for n in range(1, 6)]

@@ -10,6 +10,7 @@ import pytest
 from easel_contracts.spec import Comparison
 from easel_router.decide.compare import Answer, Compared, compare, request_line, weight
 from easel_router.decide.compare.texts import similarity
+from easel_router.decide.compare.values import canonical
 
 
 def answer(body: Any = None, status: int = 200, **headers: str) -> Answer:
@@ -72,6 +73,29 @@ def test_what_is_ignored_goes_with_what_is_below_it() -> None:
     other = answer({"meta": {"took_ms": 2, "id": 3}, "boxes": [{"id": 2, "x": 2}], "n": 2})
     assert fields(one, other, ignore=("meta", "boxes[].id")) == {"body.boxes[].x": "value", "body.n": "value"}
     assert "body.meta.id" in fields(one, other, ignore=("meta.took_ms", "me"))
+
+
+@pytest.mark.parametrize(
+    ("written", "path"),
+    [
+        ("meta.took_ms", "meta.took_ms"),
+        ("boxes[].id", "boxes[].id"),
+        ("[].id", "[].id"),
+        ('["meta"]["took_ms"]', "meta.took_ms"),
+        ('a["b.c"].d', 'a["b.c"].d'),
+        ('["\\u00e9.b"]', '["é.b"]'),
+        ('[""]', '[""]'),
+    ],
+)
+def test_a_path_is_the_same_however_it_is_written(written: str, path: str) -> None:
+    assert canonical(written) == path
+
+
+def test_a_path_with_a_quoted_name_is_ignored_as_it_is_reported() -> None:
+    one, other = answer({"é.b": 1}), answer({"é.b": 2})
+    (path,) = fields(one, other)
+    assert path == 'body["é.b"]'
+    assert fields(one, other, ignore=(path.removeprefix("body"),)) == {}
 
 
 def test_headers_that_say_what_the_answer_is_count_and_others_do_not() -> None:

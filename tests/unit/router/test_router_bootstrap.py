@@ -54,8 +54,11 @@ def test_names_are_resolved_and_sockets_are_not() -> None:
 
 
 def test_the_token_goes_to_the_router_and_the_monitor_only() -> None:
-    """Discovery, load reports, questions about held requests; metrics."""
-    assert msgspec.json.encode(bootstrap(config())).count(b"the-token") == 4
+    """Discovery, load reports, questions about held requests; metrics, requests under analysis."""
+    assert msgspec.json.encode(bootstrap(config())).count(b"the-token") == 5
+    without = bootstrap(config(sink_addr=""))
+    assert msgspec.json.encode(without).count(b"the-token") == 3
+    assert without["node"]["metadata"]["counts"] is False
 
 
 def test_no_service_can_have_the_name_of_a_cluster_of_ours() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from easel_router.lastgood import FILE, LastGood
-from easel_router.testing import a_plan
+from easel_router.testing import a_group, a_plan
 
 
 async def written(directory: Path, *changes: tuple[str, int | None], epoch: int = 1) -> LastGood:
@@ -86,3 +86,20 @@ async def test_the_file_of_an_earlier_version_is_dropped(tmp_path: Path) -> None
     await written(tmp_path, ("ocr", 7))
 
     assert read(tmp_path) == {"ocr": 7}
+
+
+async def test_groups_are_kept_too(tmp_path: Path) -> None:
+    """In the same file, beside services; a group that went is gone."""
+    made = LastGood(tmp_path, 1)
+    ocr = a_plan("ocr", 1)
+    made.put(ocr)
+    for name in ("vision", "other"):
+        made.put_group(a_group(name, ocr))
+    await made.flush()
+    made.remove_group("other")
+    await made.flush()
+    again = LastGood(tmp_path, 1)
+    again.load()
+
+    assert again.groups == {"vision": a_group("vision", ocr)}
+    assert again.plans == {"ocr": ocr}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from easel_contracts.facts import Endpoint, ReplicaState, ServiceState
+from easel_contracts.facts import Endpoint, GroupMember, GroupState, ReplicaState, ServiceState
 from easel_contracts.spec import Resources, RevisionSpec
 from easel_router.decide.snapshot import Token, TokenSet
 from easel_router.lastgood import FILE, LastGood
@@ -102,3 +102,47 @@ async def test_last_good_of_another_epoch_is_dropped(tmp_path: Path) -> None:
     restored.load()
 
     assert restored.plans == {}
+
+
+def group(*members: str, uid: str = "one") -> GroupState:
+    made = tuple(GroupMember(service=name, state="grouping") for name in members)
+    return GroupState(uid=uid, name="vision", generation=1, members=made)
+
+
+def test_a_replica_concerns_the_groups_of_its_service_alone() -> None:
+    """Whoever left, or whose group went, concerns none."""
+    known = Known("default", ())
+    known.take_group(group("ocr", "chat"))
+    assert (known.groups_of("ocr"), known.groups_of("chat"), known.groups_of("x")) == (("vision",), ("vision",), ())
+    known.take_group(group("ocr"))
+    assert (known.groups_of("ocr"), known.groups_of("chat")) == (("vision",), ())
+    known.forget_group("vision")
+
+    assert known.groups_of("ocr") == ()
+
+
+def test_a_group_of_the_same_name_does_not_inherit_the_token() -> None:
+    """Its last member gone and another one made: the old token opens nothing."""
+    known = Known("default", ())
+    known.take_group(group("ocr"))
+    known.group_tokens["vision"] = TokenSet(tokens=(Token(value="old"),), version=7)
+    known.take_group(group("ocr"))
+    assert known.group_plan("vision") is not None
+    known.take_group(group("ocr", uid="two"))
+
+    assert known.group_plan("vision") is None
+
+
+def test_a_member_without_a_route_is_none_yet() -> None:
+    """Nothing is sent where nobody answers."""
+    known = Known("default", ())
+    known.group_tokens["vision"] = TokenSet(tokens=(Token(value="group"),), version=1)
+    known.take_group(group("ocr", "chat"))
+    known.take_service(service())
+    known.tokens["ocr"] = TokenSet(tokens=(Token(value="tok"),), version=1)
+    known.take_replica(replica("ready", 1))
+    made = known.group_plan("vision")
+
+    assert made is not None
+    assert [share.service for share in made.shares] == ["ocr"]
+    assert made.scopes == ("vision", "vision.ocr")

@@ -8,7 +8,7 @@ import pytest
 
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.catalog import Catalog
-from easel_router.xds.messages import CLUSTER, ROUTE
+from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
 from easel_router.xds.stream import Gone, Refused, Stream
 
 NACK = pb.RpcStatus(code=3, message="bad")
@@ -69,6 +69,34 @@ def test_changes_are_coalesced() -> None:
     message = sent(stream)
 
     assert names(message) == ["a"]
+    assert stream.due() is None
+
+
+def test_a_changed_clusters_endpoints_are_sent_again() -> None:
+    """After it, although they are as before: Envoy waits for them and does not ask; also after it was away."""
+    catalog = Catalog()
+    cluster, endpoints = catalog.put(CLUSTER, "a", b"\x0a\x01a"), catalog.put(ENDPOINTS, "a", b"\x0a\x01a")
+    stream = opened(catalog, CLUSTER, a=str(cluster))
+    stream.receive(
+        pb.DeltaDiscoveryRequest(
+            type_url=ENDPOINTS, resource_names_subscribe=["a"], initial_resource_versions={"a": str(endpoints)}
+        )
+    )
+    while stream.due():
+        pass
+    catalog.put(CLUSTER, "a", b"\x0a\x01a\x28\x01")
+    changed = [sent(stream), sent(stream)]
+    back = opened(catalog, CLUSTER, a=str(cluster))
+    again = [sent(back)]
+    back.receive(
+        pb.DeltaDiscoveryRequest(
+            type_url=ENDPOINTS, resource_names_subscribe=["a"], initial_resource_versions={"a": str(endpoints)}
+        )
+    )
+    again.append(sent(back))
+
+    for messages in (changed, again):
+        assert [(m.type_url, names(m)) for m in messages] == [(CLUSTER, ["a"]), (ENDPOINTS, ["a"])]
     assert stream.due() is None
 
 
@@ -150,3 +178,21 @@ async def test_removal_is_acknowledged() -> None:
     answer(stream, message)
 
     await stream.acknowledged({ROUTE: {"a": None}})
+
+
+def test_endpoints_follow_a_cluster_that_changed() -> None:
+    """Envoy waits for them and does not ask: without them it acknowledges no cluster any more."""
+    catalog = Catalog()
+    catalog.put(CLUSTER, "a", b"\x0a\x01a")
+    catalog.put(ENDPOINTS, "a", b"\x0a\x01a")
+    stream = opened(catalog, CLUSTER)
+    stream.receive(pb.DeltaDiscoveryRequest(type_url=ENDPOINTS, resource_names_subscribe=["a"]))
+    for _ in range(2):
+        answer(stream, sent(stream))
+    assert stream.due() is None
+    catalog.put(CLUSTER, "a", b"\x0a\x01a\x10\x01")
+    cluster, endpoints = sent(stream), sent(stream)
+
+    assert (cluster.type_url, names(cluster)) == (CLUSTER, ["a"])
+    assert (endpoints.type_url, names(endpoints)) == (ENDPOINTS, ["a"])
+    assert stream.due() is None

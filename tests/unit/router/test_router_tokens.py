@@ -39,7 +39,7 @@ def test_the_tokens_of_a_group_have_names_of_their_own() -> None:
     """So that a member's limit for its own token of that name is not taken for theirs."""
     limited = Token(name="b", value="two", rate_limit_qps=5)
 
-    assert keys((DEFAULT, limited), "vision") == {"tokens": "0 vision/default one\n0 vision/b two"}
+    assert keys((DEFAULT, limited), group="vision") == {"tokens": "0 vision/default one\n0 vision/b two"}
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ ListFacts = Callable[[], Awaitable[list[Fact]]]
 OWNERS: dict[Entity, str] = {
     "service": "control",
     "key": "control",
+    "group": "control",
     "replica": "scheduler",
     "node": "scheduler",
     "scale": "autoscaler",

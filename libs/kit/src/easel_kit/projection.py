@@ -8,7 +8,7 @@ import msgspec
 
 from easel_contracts import facts, states
 from easel_contracts.facts import EntityState, Fact
-from easel_kit.db import Database
+from easel_kit.db import Connection, Database
 
 T = TypeVar("T", bound=EntityState)
 
@@ -55,6 +55,19 @@ class Projection(Generic[T]):
                 self._entity, workspace, identity,
             )  # fmt: skip
         return None if data is None else self._decoder.decode(data)
+
+    async def some(
+        self, identities: list[str], workspace: str = "default", connection: Connection | None = None
+    ) -> dict[str, T]:
+        """The newest state of several entities by id, also of those that have ended; who was never heard of is left
+        out. With a connection: as its transaction sees them."""
+        query = "SELECT id, data FROM projection WHERE entity = $1 AND workspace = $2 AND id = ANY($3)"
+        if connection is not None:
+            rows = await connection.fetch(query, self._entity, workspace, identities)
+        else:
+            async with self._database.connection() as reader:
+                rows = await reader.fetch(query, self._entity, workspace, identities)
+        return {row["id"]: self._decoder.decode(row["data"]) for row in rows}
 
     async def by_key(self, key: str, workspace: str = "default") -> list[T]:
         """The living entities of a key, e.g. the replicas of a service."""

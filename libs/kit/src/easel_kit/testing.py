@@ -206,6 +206,7 @@ def process_environment(directory: Path, nats_url: str, dsns: dict[str, str]) ->
             "EASEL_PEERS_FILE": str(peers),
             "EASEL_HEALTH_ADDR": f"unix:{directory}/{name}.health.sock",
             "EASEL_ROUTER_XDS_ADDR": f"unix:{directory}/xds.sock",
+            "EASEL_ROUTER_SHADOW_ADDR": f"unix:{directory}/shadow.sock",
             "EASEL_MONITOR_SINK_ADDR": f"unix:{directory}/sink.sock",
         }
     return found

@@ -20,9 +20,10 @@ from easel_control.mutating import Call, Mutations
 from easel_control.pages import page_size, plain, workspace_of
 from easel_control.releasing import Releases
 from easel_control.settings import Settings
+from easel_control.showing import ServiceViews
 from easel_control.store import Store
 from easel_control.uploads import CodeStore
-from easel_control.views import revision_view, service_view
+from easel_control.views import revision_view
 from easel_control.worlds import Worlds
 from easel_kit.clock import Clock
 from easel_kit.db import Connection
@@ -34,11 +35,11 @@ class ServicesApi(services_pb2_grpc.ServicesServicer):
     """The public face of control."""
 
     def __init__(
-        self, settings: Settings, store: Store, admission: Admission, commands: Commands, releases: Releases,
-        mutations: Mutations, code: CodeStore, worlds: Worlds, clock: Clock,
+        self, settings: Settings, store: Store, admission: Admission, views: ServiceViews, commands: Commands,
+        releases: Releases, mutations: Mutations, code: CodeStore, worlds: Worlds, clock: Clock,
     ) -> None:  # fmt: skip
-        self._settings, self._store, self._admission, self._mutations = settings, store, admission, mutations
-        self._commands, self._releases = commands, releases
+        self._settings, self._store, self._admission, self._views = settings, store, admission, views
+        self._commands, self._releases, self._mutations = commands, releases, mutations
         self._code, self._worlds, self._clock = code, worlds, clock
 
     async def GetInfo(self, request: services_pb2.GetInfoRequest, context: object) -> services_pb2.Info:
@@ -56,7 +57,9 @@ class ServicesApi(services_pb2_grpc.ServicesServicer):
 
     async def Get(self, request: services_pb2.GetServiceRequest, context: object) -> services_pb2.Service:
         """One service."""
-        return self._view(await self._commands.existing(self._workspace(request.workspace), request.name))
+        row = await self._commands.existing(self._workspace(request.workspace), request.name)
+        [answer] = await self._views.shown([row])
+        return answer
 
     async def List(
         self, request: services_pb2.ListServicesRequest, context: object
@@ -64,7 +67,7 @@ class ServicesApi(services_pb2_grpc.ServicesServicer):
         """Services by name."""
         size = page_size(request.page_size)
         rows = await self._store.page(self._workspace(request.workspace), plain(request.page_token), size + 1)
-        answer = services_pb2.ListServicesResponse(services=[self._view(row) for row in rows[:size]])
+        answer = services_pb2.ListServicesResponse(services=await self._views.shown(rows[:size]))
         if len(rows) > size:
             answer.next_page_token = rows[size - 1].name
         return answer
@@ -182,9 +185,6 @@ class ServicesApi(services_pb2_grpc.ServicesServicer):
 
     def _workspace(self, asked: str) -> str:
         return workspace_of(asked, self._settings.workspace)
-
-    def _view(self, row: ServiceRow) -> services_pb2.Service:
-        return service_view(row, self._admission.token_of(row), self._settings.data_url)
 
 
 async def _chunks(requests: AsyncIterator[services_pb2.UploadCodeRequest]) -> AsyncIterator[bytes]:

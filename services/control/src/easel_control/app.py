@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from easel_contracts.facts import KeyState, state_of
 from easel_control.admission import Admission
@@ -12,23 +13,28 @@ from easel_control.audit import OTHERS, AuditApi
 from easel_control.commands import Commands
 from easel_control.environment import Environments
 from easel_control.expiry import Expiry
+from easel_control.group_store import GroupStore
+from easel_control.group_tokens import GroupTokens
+from easel_control.grouping import Grouping
+from easel_control.groups_api import GroupsApi
 from easel_control.handlers import Handlers
 from easel_control.keys import list_keys
-from easel_control.model import ServiceRow
+from easel_control.memberships import Memberships
+from easel_control.mirrors import MirrorsApi
 from easel_control.mutating import Mutations
 from easel_control.placement import Placement
 from easel_control.releasing import Releases
 from easel_control.secrets_api import SecretsApi
 from easel_control.settings import Settings
+from easel_control.showing import ServiceViews
 from easel_control.store import Store
-from easel_control.token_owners import Services
-from easel_control.token_store import TokenStore
+from easel_control.token_owners import Groups, Services, TokenOwner
+from easel_control.token_store import Kind, TokenStore
 from easel_control.tokens import TokenKeeper
 from easel_control.tokens_api import TokensApi
 from easel_control.upkeep import Upkeep
 from easel_control.uploads import CodeStore
 from easel_control.vault import Vault, open_vault
-from easel_control.views import service_view
 from easel_control.worlds import Worlds
 from easel_kit.db import Database
 from easel_kit.run import Process
@@ -37,7 +43,10 @@ from easel_proto.v1 import (
     audit_pb2,
     audit_pb2_grpc,
     events_pb2,
+    groups_pb2,
+    groups_pb2_grpc,
     metrics_pb2,
+    mirrors_pb2_grpc,
     nodes_pb2,
     replicas_pb2,
     routes_pb2,
@@ -52,12 +61,12 @@ PROBE = b"easel"
 PUBLIC_APIS = {
     api.full_name: owner
     for file, owner in (
-        (audit_pb2, "control"), (services_pb2, "control"), (tokens_pb2, "control"), (replicas_pb2, "scheduler"),
-        (nodes_pb2, "scheduler"), (scaling_pb2, "autoscaler"), (routes_pb2, "router"), (metrics_pb2, "monitor"),
-        (events_pb2, "monitor"),
+        (audit_pb2, "control"), (services_pb2, "control"), (groups_pb2, "control"), (tokens_pb2, "control"),
+        (replicas_pb2, "scheduler"), (nodes_pb2, "scheduler"), (scaling_pb2, "autoscaler"), (routes_pb2, "router"),
+        (metrics_pb2, "monitor"), (events_pb2, "monitor"),
     )
     for api in file.DESCRIPTOR.services_by_name.values()
-}  # fmt: skip
+} | {"easel.v1.Mirrors": "control", "easel.v1.Comparisons": "router"}  # fmt: skip
 """Every API at the control address and the process that serves it: Envoy sends reflection and health to control."""
 
 
@@ -78,32 +87,43 @@ async def build(process: Process[Settings]) -> None:
     mutations = Mutations(process.db, Answers(vault), workspace)
     handlers = Handlers(workspace, store, worlds, admission, process.leases, clock)
     placement = Placement(worlds, process.channel("scheduler"))
-
-    def show(row: ServiceRow) -> services_pb2.Service:
-        return service_view(row, admission.token_of(row), settings.data_url)
-
-    commands = Commands(store, admission, mutations, placement, clock, show, handlers.reconciler.wake)
+    group_store, group_tokens = GroupStore(process.db, clock), GroupTokens(vault)
+    memberships = Memberships(group_store, group_tokens, clock)
+    views = ServiceViews(admission, memberships, settings.data_url)
+    commands = Commands(
+        store, admission, mutations, memberships, placement, clock, views.shown, handlers.reconciler.wake
+    )
     releases = Releases(store, admission, commands, placement, worlds, clock)
-    services = ServicesApi(settings, store, admission, commands, releases, mutations, code, worlds, clock)
+    services = ServicesApi(settings, store, admission, views, commands, releases, mutations, code, worlds, clock)
     process.serve(services_pb2_grpc.add_ServicesServicer_to_server, services, "easel.v1.Services")
-    keeper = TokenKeeper(workspace, token_store, {"service": Services(store, admission, clock)}, mutations, clock)
+    grouping = Grouping(group_store, store, group_tokens, worlds, mutations, clock, settings.data_url)
+    groups = GroupsApi(workspace, grouping, mutations, clock)
+    process.serve(groups_pb2_grpc.add_GroupsServicer_to_server, groups, "easel.v1.Groups")
+    owners: dict[Kind, TokenOwner[Any]] = {
+        "service": Services(store, admission, clock), "group": Groups(group_store, group_tokens, clock),
+    }  # fmt: skip
+    keeper = TokenKeeper(workspace, token_store, owners, mutations, clock)
     tokens = TokensApi(workspace, keeper, mutations, clock)
     process.serve(tokens_pb2_grpc.add_TokensServicer_to_server, tokens, "easel.v1.Tokens")
+    mirrors = MirrorsApi(workspace, store, mutations, clock)
+    process.serve(mirrors_pb2_grpc.add_MirrorsServicer_to_server, mirrors, "easel.v1.Mirrors")
     audit = AuditApi(process.db, workspace, {owner: process.channel(owner) for owner in OTHERS}, clock)
     process.serve(audit_pb2_grpc.add_AuditServicer_to_server, audit, "easel.v1.Audit")
     process.describes(PUBLIC_APIS)
     secrets = SecretsApi(
-        workspace, store, token_store, environments, code, admission.token_of, admission.registry_login_of, clock
-    )
+        workspace, store, group_store, token_store, group_tokens, environments, code, admission.token_of,
+        admission.registry_login_of, clock,
+    )  # fmt: skip
     process.serve(control_pb2_grpc.add_SecretsServicer_to_server, secrets, "easel.internal.v1.Secrets")
 
     process.subscribe({"replica": handlers.on_replica, "route": handlers.on_route, "scale": handlers.on_scale})
     process.owns("service", store.facts)
+    process.owns("group", group_store.facts)
     process.owns("key", partial(list_keys, process.db, clock))
     process.background(handlers.reconciler.run)
     process.background(keeper.sweeper.run)
-    expiry = Expiry(workspace, store, process.leases, clock, handlers.reconciler.wake)
-    process.background(Upkeep(settings, store, code, expiry, clock).run)
+    expiry = Expiry(workspace, store, memberships, process.leases, clock, handlers.reconciler.wake)
+    process.background(Upkeep(settings, store, group_store, code, expiry, clock).run)
     process.watch_loop(handlers.reconciler)
     process.watch_loop(keeper.sweeper)
 

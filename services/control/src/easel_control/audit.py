@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc.aio
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -58,6 +59,7 @@ def shown(row: ServiceRow) -> dict[str, Any]:
         "rollout": "" if row.rollout is None else f"{row.rollout.state} from revision {row.rollout.stable.number}",
         "lock": row.lock,
         "token_version": row.token_version,
+        "mirroring": msgspec.to_builtins(row.mirroring),
         "config": json.loads(row.config_shown),
     }
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from easel_contracts.errors import AlreadyExists, Conflict, NotFound
+from easel_contracts.errors import AlreadyExists, Conflict
 from easel_contracts.facts import Cause
 from easel_contracts.ids import uuid7
 from easel_control import audit
 from easel_control.admission import Admission, Prepared, revisions_count
 from easel_control.decide import change as changes
-from easel_control.decide.mutation import Change, refuse_locked
+from easel_control.decide.mutation import Change, refuse_locked, unknown_service
+from easel_control.memberships import Memberships
 from easel_control.model import RevisionRow, ServiceRow
 from easel_control.mutating import TRIES, Call, Mutations
 from easel_control.pages import plain
@@ -24,6 +25,7 @@ from easel_kit.db import Connection, Stale
 from easel_proto.v1 import services_pb2
 
 Decide = Callable[[ServiceRow, Connection], Awaitable[Change | None]]
+Show = Callable[[Sequence[ServiceRow], Connection], Awaitable[list[services_pb2.Service]]]
 Work = Callable[[Connection], Awaitable["Done"]]
 
 
@@ -38,11 +40,11 @@ class Commands:
     """Carries mutations out. `show` makes the answer of a row; `wake` has a service's status looked at."""
 
     def __init__(
-        self, store: Store, admission: Admission, mutations: Mutations, placement: Placement, clock: Clock,
-        show: Callable[[ServiceRow], services_pb2.Service], wake: Callable[[str], None],
+        self, store: Store, admission: Admission, mutations: Mutations, memberships: Memberships, placement: Placement,
+        clock: Clock, show: Show, wake: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._store, self._admission, self._mutations, self._clock = store, admission, mutations, clock
-        self._placement, self._show, self._wake = placement, show, wake
+        self._memberships, self._placement, self._show, self._wake = memberships, placement, show, wake
 
     async def create(self, call: Call, prepare: Callable[[], Awaitable[Prepared]]) -> services_pb2.Service:
         """Writes a new service as `prepare` admits it; raises InvalidInput or AlreadyExists."""
@@ -51,6 +53,7 @@ class Commands:
         prepared = await prepare()
 
         async def work(connection: Connection) -> Done:
+            await self._memberships.claim(connection, call.workspace, prepared.name, prepared.content.group)
             past = await self._store.past(connection, call.workspace, prepared.name)
             change = changes.created(prepared.content, workspace=call.workspace, name=prepared.name, uid=uuid7(),
                                      past=past, now=self._clock.now())  # fmt: skip
@@ -103,7 +106,7 @@ class Commands:
         async def work(connection: Connection) -> Done:
             before = await self._store.get(call.workspace, plain(name), connection)
             if before is None:
-                raise _unknown(name)
+                raise unknown_service(name)
             refuse_locked(before, call.action)
             change = await decide(before, connection)
             if change is None:
@@ -120,7 +123,7 @@ class Commands:
         """The service; raises NotFound."""
         row = await self._store.get(workspace, plain(name))
         if row is None:
-            raise _unknown(name)
+            raise unknown_service(name)
         return row
 
     async def _again(self, call: Call, work: Work) -> services_pb2.Service:
@@ -132,7 +135,7 @@ class Commands:
     def _answered(self, work: Work) -> Callable[[Connection], Awaitable[services_pb2.Service]]:
         async def answered(connection: Connection) -> services_pb2.Service:
             done = await work(connection)
-            answer = self._show(done.row)
+            [answer] = await self._show([done.row], connection)
             answer.warnings.extend(done.warnings)
             return answer
 
@@ -164,6 +167,7 @@ class Commands:
         cause = Cause(actor=call.caller.actor, reason=change.reason, message=change.message)
         await self._store.tell(connection, row, change.verb, cause)
         await audit.record_service(connection, call.caller, call.action, before, row)
+        await self._memberships.follow(connection, call.caller, call.action, before, row)
 
     async def _taken(self, call: Call, name: str) -> AlreadyExists:
         row = await self._store.get(call.workspace, name)
@@ -172,10 +176,6 @@ class Commands:
         return AlreadyExists(
             "NAME_TAKEN", f"there is a service {name} already", f"`easel modify {name} -s FILE` changes it"
         )
-
-
-def _unknown(name: str) -> NotFound:
-    return NotFound("NO_SUCH_SERVICE", f"there is no service {name}", "`easel ls` lists all")
 
 
 def refuse_other(row: ServiceRow, seen: ServiceRow) -> None:

@@ -11,6 +11,7 @@ from easel_contracts.ids import uuid7
 from easel_control import audit
 from easel_control.decide.change import deleted
 from easel_control.decide.expiry import Due, due
+from easel_control.memberships import Memberships
 from easel_control.model import ServiceRow
 from easel_control.store import Store
 from easel_kit.clock import Clock
@@ -25,9 +26,12 @@ log = get_logger("expiry")
 class Expiry:
     """One workspace's unused services."""
 
-    def __init__(self, workspace: str, store: Store, leases: Leases, clock: Clock, wake: Callable[[str], None]) -> None:
-        self._workspace, self._store, self._leases, self._clock = workspace, store, leases, clock
-        self._wake = wake
+    def __init__(
+        self, workspace: str, store: Store, memberships: Memberships, leases: Leases, clock: Clock,
+        wake: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._workspace, self._store, self._memberships = workspace, store, memberships
+        self._leases, self._clock, self._wake = leases, clock, wake
 
     async def once(self) -> None:
         """One round over the services whose lease this copy holds."""
@@ -60,3 +64,4 @@ class Expiry:
             await self._store.tell(connection, change.row, change.verb, cause)
             who = Caller("control", "local", uuid7())
             await audit.record_service(connection, who, "Services.Delete", row, change.row)
+            await self._memberships.follow(connection, who, "Services.Delete", row, change.row)

@@ -21,6 +21,7 @@ from easel_control.decide.revisions import moves
 from easel_control.decide.rollout import advance, look_again_s, scene_of
 from easel_control.decide.status import Status, status_of
 from easel_control.decide.view import World, is_present, view_of
+from easel_control.mirrors import drop_target
 from easel_control.model import RevisionRow, ServiceRow
 from easel_control.store import Store
 from easel_control.worlds import Worlds
@@ -78,6 +79,8 @@ class Handlers:
         row = await self._store.get(self._workspace, name)
         if row is None:
             return None
+        if row.wanted == "deleted":
+            await drop_target(self._store, self._clock, row)
         world = await self._worlds.of(self._workspace, name)
         step = await self._step(pinned(row, world.replicas), world)
         status = status_of(step.row, world)

@@ -7,8 +7,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from easel_contracts.facts import Rollout, ServiceState
-from easel_contracts.spec import Autoscaling, GatewayPolicy, RevisionSpec, RolloutPolicy
+from easel_contracts.facts import GroupMember, GroupState, Rollout, ServiceState
+from easel_contracts.spec import Autoscaling, GatewayPolicy, Mirroring, RevisionSpec, RolloutPolicy
 
 Wanted = Literal["running", "stopped", "deleted"]
 Lock = Literal["none", "dangerous", "all"]
@@ -84,6 +84,8 @@ class ServiceRow(Struct, frozen=True, kw_only=True):
     autoscaling_generation: int = 0
     rolling: RolloutPolicy = RolloutPolicy()
     gateway: GatewayPolicy = GatewayPolicy()
+    mirroring: Mirroring | None = None
+    """Who gets copies of its requests; None: nobody."""
     group: str = ""
     """Group it belongs to; empty: none. What it does there is in the group's row."""
     token_sealed: bytes
@@ -124,6 +126,27 @@ class ServiceRow(Struct, frozen=True, kw_only=True):
         return max(self.latest_revision, self.revision.number)
 
 
+class GroupRow(Struct, frozen=True, kw_only=True):
+    """A group as control holds it. Which services are its members, they say (ServiceRow.group)."""
+
+    workspace: str
+    name: str
+    uid: str
+    row_version: int
+    generation: int
+    mode: Literal["auto", "customized"] = "auto"
+    members: tuple[GroupMember, ...]
+    """Sorted by service; empty only in the last fact."""
+    gateway: GatewayPolicy = GatewayPolicy()
+    token_sealed: bytes
+    """Of the token `default`; further ones are in the table `tokens`."""
+    token_version: int = 1
+    token_changed_at: datetime | None = None
+    """When the token `default` got its value; None: at creation."""
+    created_at: datetime
+    updated_at: datetime
+
+
 class RevisionRow(Struct, frozen=True, kw_only=True):
     """An immutable revision."""
 
@@ -148,5 +171,13 @@ def service_state(row: ServiceRow) -> ServiceState:
         revision=row.revision, autoscaling=row.autoscaling, autoscaling_generation=row.autoscaling_generation,
         instance_generation=row.instance_generation, token_version=row.token_version, rolling=row.rolling,
         safety_lock=row.lock, rollout=rollout, status=row.status, reason=row.reason, message=row.message,
-        gateway=row.gateway, group=row.group, created_at=row.created_at,
+        gateway=row.gateway, mirroring=row.mirroring, group=row.group, created_at=row.created_at,
+    )  # fmt: skip
+
+
+def group_state(row: GroupRow) -> GroupState:
+    """What a fact says of the group: no secret in it."""
+    return GroupState(
+        uid=row.uid, name=row.name, generation=row.generation, mode=row.mode, members=row.members,
+        token_version=row.token_version, gateway=row.gateway, created_at=row.created_at,
     )  # fmt: skip

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 from easel_contracts.errors import NotFound, Unauthenticated
-from easel_control.decide.tokens import Token, good
+from easel_control.decide.tokens import Token, Tokens, good
 from easel_control.environment import Environments
+from easel_control.group_store import GroupStore
+from easel_control.group_tokens import GroupTokens
 from easel_control.model import ServiceRow
 from easel_control.pages import workspace_of
 from easel_control.store import Store
@@ -21,25 +23,36 @@ class SecretsApi(control_pb2_grpc.SecretsServicer):
     """Tokens for the router; environments and code for the agent."""
 
     def __init__(
-        self, workspace: str, store: Store, tokens: TokenStore, environments: Environments, code: CodeStore,
-        token_of: Callable[[ServiceRow], str], registry_login_of: Callable[[ServiceRow], str], clock: Clock,
+        self, workspace: str, store: Store, groups: GroupStore, tokens: TokenStore, group_tokens: GroupTokens,
+        environments: Environments, code: CodeStore, token_of: Callable[[ServiceRow], str],
+        registry_login_of: Callable[[ServiceRow], str], clock: Clock,
     ) -> None:  # fmt: skip
-        self._workspace, self._store, self._environments = workspace, store, environments
-        self._tokens, self._clock = tokens, clock
+        self._workspace, self._store, self._groups, self._environments = workspace, store, groups, environments
+        self._tokens, self._group_tokens, self._clock = tokens, group_tokens, clock
         self._code, self._token_of, self._registry_login_of = code, token_of, registry_login_of
 
     async def GetTokens(self, request: control_pb2.GetTokensRequest, context: object) -> control_pb2.GetTokensResponse:
-        """Tokens that are good now of the services named, or of all when none is; unknown names are left out."""
+        """Tokens that are good now of the services and groups named, or of all when none is; unknown names are left
+        out."""
         _only("router")
         workspace = workspace_of(request.workspace, self._workspace)
-        names, answer = list(request.services), control_pb2.GetTokensResponse()
+        names, group_names = list(request.services), list(request.groups)
+        answer = control_pb2.GetTokensResponse()
         async with self._store.database.snapshot() as connection:  # a version and the tokens of that version
-            rows = await self._store.some(workspace, names, connection)
-            more = await self._tokens.of_some(connection, "service", workspace, names)
-        for row in rows:
-            named = _named(good(more.get(row.name, ()), self._clock.now()))
-            answer.tokens.add(service=row.name, token=self._token_of(row), version=row.token_version, more=named)
+            if names or not group_names:
+                more = await self._tokens.of_some(connection, "service", workspace, names)
+                for row in await self._store.some(workspace, names, connection):
+                    answer.tokens.append(self._of(row.name, self._token_of(row), row.token_version, more))
+            if group_names or not names:
+                more = await self._tokens.of_some(connection, "group", workspace, group_names)
+                for group in await self._groups.some(workspace, group_names, connection):
+                    token = self._group_tokens.of(group)
+                    answer.groups.append(self._of(group.name, token, group.token_version, more))
         return answer
+
+    def _of(self, name: str, token: str, version: int, more: Mapping[str, Tokens]) -> control_pb2.TokenOf:
+        named = _named(good(more.get(name, ()), self._clock.now()))
+        return control_pb2.TokenOf(service=name, token=token, version=version, more=named)
 
     async def GetEnvironment(
         self, request: control_pb2.GetEnvironmentRequest, context: object

@@ -64,6 +64,15 @@ class Store:
                 rows = await reader.fetch(query, workspace, names)
         return [_service.decode(row["data"]) for row in rows]
 
+    async def mirroring_to(self, workspace: str, target: str) -> list[str]:
+        """Names of the services whose requests are copied to a service."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT name FROM services WHERE workspace = $1 AND mirrors_to @> ARRAY[$2] ORDER BY name",
+                workspace, target,
+            )  # fmt: skip
+        return [row["name"] for row in rows]
+
     async def names(self) -> list[tuple[str, str]]:
         """(workspace, name) of every service."""
         async with self.database.connection() as connection:
@@ -73,10 +82,10 @@ class Store:
     async def insert(self, connection: Connection, row: ServiceRow) -> bool:
         """Writes a new service; False where the name is taken."""
         status = await connection.execute(
-            "INSERT INTO services (workspace, name, row_version, generation, wanted, status, data)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+            "INSERT INTO services (workspace, name, row_version, generation, wanted, status, data, mirrors_to)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
             row.workspace, row.name, row.row_version, row.generation, row.wanted, row.status,
-            _service.encode(row),
+            _service.encode(row), _mirrors_to(row),
         )  # fmt: skip
         return not status.endswith(" 0")
 
@@ -86,13 +95,14 @@ class Store:
         `fence`: the token of the lease under which this was decided; one that is not the newest is refused.
         """
         before = await connection.fetchrow(
-            "UPDATE services s SET row_version = $3, generation = $4, wanted = $5, status = $6, data = $7"
+            "UPDATE services s SET row_version = $3, generation = $4, wanted = $5, status = $6, data = $7,"
+            " mirrors_to = $10"
             " FROM services b WHERE s.workspace = $1 AND s.name = $2 AND s.row_version = $3 - 1"
             " AND (b.workspace, b.name, b.row_version) = (s.workspace, s.name, s.row_version)"
             " AND ($8::bigint IS NULL OR EXISTS (SELECT 1 FROM leases WHERE shard = $9 AND token = $8))"
             " RETURNING b.data",
             row.workspace, row.name, row.row_version, row.generation, row.wanted, row.status, _service.encode(row),
-            fence, shard_of(row.name),
+            fence, shard_of(row.name), _mirrors_to(row),
         )  # fmt: skip
         if (kept := _service.kept(one(before)["data"], row)) is not None:
             await connection.execute(
@@ -258,3 +268,7 @@ class Store:
                 [number for _, number in in_use],
             )  # fmt: skip
             await connection.execute("DELETE FROM past_names WHERE deleted_at < now() - interval '30 days'")
+
+
+def _mirrors_to(row: ServiceRow) -> list[str]:
+    return list(row.mirroring.targets) if row.mirroring is not None else []

@@ -9,9 +9,13 @@ from msgspec.structs import replace
 from easel_contracts.errors import NotFound
 from easel_contracts.facts import Cause
 from easel_control.admission import Admission
-from easel_control.decide.mutation import raised, refuse_deleting, refuse_locked
+from easel_control.decide import groups
+from easel_control.decide.groups import GroupChange
+from easel_control.decide.mutation import raised, refuse_deleting, refuse_locked, unknown_service
 from easel_control.decide.tokens import DEFAULT, Token
-from easel_control.model import ServiceRow
+from easel_control.group_store import GroupStore
+from easel_control.group_tokens import GroupTokens
+from easel_control.model import GroupRow, ServiceRow
 from easel_control.pages import plain
 from easel_control.store import Store
 from easel_control.token_store import Kind
@@ -65,7 +69,7 @@ class Services:
 
     def unknown(self, name: str) -> NotFound:
         """As for every call that names a service."""
-        return NotFound("NO_SUCH_SERVICE", f"there is no service {name}", "`easel ls` lists all")
+        return unknown_service(name)
 
     def refuse(self, row: ServiceRow, action: str) -> None:
         """Where it is locked, or being deleted."""
@@ -94,4 +98,50 @@ class Services:
             after = replace(after, token_sealed=sealed, token_changed_at=default.created_at)
         await self._store.update(connection, after)
         await self._store.tell(connection, after, "updated", cause)
+        return after
+
+
+class Groups:
+    """Groups as owners of tokens."""
+
+    kind: Kind = "group"
+
+    def __init__(self, store: GroupStore, tokens: GroupTokens, clock: Clock) -> None:
+        self._store, self._tokens, self._clock = store, tokens, clock
+
+    async def find(self, connection: Connection, workspace: str, name: str, *, lock: bool) -> GroupRow | None:
+        """The group."""
+        if lock:
+            return await self._store.get(workspace, plain(name), connection)
+        found = await self._store.some(workspace, [plain(name)], connection)
+        return found[0] if found else None
+
+    def unknown(self, name: str) -> NotFound:
+        """As for every call that names a group."""
+        return groups.unknown(name)
+
+    def refuse(self, row: GroupRow, action: str) -> None:
+        """Never: groups have no locks."""
+
+    def default_of(self, row: GroupRow) -> Token:
+        """The token that was made with the group, or what it was rotated to."""
+        return Token(name=DEFAULT, value=self._tokens.of(row), created_at=row.token_changed_at or row.created_at)
+
+    def version_of(self, row: GroupRow) -> int:
+        """Rises with every change of a token."""
+        return row.token_version
+
+    async def write(
+        self, connection: Connection, row: GroupRow, default: Token, cause: Cause, *, asked: bool
+    ) -> GroupRow:
+        """As `group.updated`."""
+        after = replace(
+            row, row_version=row.row_version + 1, generation=row.generation + asked, updated_at=self._clock.now(),
+            token_version=row.token_version + 1,
+        )  # fmt: skip
+        if default.value != self._tokens.of(row):
+            sealed = self._tokens.sealed(row.workspace, row.name, default.value)
+            after = replace(after, token_sealed=sealed, token_changed_at=default.created_at)
+        change = GroupChange(row=after, verb="updated", reason=cause.reason, message=cause.message)
+        await self._store.write(connection, change, cause.actor)
         return after

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from easel_contracts.errors import NotFound
 from easel_contracts.facts import Cause
 from easel_contracts.ids import uuid7
 from easel_control.audit import record
@@ -45,7 +44,7 @@ class TokenKeeper:
 
     async def listed(self, workspace: str, kind: Kind, name: str) -> Tokens:
         """Those that are good now; raises NotFound."""
-        owner = self._owner(kind, name)
+        owner = self._owners[kind]
         async with self._store.database.snapshot() as connection:
             row = await owner.find(connection, workspace, plain(name), lock=False)
             if row is None:
@@ -57,7 +56,7 @@ class TokenKeeper:
         self, call: Call, kind: Kind, name: str, decide: Callable[[Tokens], TokenChange]
     ) -> tokens_pb2.AccessToken:
         """Changes an owner's tokens as `decide` says; raises NotFound, Conflict, and what `decide` raises."""
-        owner = self._owner(kind, name)
+        owner = self._owners[kind]
 
         async def work(connection: Connection) -> tokens_pb2.AccessToken:
             row = await owner.find(connection, call.workspace, plain(name), lock=True)
@@ -72,11 +71,6 @@ class TokenKeeper:
         answer = await self._mutations.run(call, tokens_pb2.AccessToken, work)
         self.sweeper.wake(f"{kind}/{name}")
         return answer
-
-    def _owner(self, kind: Kind, name: str) -> TokenOwner[Any]:
-        if kind not in self._owners:
-            raise NotFound(f"NO_SUCH_{kind.upper()}", f"there is no {kind} {name}")
-        return self._owners[kind]
 
     async def _write(
         self, connection: Connection, who: Caller, action: str, owner: TokenOwner[Any], row: Any, before: Tokens,

@@ -7,6 +7,7 @@ import asyncio
 import asyncpg
 
 from easel_control.expiry import Expiry
+from easel_control.group_store import GroupStore
 from easel_control.settings import Settings
 from easel_control.store import Store
 from easel_control.uploads import CodeStore
@@ -22,8 +23,10 @@ log = get_logger("upkeep")
 class Upkeep:
     """Cuts back what is old."""
 
-    def __init__(self, settings: Settings, store: Store, code: CodeStore, expiry: Expiry, clock: Clock) -> None:
-        self._settings, self._store, self._code = settings, store, code
+    def __init__(
+        self, settings: Settings, store: Store, groups: GroupStore, code: CodeStore, expiry: Expiry, clock: Clock
+    ) -> None:
+        self._settings, self._store, self._groups, self._code = settings, store, groups, code
         self._expiry, self._clock = expiry, clock
 
     async def run(self) -> None:
@@ -39,6 +42,7 @@ class Upkeep:
         """One round."""
         await self._expiry.once()
         await self._store.prune(self._settings.idempotency_keep_h)
+        await self._groups.prune()
         in_use = await self._store.code_in_use()
         removed = await asyncio.to_thread(self._code.collect, in_use, self._settings.code_keep_h * 3600)
         if removed:

@@ -6,6 +6,7 @@ Decides which processes have a public API; what the listeners do is the router's
 from __future__ import annotations
 
 from importlib.resources import files
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -13,9 +14,19 @@ from easel_migrate.keys import Keys
 from easel_router.bootstrap import OWNERS, BootstrapConfig, bootstrap
 
 
+def advertised(data_url: str) -> str:
+    """`host:port` of the URL by which callers know a platform: what its Envoys tell those who come in direct mode."""
+    url = urlsplit(data_url)
+    if not url.hostname:
+        return ""
+    host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+    return f"{host}:{url.port or (443 if url.scheme == 'https' else 80)}"
+
+
 def bootstrap_file(keys: Keys, *, process_addrs: dict[str, str], xds_addr: str, sink_addr: str, data_addr: str,
                    control_addr: str, admin_socket: str, probe_addr: str, tls_cert: str = "", tls_key: str = "",
-                   node_id: str = "envoy-0", older: tuple[str, ...] = ()) -> bytes:  # fmt: skip
+                   advertised_addr: str = "", node_id: str = "envoy-0",
+                   older: tuple[str, ...] = ()) -> bytes:  # fmt: skip
     """Envoy's bootstrap as JSON. It holds a process token: the file must be readable by Envoy only."""
     config = BootstrapConfig(
         node_id=node_id,
@@ -25,6 +36,7 @@ def bootstrap_file(keys: Keys, *, process_addrs: dict[str, str], xds_addr: str, 
         sink_addr=sink_addr,
         process_addrs={process: process_addrs[process] for process in OWNERS},
         data_addr=data_addr,
+        advertised_addr=advertised_addr,
         control_addr=control_addr,
         admin_socket=admin_socket,
         probe_addr=probe_addr,

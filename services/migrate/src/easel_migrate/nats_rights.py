@@ -12,7 +12,7 @@ from typing import Literal
 from msgspec import Struct
 
 OWNED: dict[str, tuple[str, ...]] = {
-    "control": ("service", "key"),
+    "control": ("service", "key", "group"),
     "scheduler": ("replica", "node"),
     "autoscaler": ("scale",),
     "router": ("route", "traffic"),

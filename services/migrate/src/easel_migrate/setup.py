@@ -19,7 +19,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from easel_kit.settings import SettingsError, load
-from easel_migrate.gateway import bootstrap_file
+from easel_migrate.gateway import advertised, bootstrap_file
 from easel_migrate.keys import ROLES, Keys
 from easel_migrate.nats_config import config_text, max_file_mib
 from easel_migrate.processes import PROCESSES
@@ -47,6 +47,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     monitor_sink_addr: str
     nats_listen: str = "0.0.0.0:4222"
     data_listen: str = "0.0.0.0:8080"
+    data_url: str = ""
+    """Where callers reach `data_listen`."""
     control_listen: str = "0.0.0.0:8081"
     envoy_admin_socket: str = "/run/easel/admin.sock"
     envoy_probe_addr: str = "unix:/run/easel-probe/envoy.sock"
@@ -129,6 +131,7 @@ def _envoy(settings: Settings, keys: Keys) -> bytes:
         xds_addr=settings.router_xds_addr,
         sink_addr=settings.monitor_sink_addr,
         data_addr=settings.data_listen,
+        advertised_addr=advertised(settings.data_url),
         control_addr=settings.control_listen,
         admin_socket=settings.envoy_admin_socket,
         probe_addr=settings.envoy_probe_addr,

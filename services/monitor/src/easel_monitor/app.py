@@ -18,6 +18,9 @@ from easel_kit.streams import DEAD, FACTS
 from easel_kit.telemetry import get_logger
 from easel_kit.trail import TrailApi
 from easel_monitor import subscriptions
+from easel_monitor.access_log import AccessLog
+from easel_monitor.arm_counts import ArmCounts
+from easel_monitor.counts_api import CountsApi
 from easel_monitor.events_api import Channel, EventsApi
 from easel_monitor.factlog import FactLog, Head
 from easel_monitor.frames import Collector
@@ -28,10 +31,11 @@ from easel_monitor.recorder import Publish, Recorder
 from easel_monitor.rollups import Keeper
 from easel_monitor.settings import MonitorSettings
 from easel_monitor.sink import Sink, serve
-from easel_monitor.store import Rollups, Webhooks
+from easel_monitor.store import ArmSeconds, Rollups, Webhooks
 from easel_monitor.vault import open_vault
 from easel_monitor.webhooks import Deliverer
 from easel_proto.internal.v1.audit_pb2_grpc import add_AuditTrailServicer_to_server
+from easel_proto.internal.v1.monitor_pb2_grpc import add_CountsServicer_to_server
 from easel_proto.v1.events_pb2_grpc import add_EventsServicer_to_server
 from easel_proto.v1.metrics_pb2_grpc import add_MetricsServicer_to_server
 
@@ -59,15 +63,18 @@ async def _metrics(
     keeper = Keeper(recorder, inventory, Rollups(process.db), process.clock)
     await keeper.load()
     await process.bus.client.subscribe("easel.metric.*.replica.>", cb=_on_replica(recorder))
-    sink = Sink(
-        collector, process.clock, service_of(process.settings.workspace),
-        lambda token: process.keyring.process(token) is not None,
-    )  # fmt: skip
-    server = await serve(sink, process.settings.monitor_sink_addr)
+
+    def is_ours(token: str) -> bool:
+        return process.keyring.process(token) is not None
+
+    sink = Sink(collector, process.clock, service_of(process.settings.workspace), is_ours)
+    counts = await _counts(process)
+    server = await serve(sink, AccessLog(counts.take, is_ours), process.settings.monitor_sink_addr)
 
     async def stop() -> None:
         await server.stop(0)
         await keeper.save()
+        await counts.save(ending=True)
 
     api = MetricsApi(inventory, recorder, collector, process.clock)
     process.on_stop(stop)
@@ -80,6 +87,17 @@ async def _metrics(
     process.gauge("monitor_services", "Services whose metrics are kept", lambda: len(recorder.histories))
     process.gauge("monitor_rings_bytes", "Memory of the last hour's rings",
                   lambda: sum(h.memory_bytes() for h in recorder.histories.values()))  # fmt: skip
+
+
+async def _counts(process: Process[MonitorSettings]) -> ArmCounts:
+    store = ArmSeconds(process.db, process.settings.workspace)
+    counts = ArmCounts(process.clock, store)
+    await counts.load()
+    process.background(counts.run)
+    api = CountsApi(counts, store, process.settings.workspace)
+    process.serve(add_CountsServicer_to_server, api, "easel.internal.v1.Counts")
+    process.gauge("monitor_canary_requests", "Requests of canaries counted since start", lambda: counts.requests)
+    return counts
 
 
 async def _events(process: Process[MonitorSettings]) -> None:

@@ -30,3 +30,14 @@ class Webhook(Struct, frozen=True, kw_only=True):
     def filter(self) -> Filter:
         """Which facts it wants."""
         return Filter(workspace=self.workspace, entity=self.entity, key=self.key)
+
+
+class ArmSecond(Struct, frozen=True, kw_only=True):
+    """What one arm of one canary answered in one second."""
+
+    subject: str
+    unix_s: int
+    arm: str
+    requests: int
+    errors: int
+    bins: dict[int, int]

@@ -1,4 +1,4 @@
-"""The gRPC server that Envoys stream their statistics to. Authenticated by the process token they send.
+"""The gRPC server that Envoys stream their statistics and access logs to. Authenticated by the process token they send.
 
 The method's messages are taken as bytes and parsed with our own small .proto (envoy_metrics.proto). A message that
 cannot be parsed ends the stream (Envoy opens a new one): it must never be counted half.
@@ -16,6 +16,8 @@ from google.protobuf.message import DecodeError
 
 from easel_kit.clock import Clock
 from easel_kit.telemetry import get_logger
+from easel_monitor import access_log as access_logs
+from easel_monitor.access_log import AccessLog
 from easel_monitor.frames import Collector
 from easel_monitor.intake import Reader, ServiceOf
 
@@ -55,11 +57,17 @@ class Sink:
         return b""
 
 
-async def serve(sink: Sink, addr: str) -> grpc.aio.Server:
+async def serve(sink: Sink, access_log: AccessLog, addr: str) -> grpc.aio.Server:
     """Starts the server on unix:/path or host:port. The caller stops it."""
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
-    handler = grpc.stream_unary_rpc_method_handler(sink.stream)
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(METHOD, {"StreamMetrics": handler})])
+    statistics = {"StreamMetrics": grpc.stream_unary_rpc_method_handler(sink.stream)}
+    requests = {access_logs.METHOD: grpc.stream_unary_rpc_method_handler(access_log.stream)}
+    server.add_generic_rpc_handlers(
+        [
+            grpc.method_handlers_generic_handler(METHOD, statistics),
+            grpc.method_handlers_generic_handler(access_logs.SERVICE, requests),
+        ]
+    )
     if not server.add_insecure_port(addr):
         raise OSError(f"EASEL_MONITOR_SINK_ADDR={addr} cannot be listened on")
     await server.start()

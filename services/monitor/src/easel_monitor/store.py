@@ -1,4 +1,4 @@
-"""The monitor's tables: minutes of metrics, webhooks."""
+"""The monitor's tables: minutes of metrics, counts of canaries, webhooks."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from easel_kit.db import Connection, Database, guarded
 from easel_kit.grpc import Caller
 from easel_monitor.decide.cell import Cell
 from easel_monitor.inventory import Key
-from easel_monitor.model import Webhook
+from easel_monitor.model import ArmSecond, Webhook
 
 _cells = msgspec.msgpack.Decoder(list[Cell])
+_bins = msgspec.msgpack.Decoder(dict[int, int])
 
 _WEBHOOK = "id, workspace, url, entity, key, secret_sealed, delivered_sequence, failures, last_error, lost, row_version"
 
@@ -50,6 +51,48 @@ class Rollups:
                 "SELECT workspace, service, cells FROM metric_rollup WHERE minute_s >= $1 ORDER BY minute_s", from_s
             )
         return [((row["workspace"], row["service"]), _cells.decode(row["cells"])) for row in rows]
+
+
+class ArmSeconds:
+    """What the arms of canaries answered, a row per canary, second and arm."""
+
+    def __init__(self, database: Database, workspace: str) -> None:
+        self._database, self._workspace = database, workspace
+
+    async def save(self, seconds: Iterable[ArmSecond]) -> None:
+        """Writes seconds that are over; one that is there already stays as it is. As with the minutes, what the
+        database loses with its last moments is not worth a wait for the disk."""
+        rows = [
+            (self._workspace, s.subject, s.unix_s, s.arm, s.requests, s.errors, msgspec.msgpack.encode(s.bins))
+            for s in seconds
+        ]
+        async with self._database.transaction() as connection:
+            await connection.execute("SET LOCAL synchronous_commit = off")
+            await connection.executemany(
+                "INSERT INTO arm_seconds (workspace, subject, unix_s, arm, requests, errors, bins)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+                rows,
+            )
+
+    async def read(self, subject: str, after_unix_s: int, most: int) -> list[ArmSecond]:
+        """The first rows of a subject after a second, by time."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT subject, unix_s, arm, requests, errors, bins FROM arm_seconds"
+                " WHERE workspace = $1 AND subject = $2 AND unix_s > $3 ORDER BY unix_s, arm LIMIT $4",
+                self._workspace, subject, after_unix_s, most,
+            )  # fmt: skip
+        return [ArmSecond(**{**dict(row), "bins": _bins.decode(row["bins"])}) for row in rows]
+
+    async def newest(self) -> int:
+        """The last second of all that is written; 0: none is."""
+        async with self._database.connection() as connection:
+            return int(await connection.fetchval("SELECT coalesce(max(unix_s), 0) FROM arm_seconds"))
+
+    async def prune(self, before_s: int) -> None:
+        """Forgets older seconds."""
+        async with self._database.connection() as connection:
+            await connection.execute("DELETE FROM arm_seconds WHERE unix_s < $1", before_s)
 
 
 class Webhooks:

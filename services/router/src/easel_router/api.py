@@ -5,6 +5,7 @@ from __future__ import annotations
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from easel_contracts.errors import NotFound
+from easel_contracts.spec import Split
 from easel_kit.clock import Clock
 from easel_proto.v1 import common_pb2, routes_pb2, routes_pb2_grpc
 from easel_router.apply import Applier
@@ -27,7 +28,7 @@ class RoutesApi(routes_pb2_grpc.RoutesServicer):
         self._holds, self._cold_starts = holds, cold_starts
 
     async def Get(self, request: routes_pb2.GetRouteRequest, context: object) -> routes_pb2.Route:
-        """The route as last acknowledged and probed; `state` shows one that is on the way."""
+        """The route, of a group too, as last acknowledged and probed; `state` shows one that is on the way."""
         stored = await self._of(request.name)
         if stored is None:
             return routes_pb2.Route(name=request.name, state=self._applier.progress.get(request.name, "built"))
@@ -42,7 +43,7 @@ class RoutesApi(routes_pb2_grpc.RoutesServicer):
             refused_reason=state.refused_reason, applied_time=at, holding=state.holding,
             held=self._holds.held(request.name), expected_wait_s=self._expected_s(plan),
             cold_start_s=self._cold_starts.typical(request.name, revision),
-            cold_starts=self._cold_starts.seen(request.name, revision),
+            cold_starts=self._cold_starts.seen(request.name, revision), split_permille=state.split_permille,
         )  # fmt: skip
 
     async def Explain(self, request: common_pb2.ExplainRequest, context: object) -> common_pb2.Explanation:
@@ -53,7 +54,7 @@ class RoutesApi(routes_pb2_grpc.RoutesServicer):
         return common_pb2.Explanation(part="router", lines=self._lines(request.name, stored), at=at)
 
     async def _of(self, name: str) -> Stored | None:
-        if name not in self._known.services:
+        if name not in self._known.services and name not in self._known.groups:
             raise NotFound("NO_SUCH_SERVICE", f"there is no service {name}", "`easel ls` lists all")
         return await self._store.route(name)
 
@@ -108,7 +109,19 @@ class RoutesApi(routes_pb2_grpc.RoutesServicer):
                     "",
                 )
             )
+            if state.split_permille is not None:
+                made.append(_split(state.split_permille, plan.split if plan else None))
         return made
+
+
+def _split(permille: int, split: Split | None) -> common_pb2.Why:
+    """The weight that is live; who goes to the candidate whatever the weight, and what keeps a caller on its side."""
+    words = f"{permille / 10:g} % of the requests go to the candidate (the new revision), the others to the stable one"
+    if split is not None and split.match is not None:
+        words += f"; those with {split.match.kind} {split.match.name}={split.match.value} go to the candidate always"
+    if split is not None and split.sticky is not None:
+        words += f"; those with the same {split.sticky.kind} {split.sticky.name} go the same way"
+    return _why("Split", words, "a side without a replica that takes traffic has no weight")
 
 
 def _cold_start(known: dict[str, float], seen: int) -> str:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 from collections.abc import Awaitable, Callable
 
 import asyncpg
 import grpc.aio
 
-from easel_contracts.facts import ReplicaState, ServiceState
+from easel_contracts.facts import GroupState, ReplicaState, ServiceState
 from easel_kit.db import UNREACHABLE
 from easel_kit.projection import Projection
 from easel_kit.reconcile import Reconciler
 from easel_kit.run import Process
 from easel_proto.internal.v1 import router_pb2_grpc
-from easel_proto.v1 import routes_pb2_grpc
+from easel_proto.v1 import mirrors_pb2_grpc, routes_pb2_grpc
 from easel_router.api import RoutesApi
 from easel_router.apply import Applier
+from easel_router.apply_groups import GroupApplier
 from easel_router.coldstarts import ColdStarts
+from easel_router.comparisons import Comparisons
+from easel_router.comparisons_api import ComparedApi, ComparisonsApi
 from easel_router.decide.snapshot import ServicePlan, TokenSet
+from easel_router.direct import Direct
 from easel_router.drains import Drains
 from easel_router.envoys import Envoys
 from easel_router.handlers import World
@@ -28,7 +33,11 @@ from easel_router.hold import Holds
 from easel_router.inflight import TrafficApi
 from easel_router.lastgood import LastGood
 from easel_router.model import Known
+from easel_router.replay import Replayer
+from easel_router.retire import Retirements
 from easel_router.settings import Settings
+from easel_router.shadow import Collector
+from easel_router.shadow_server import ShadowServer
 from easel_router.store import Store
 from easel_router.tokens import Tokens
 from easel_router.xds.catalog import Catalog
@@ -51,6 +60,7 @@ async def build(process: Process[Settings]) -> None:
         known,
         Projection(process.db, "service", ServiceState),
         Projection(process.db, "replica", ReplicaState),
+        Projection(process.db, "group", GroupState),
         settings.workspace,
     )
     catalog, loads, last_good = Catalog(), Loads(), LastGood(settings.home, process.db.epoch)
@@ -64,19 +74,31 @@ async def build(process: Process[Settings]) -> None:
     server = XdsServer(catalog, loads, listeners, lambda token: _is_envoy(process.keyring.process(token)), holds.ask)
     envoys = Envoys(server, clock, settings.envoy_grace_s, secret)
     envoys.expect(await store.known_envoys(settings.envoy_grace_s))
+    Direct(catalog, envoys)
+    known.take_envoys(envoys.serving())
     tokens = Tokens(process.channel("control"), known, settings.workspace)
     applier = Applier(
         known=known, tokens=tokens, catalog=catalog, envoys=envoys, store=store, leases=process.leases,
         last_good=last_good, holds=holds, clock=clock, probe_secret=secret, timeout_s=settings.apply_timeout_s,
     )  # fmt: skip
+    groups = GroupApplier(
+        known=known, tokens=tokens, catalog=catalog, envoys=envoys, store=store, leases=process.leases,
+        last_good=last_good, clock=clock, probe_secret=secret, timeout_s=settings.apply_timeout_s,
+    )  # fmt: skip
+    applier.aside = groups.aside
     drains = Drains(known, loads, envoys, store, process.leases)
     routes = Reconciler("routes", applier.reconcile, clock, _names(known), concurrency=64, backoff_s=_BACKOFF_S)
+    group_loop = Reconciler("groups", groups.reconcile, clock, _group_names(known, last_good), backoff_s=_BACKOFF_S)
     drain_loop = Reconciler("drains", drains.reconcile, clock, drains.keys, concurrency=256, backoff_s=_BACKOFF_S)
+    retirements = Retirements(applier, loads, envoys, clock)
+    retire_loop = Reconciler("retirements", retirements.reconcile, clock, _none, concurrency=64, backoff_s=_BACKOFF_S)
+    applier.emptying = retire_loop.wake
     learning = Learning(known, cold_starts, process)
     _wire(world, applier, drains, routes, drain_loop, learning)
     world.ended = cold_starts.ended
+    world.wake_group = group_loop.wake
 
-    process.subscribe({"service": world.on_service, "replica": world.on_replica})
+    process.subscribe({"service": world.on_service, "replica": world.on_replica, "group": world.on_group})
     process.owns("route", store.route_facts)
     process.owns("traffic", store.traffic_facts)
     api = RoutesApi(known, store, applier, envoys, holds, cold_starts, clock)
@@ -84,29 +106,70 @@ async def build(process: Process[Settings]) -> None:
     traffic = TrafficApi(known, loads, envoys)
     process.serve(router_pb2_grpc.add_TrafficServicer_to_server, traffic, "easel.internal.v1.Traffic")
 
-    start = Start(process, known, applier, tokens, last_good, store, server)
-    tasks = (start.run, routes.run, drain_loop.run, last_good.run, start.prune, holds.wake_for_ever,
+    comparisons = await _compare(process, known, envoys, secret)
+    start = Start(process, known, applier, groups, tokens, last_good, store, comparisons, server)
+    tasks = (start.run, routes.run, group_loop.run, drain_loop.run, retire_loop.run, last_good.run, start.prune,
+             holds.wake_for_ever,
              holds.repeat_for_ever, learning.run)  # fmt: skip
     for task in tasks:
         process.background(task)
     process.background(lambda: envoys.record(lambda e, on: store.envoy_seen(e, process.holder, connected=on)))
+    process.background(lambda: envoys.count(_shared_anew(known, routes, group_loop)))
     for hook in (start.stop, last_good.flush, envoys.close):
         process.on_stop(hook)
     process.watch_loop(routes)
+    process.watch_loop(group_loop)
     process.watch_loop(drain_loop)
+    process.watch_loop(retire_loop)
     process.gauge("held_requests", "Requests that wait for a replica", holds.total)
     _observe(process, server, envoys, applier)
+
+
+def _shared_anew(known: Known, routes: Reconciler, group_loop: Reconciler) -> Callable[[int], None]:
+    """Limits are shared by the Envoys there are: another number changes the routes of those that have some."""
+
+    def count(envoys: int) -> None:
+        services, groups = known.take_envoys(envoys)
+        for service in services:
+            routes.wake(service)
+        for group in groups:
+            group_loop.wake(group)
+
+    return count
+
+
+async def _compare(process: Process[Settings], known: Known, envoys: Envoys, secret: str) -> Comparisons:
+    """The shadow collector, its reports and their API. Hooks of the stop are in the order in which work flows."""
+    clock, address = process.clock, process.settings.router_shadow_addr
+    comparisons = Comparisons(known, process.db, clock, process.settings.workspace)
+    await comparisons.load()
+    api = ComparisonsApi(known, comparisons)
+    process.serve(mirrors_pb2_grpc.add_ComparisonsServicer_to_server, api, "easel.v1.Comparisons")
+    internal = ComparedApi(api)
+    process.serve(router_pb2_grpc.add_ComparedServicer_to_server, internal, "easel.internal.v1.Compared")
+    process.background(comparisons.run)
+    if address:
+        replayer = Replayer(envoys.probe_addresses, secret, clock)
+        collector = Collector(known, comparisons, replayer, clock, random.Random())
+        server = ShadowServer(address, secret, collector)
+        process.background(server.run)
+        for hook in (server.stop, collector.close, replayer.close):
+            process.on_stop(hook)
+        process.gauge("shadow_copies", "Copies of requests that are replayed or wait for that", collector.waiting)
+    process.on_stop(comparisons.flush)
+    return comparisons
 
 
 class Start:
     """Serves discovery once nothing is missing: last good plans first, tokens from control where there is none."""
 
     def __init__(
-        self, process: Process[Settings], known: Known, applier: Applier, tokens: Tokens, last_good: LastGood,
-        store: Store, server: XdsServer,
+        self, process: Process[Settings], known: Known, applier: Applier, groups: GroupApplier, tokens: Tokens,
+        last_good: LastGood, store: Store, comparisons: Comparisons, server: XdsServer,
     ) -> None:  # fmt: skip
         self._process, self._known, self._applier, self._tokens = process, known, applier, tokens
-        self._last_good, self._store, self._server = last_good, store, server
+        self._last_good, self._store, self._comparisons, self._server = last_good, store, comparisons, server
+        self._groups = groups
         self._listening: grpc.aio.Server | None = None
 
     async def run(self) -> None:
@@ -117,6 +180,11 @@ class Start:
             if same:
                 self._known.tokens.setdefault(service, TokenSet(tokens=plan.tokens, version=plan.token_version))
             self._applier.preload(plan, routed=same and (state is None or state.wanted != "deleted"))
+        for group, group_plan in self._last_good.groups.items():
+            if (known := self._known.groups.get(group)) is not None and known.uid == group_plan.uid:
+                found = TokenSet(tokens=group_plan.tokens, version=group_plan.token_version)
+                self._known.group_tokens.setdefault(group, found)
+                self._groups.preload(group_plan)
         await self._every_route_is_back()
         self._listening = await self._server.start(self._process.settings.router_xds_addr)
         if (address := self._process.settings.router_xds_addr).startswith("unix:"):
@@ -134,6 +202,7 @@ class Start:
         while True:
             await self._process.clock.sleep(_PRUNE_S)
             await self._store.prune(list(self._server.streams), self._process.holder)
+            await self._comparisons.prune()
 
     async def _every_route_is_back(self) -> None:
         """A route that was live must be in the catalog before an Envoy may ask; that can need control's tokens."""
@@ -146,15 +215,30 @@ class Start:
                 and name in self._known.services
                 and self._known.services[name].wanted != "deleted"
             ]
+            groups = [n for n in routed if n in self._known.groups and n not in self._known.group_tokens]
             with contextlib.suppress(grpc.aio.AioRpcError):
-                await self._tokens.refresh(missing)
+                await self._tokens.refresh(missing, groups)
             for name in missing:
                 if plan := self._known.plan(name):
                     self._applier.preload(plan)
-            if all(name in self._known.tokens for name in missing):
+            for name in groups:
+                if group_plan := self._known.group_plan(name):
+                    self._groups.preload(group_plan)
+            if all(name in self._known.tokens for name in missing) and all(
+                name in self._known.group_tokens for name in groups
+            ):
                 return
-            self._process.log.warning("waiting for control's tokens before Envoys may connect", services=missing)
+            self._process.log.warning("waiting for control's tokens before Envoys may connect", names=missing + groups)
             await self._process.clock.sleep(0.5)
+
+
+def _group_names(known: Known, last_good: LastGood) -> Callable[[], Awaitable[list[str]]]:
+    """Those that went while nobody looked, too."""
+
+    async def names() -> list[str]:
+        return sorted({*known.groups, *last_good.groups})
+
+    return names
 
 
 def _names(known: Known) -> Callable[[], Awaitable[list[str]]]:
@@ -162,6 +246,11 @@ def _names(known: Known) -> Callable[[], Awaitable[list[str]]]:
         return list(known.services)
 
     return names
+
+
+async def _none() -> list[str]:
+    """What is left is known to those who left it: a router that begins anew has nothing of that kind."""
+    return []
 
 
 class Learning:

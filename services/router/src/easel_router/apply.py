@@ -2,14 +2,15 @@
 
 Order: clusters and endpoints first, acknowledged, then the route; where no replica takes traffic any more the other way
 round, so that a request is held before it could find nobody. Held requests go on between the two steps, as soon as the
-endpoints are acknowledged. A refusal puts the last good resources back and is told once; the next change tries again.
+endpoints are acknowledged. Clusters that a plan does not name any more outlive its route: `retire` takes them out when
+they are empty. A refusal puts the last good resources back and is told once; the next change tries again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import msgspec
 
@@ -26,9 +27,10 @@ from easel_router.model import Known
 from easel_router.store import Store, Stored
 from easel_router.tokens import Tokens
 from easel_router.xds.catalog import Catalog
-from easel_router.xds.clusters import grpc_cluster
-from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
-from easel_router.xds.render import Resources, render
+from easel_router.xds.clusters import endpoints, every_cluster
+from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE, serialised
+from easel_router.xds.render import render
+from easel_router.xds.scopes import Resources
 from easel_router.xds.stream import Gone, Refused, Stream
 
 _NO_ENVOY_AGAIN_S = 1.0
@@ -55,13 +57,19 @@ class Applier:
         """Plans that are live and told, so that a look without news costs no query."""
         self._stored: dict[str, Stored] = {}
         """Rows as we wrote them; another copy's write makes ours Stale, and the row is read again."""
+        self._led_to: dict[str, frozenset[str]] = {}
+        """Service → clusters to which a route may lead that an Envoy has, or is about to get."""
         self._secret, self._timeout_s = probe_secret, timeout_s
         self.progress: dict[str, str] = {}
         """Service → built, sent or acknowledged, while its route is on the way."""
         self.applied: Callable[[ServicePlan, float], None] = lambda plan, took_s: None
         """Called after a plan is live on every Envoy, with the seconds since it was decided (0: it was so before)."""
+        self.aside: Callable[[str], Awaitable[None]] = _nobody
+        """Called before a service's route changes that can answer no more: groups send its requests to others."""
         self.refused: dict[str, str] = {}
         """Service → reason, while its newest plan is refused."""
+        self.emptying: Callable[[str], None] = lambda service: None
+        """Called with a service of which clusters are left that no route leads to any more."""
         self.apply_ms: deque[float] = deque(maxlen=1000)
 
     async def reconcile(self, service: str) -> float | None:
@@ -85,9 +93,20 @@ class Applier:
         again = await self._apply(plan)
         return again if token_is_new else _TOKEN_AGAIN_S
 
+    def left(self, service: str) -> tuple[str, ...]:
+        """Clusters of the service that Envoys have, although no route leads to them."""
+        led_to = self._led_to.get(service, frozenset())
+        return tuple(name for name in every_cluster(service) if name not in led_to and self._catalog.get(CLUSTER, name))
+
+    def retire(self, service: str, names: Collection[str]) -> None:
+        """They are empty: away with those that are still left."""
+        for name in set(names) & set(self.left(service)):
+            for kind in (CLUSTER, ENDPOINTS):
+                self._catalog.put(kind, name, None)
+
     def preload(self, plan: ServicePlan, *, routed: bool = True) -> None:
         """Puts a plan into the catalog without waiting: the last good one, at start; of a deleted service no route."""
-        self._put_all(plan.service, render(plan, self._secret), routed=routed)
+        self._put_all(plan, render(plan, self._secret), routed=routed)
 
     async def _apply(self, plan: ServicePlan) -> float | None:
         started = self._clock.monotonic()
@@ -97,7 +116,7 @@ class Applier:
             return await self._refuse(plan, resources.hash, before, "; ".join(wrong))
         if before is not None and _same(before, plan, resources.hash):
             if before.state.state == "probed":
-                self._put_all(plan.service, resources)
+                self._put_all(plan, resources)
                 self._is_live(plan, took_s=0.0)
             return None
         self.progress[plan.service] = "built"
@@ -117,24 +136,28 @@ class Applier:
 
     async def _distribute(self, plan: ServicePlan, resources: Resources) -> int:
         self.progress[plan.service] = "sent"
+        if not plan.serving:
+            await self.aside(plan.service)
         if plan.hold is not None:
             await self._routed(plan.service, resources)
-            return len(await self._reachable(plan.service, resources))
-        await self._reachable(plan.service, resources)
-        self._holds.opened(plan)
-        return len(await self._routed(plan.service, resources))
+            streams = await self._reachable(plan, resources)
+        else:
+            await self._reachable(plan, resources)
+            self._holds.opened(plan)
+            streams = await self._routed(plan.service, resources)
+        self._leave(plan, resources)
+        return len(streams)
 
-    async def _reachable(self, service: str, resources: Resources) -> list[Stream]:
+    async def _reachable(self, plan: ServicePlan, resources: Resources) -> list[Stream]:
         """Clusters and endpoints, acknowledged."""
-        return await self._envoys.everywhere(
-            {kind: self._put(kind, service, resources) for kind in (CLUSTER, ENDPOINTS)}
-        )
+        return await self._envoys.everywhere(self._put_clusters(plan, resources))
 
     async def _routed(self, service: str, resources: Resources) -> list[Stream]:
-        """The route, acknowledged and answering with the new hash."""
-        streams = await self._envoys.everywhere({ROUTE: self._put(ROUTE, service, resources)})
+        """The route, acknowledged and answering with its hash. An Envoy's workers take things over in the order it
+        acknowledged them, so the answer comes after the endpoints too, even where the route is as it was."""
+        streams = await self._envoys.everywhere({ROUTE: self._put_route(service, resources)})
         self.progress[service] = "acknowledged"
-        await self._envoys.probed(streams, service, resources.hash)
+        await self._envoys.probed(streams, service, resources.route_hash)
         return streams
 
     def _is_live(self, plan: ServicePlan, took_s: float) -> None:
@@ -145,16 +168,34 @@ class Applier:
         self._last_good.put(plan)
         self.applied(plan, took_s)
 
-    def _put_all(self, service: str, resources: Resources, *, routed: bool = True) -> None:
-        for kind in (CLUSTER, ENDPOINTS, ROUTE) if routed else (CLUSTER, ENDPOINTS):
-            self._put(kind, service, resources)
+    def _put_all(self, plan: ServicePlan, resources: Resources, *, routed: bool = True) -> None:
+        self._put_clusters(plan, resources)
+        if routed:
+            self._put_route(plan.service, resources)
 
-    def _put(self, kind: str, service: str, resources: Resources) -> dict[str, str | None]:
-        names = (service,) if kind == ROUTE else (service, grpc_cluster(service))
-        wanted = resources.by_type[kind]
-        versions = {name: self._catalog.put(kind, name, wanted.get(name)) for name in names}
-        # what the endpoints are of a cluster that is not there is nobody's question
-        return {name: v for name, v in versions.items() if v is not None} if kind == ENDPOINTS else versions
+    def _put_route(self, service: str, resources: Resources) -> dict[str, str | None]:
+        return {service: self._catalog.put(ROUTE, service, resources.by_type[ROUTE][service])}
+
+    def _put_clusters(self, plan: ServicePlan, resources: Resources) -> Wanted:
+        """Those of the plan; what is left of an earlier one gets the replicas of now, as long as there are any."""
+        service = plan.service
+        self._led_to[service] = self._led_to.get(service, frozenset()) | resources.by_type[CLUSTER].keys()
+        wanted: Wanted = {}
+        for kind in (CLUSTER, ENDPOINTS):
+            wanted[kind] = {name: self._catalog.put(kind, name, body) for name, body in resources.by_type[kind].items()}
+        others = set(every_cluster(service)) - resources.by_type[CLUSTER].keys() if plan.awake else set()
+        for name in sorted(others):
+            if self._catalog.get(CLUSTER, name):
+                wanted[ENDPOINTS][name] = self._catalog.put(ENDPOINTS, name, serialised(endpoints(plan, name)))
+        return wanted
+
+    def _leave(self, plan: ServicePlan, resources: Resources) -> None:
+        """The plan's route is the only one now."""
+        self._led_to[plan.service] = frozenset(resources.by_type[CLUSTER])
+        if not plan.awake:  # no replica is left, so nobody can be at one
+            self.retire(plan.service, every_cluster(plan.service))
+        elif self.left(plan.service):
+            self.emptying(plan.service)
 
     async def _live(
         self, plan: ServicePlan, resources: Resources, before: Stored | None, *, envoys: int, took_ms: float
@@ -167,6 +208,8 @@ class Applier:
             return _LEASE_AGAIN_S
         state = _route_state(plan, "probed", resources.hash, envoys=envoys, apply_ms=round(took_ms, 2))
         message = f"{len(plan.serving)} replicas take traffic on {envoys} Envoys, {len(plan.draining)} drain"
+        if plan.split is not None:
+            message += f"; {plan.split.weight_permille / 10:g} % of the requests go to the candidate"
         await self._write(state, before, lease, Cause(actor="router", reason="SnapshotProbed", message=message))
         self._is_live(plan, took_ms / 1000)
         return None
@@ -200,6 +243,8 @@ class Applier:
     async def _remove(self, service: str) -> float | None:
         """First nothing new; clusters and endpoints stay while a replica may still have a request."""
         before = self._stored.get(service) or await self._store.route(service)
+        if before is None or before.state.state != "removed":
+            await self.aside(service)
         gone = {ROUTE: {service: self._catalog.put(ROUTE, service, None)}}
         if before is None or before.state.state != "removed":
             try:
@@ -234,9 +279,12 @@ class Applier:
 
     def _withdraw(self, service: str) -> None:
         self._catalog.put(ROUTE, service, None)
-        for kind in (CLUSTER, ENDPOINTS):
-            for name in (service, grpc_cluster(service)):
-                self._catalog.put(kind, name, None)
+        self._led_to.pop(service, None)
+        self.retire(service, every_cluster(service))
+
+
+async def _nobody(service: str) -> None:
+    """No group is asked."""
 
 
 def all_draining(plan: ServicePlan) -> ServicePlan:
@@ -268,4 +316,5 @@ def _route_state(
         envoys=envoys,
         refused_reason=refused_reason,
         apply_ms=apply_ms,
+        split_permille=plan.split.weight_permille if plan.split else None,
     )

@@ -12,8 +12,10 @@ from typing import Any
 from msgspec import Struct
 
 from easel_router.control_page import PAGE
-from easel_router.holding_listeners import XDS, check_cluster, internal_listeners
+from easel_router.decide.discovery import ADVERTISED
+from easel_router.holding_listeners import SINK, XDS, internal_clusters, internal_listeners
 from easel_router.statistics import sink, stats
+from easel_router.xds.listener import COUNTS
 
 Json = dict[str, Any]
 
@@ -21,10 +23,10 @@ OLDER = "older"
 """Key in a node's metadata."""
 TYPE = "type.googleapis.com/envoy."
 OWNERS: dict[str, tuple[str, ...]] = {
-    "control": ("easel.v1.Services", "easel.v1.Tokens", "easel.v1.Audit"),
+    "control": ("easel.v1.Services", "easel.v1.Groups", "easel.v1.Tokens", "easel.v1.Mirrors", "easel.v1.Audit"),
     "scheduler": ("easel.v1.Replicas", "easel.v1.Nodes"),
     "autoscaler": ("easel.v1.Scaling",),
-    "router": ("easel.v1.Routes",),
+    "router": ("easel.v1.Routes", "easel.v1.Comparisons"),
     "monitor": ("easel.v1.Metrics", "easel.v1.Events"),
 }
 """Which process answers which API."""
@@ -57,6 +59,9 @@ class BootstrapConfig(Struct, frozen=True, kw_only=True):
     control_tls_cert: str = ""
     control_tls_key: str = ""
     """For the control listener alone; empty: as the data listener."""
+    advertised_addr: str = ""
+    """`host:port` at which others reach the data listener (direct mode); empty: as `data_addr` says, where that is an
+    address of one host."""
     older: tuple[str, ...] = ()
     """Node ids of the gateway's earlier processes that still finish requests when this one begins."""
     max_connections: int = 20_000
@@ -77,9 +82,12 @@ def bootstrap(config: BootstrapConfig) -> Json:
         "static_resources": {
             "clusters": [
                 *(_grpc_cluster(name, addr) for name, addr in _clusters(config).items()),
-                check_cluster(),
+                *internal_clusters(counted=bool(config.sink_addr)),
             ],
-            "listeners": [_control_listener(config), *internal_listeners(config.process_token)],
+            "listeners": [
+                _control_listener(config),
+                *internal_listeners(config.process_token, counted=bool(config.sink_addr)),
+            ],
         },
         "bootstrap_extensions": [
             {
@@ -99,6 +107,9 @@ def bootstrap(config: BootstrapConfig) -> Json:
 def _metadata(config: BootstrapConfig) -> Json:
     """What the router needs to make this Envoy's data listener."""
     made: Json = {"data_address": config.data_addr, "probe_address": config.probe_addr, OLDER: list(config.older)}
+    made[COUNTS] = bool(config.sink_addr)
+    if config.advertised_addr:
+        made[ADVERTISED] = config.advertised_addr
     if config.tls_cert and config.tls_key:
         made |= {"tls_cert": config.tls_cert, "tls_key": config.tls_key}
     return made
@@ -130,8 +141,6 @@ def _grpc_source(config: BootstrapConfig) -> Json:
 
 
 # --- clusters. A dash keeps their names apart from those of services, which have none.
-
-SINK = "easel-sink"
 
 
 def _clusters(config: BootstrapConfig) -> dict[str, str]:

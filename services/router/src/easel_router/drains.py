@@ -12,7 +12,7 @@ from easel_router.decide.snapshot import ServicePlan, Upstream, finishes
 from easel_router.envoys import Envoys
 from easel_router.model import Known
 from easel_router.store import Store
-from easel_router.xds.clusters import grpc_cluster
+from easel_router.xds.clusters import every_cluster
 from easel_router.xds.load import Loads
 
 _LEASE_AGAIN_S = 0.5
@@ -57,7 +57,7 @@ class Drains:
 
     async def _empty(self, service: str, upstream: Upstream) -> bool:
         """Waits until nobody has a request there; False: it does not drain any more."""
-        clusters = (service, grpc_cluster(service))
+        clusters = every_cluster(service)
         address = (upstream.ip, upstream.port)
         with self._loads.watching(clusters):
             while True:

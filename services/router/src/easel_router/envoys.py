@@ -8,6 +8,7 @@ report, but takes no new connection, not even a probe's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Collection
 from typing import cast
 
@@ -44,6 +45,8 @@ class Envoys:
         self._changed = asyncio.Event()
         self._sessions: dict[str, tuple[str, aiohttp.ClientSession]] = {}
         self._came_and_went: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
+        self.changed: Callable[[], None] = lambda: None
+        """Called when an Envoy comes or goes."""
         server.on_change = self._on_change
 
     def expect(self, envoys: list[str]) -> None:
@@ -59,6 +62,21 @@ class Envoys:
         }
         connected = {envoy: stream for envoy, stream in self._server.streams.items() if stream.is_live()}
         return lost | dict(connected)
+
+    def probe_addresses(self) -> dict[str, str]:
+        """Where the router itself can send requests through an Envoy: address by name, of those that take new ones."""
+        living = (stream for stream in self.live().values() if stream is not None)
+        return {
+            stream.envoy: address
+            for stream in living
+            if (address := str(stream.metadata.get("probe_address", "")))
+            and not _is_replaced(stream.envoy, self._connected)
+        }
+
+    def nodes(self) -> list[dict[str, object]]:
+        """Metadata of the Envoys that are connected and take new requests."""
+        streams = self._server.streams
+        return [stream.metadata for envoy, stream in streams.items() if not _is_replaced(envoy, streams)]
 
     async def everywhere(self, wanted: Versions) -> list[Stream]:
         """Waits until every live Envoy has acknowledged; raises NoEnvoy or xds.stream.Refused.
@@ -91,6 +109,29 @@ class Envoys:
             except Exception as error:  # the rows only spare a wait after the next restart
                 log.warning("coming and going of an Envoy not stored", envoy=envoy, error=repr(error))
 
+    def serving(self) -> int:
+        """How many share the requests: those that count, less those that handed over."""
+        live = self.live()
+        return sum(not _is_replaced(envoy, live) for envoy in live)
+
+    async def count(self, tell: Callable[[int], None]) -> None:
+        """Tells `serving()` now and after each change, for ever."""
+        told = None
+        while True:
+            changed = self._changed
+            if (now := self.serving()) != told:
+                told = now
+                tell(now)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._next_given_up_s()):
+                    await changed.wait()
+
+    def _next_given_up_s(self) -> float | None:
+        """Until one that is lost does not count any more; None: none is lost."""
+        now = self._clock.monotonic()
+        left = [at + self._grace_s - now for at in self._lost_at.values() if now - at < self._grace_s]
+        return max(0.01, min(left)) if left else None
+
     async def close(self) -> None:
         """Closes the probes' connections."""
         for _, session in self._sessions.values():
@@ -108,6 +149,7 @@ class Envoys:
         self._connected = now
         self._changed.set()
         self._changed = asyncio.Event()
+        self.changed()
 
     def _came(self, envoy: str) -> None:
         """It is not lost any more, nor are older processes of its gateway that had ended when it began."""

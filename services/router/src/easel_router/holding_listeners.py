@@ -1,10 +1,14 @@
-"""Envoy's own, internal listeners for requests that have to wait. Pure: values in, parts of the bootstrap out.
+"""Envoy's own, internal listeners: for requests that have to wait, and as ways to others. Pure: values in, parts of the
+bootstrap out.
 
 `hold`: where a request goes that is being retried and finds no living replica (the second priority of every service's
 cluster). It asks the router like any held request, and answers "try again" when a replica is there.
 
 `check`: every such question goes through it, because only a route can repeat a question for as long as it takes: a
 router that was killed is asked again when it is back, twice a second, and a held request outlives it.
+
+`counts`: what is told of requests under analysis goes through it to the monitor. It adds the process token, which the
+data listener must not hold.
 """
 
 from __future__ import annotations
@@ -12,29 +16,37 @@ from __future__ import annotations
 from typing import Any
 
 from easel_router.xds.listener import LONGEST_HOLD_S, TOLD_HEADERS
-from easel_router.xds.messages import CHECK_CLUSTER, GO_HEADER, HOLD_FILTER, HOLD_LISTENER
+from easel_router.xds.messages import CHECK_CLUSTER, COUNTS_CLUSTER, GO_HEADER, HOLD_FILTER, HOLD_LISTENER
 
 Json = dict[str, Any]
 
 XDS = "easel-xds"
+SINK = "easel-sink"
 _CHECK_LISTENER = "check"
+_COUNTS_LISTENER = "counts"
 _TYPE = "type.googleapis.com/envoy."
 _HTTP = _TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _PLENTY = 1_000_000
 
 
-def internal_listeners(process_token: str) -> list[Json]:
-    """The two listeners; the process token goes with every question."""
-    return [_listener(HOLD_LISTENER, _hold()), _listener(_CHECK_LISTENER, _check(process_token))]
+def internal_listeners(process_token: str, *, counted: bool) -> list[Json]:
+    """The listeners; the process token goes with every question, and with what is counted."""
+    made = [_listener(HOLD_LISTENER, _hold()), _listener(_CHECK_LISTENER, _check(process_token))]
+    return [*made, _listener(_COUNTS_LISTENER, _counts(process_token))] if counted else made
 
 
-def check_cluster() -> Json:
-    """The way to the `check` listener."""
+def internal_clusters(*, counted: bool) -> list[Json]:
+    """The ways to the listeners `check` and `counts`."""
+    made = [_way_to(CHECK_CLUSTER, _CHECK_LISTENER)]
+    return [*made, _way_to(COUNTS_CLUSTER, _COUNTS_LISTENER)] if counted else made
+
+
+def _way_to(cluster: str, listener: str) -> Json:
     limits = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests", "max_retries"), _PLENTY)
-    address = {"envoy_internal_address": {"server_listener_name": _CHECK_LISTENER}}
+    address = {"envoy_internal_address": {"server_listener_name": listener}}
     return {
-        "name": CHECK_CLUSTER,
+        "name": cluster,
         "type": "STATIC",
         "connect_timeout": "1s",
         "circuit_breakers": {"thresholds": [limits]},
@@ -45,7 +57,7 @@ def check_cluster() -> Json:
             }
         },
         "load_assignment": {
-            "cluster_name": CHECK_CLUSTER,
+            "cluster_name": cluster,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
         },
     }
@@ -91,13 +103,23 @@ def _check(process_token: str) -> Json:
     ask = {
         "match": {"prefix": "/"},
         "route": {"cluster": XDS, "timeout": "0s", "idle_timeout": "0s", "retry_policy": retry},
-        "request_headers_to_add": [{"header": {"key": "easel-process-token", "value": process_token}}],
     }
+    return _passes_on(_CHECK_LISTENER, ask, process_token)
+
+
+def _counts(process_token: str) -> Json:
+    """Streams without an end; one that breaks is begun anew by who logs."""
+    tell = {"match": {"prefix": "/"}, "route": {"cluster": SINK, "timeout": "0s", "idle_timeout": "0s"}}
+    return _passes_on(_COUNTS_LISTENER, tell, process_token)
+
+
+def _passes_on(name: str, route: Json, process_token: str) -> Json:
+    token = {"header": {"key": "easel-process-token", "value": process_token}}
     return {
         "codec_type": "HTTP2",
         "stream_idle_timeout": "0s",
         "http2_protocol_options": {"max_concurrent_streams": 2**31 - 1},
-        "route_config": {"name": _CHECK_LISTENER, "virtual_hosts": [_host(ask)]},
+        "route_config": {"name": name, "virtual_hosts": [_host(route | {"request_headers_to_add": [token]})]},
         "http_filters": [_ROUTER],
     }
 

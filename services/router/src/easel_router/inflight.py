@@ -9,7 +9,7 @@ from easel_kit.grpc import caller
 from easel_proto.internal.v1 import router_pb2, router_pb2_grpc
 from easel_router.envoys import Envoys
 from easel_router.model import Known
-from easel_router.xds.clusters import grpc_cluster
+from easel_router.xds.clusters import every_cluster
 from easel_router.xds.load import Loads
 
 LONGEST_S = 2.0
@@ -28,7 +28,7 @@ class TrafficApi(router_pb2_grpc.TrafficServicer):
         plan = self._known.plan(request.service)
         if plan is None or not plan.upstreams:
             return router_pb2.InFlightResponse()
-        clusters = (request.service, grpc_cluster(request.service))
+        clusters = every_cluster(request.service)
         with self._loads.watching(clusters):
             asked = [self._loads.next_by_address(envoy, clusters) for envoy in self._envoys.live()]
             try:

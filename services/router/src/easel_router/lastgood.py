@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from easel_kit.telemetry import get_logger
+from easel_router.decide.groups import GroupPlan
 from easel_router.decide.snapshot import ServicePlan
 
 FILE = "last-good.jsonl"
@@ -24,7 +25,7 @@ _SLACK = 1000
 """Outdated lines that are kept whatever the number of plans."""
 
 _SCHEMA_VERSION = 3
-"""A file of another one is dropped: 3 has several tokens per service."""
+"""A file of another one is dropped: 3 has several tokens per service, and groups."""
 
 log = get_logger("lastgood")
 
@@ -35,9 +36,12 @@ class _Head(Struct, frozen=True, kw_only=True):
 
 
 class _Line(Struct, frozen=True, kw_only=True):
-    service: str
-    plan: ServicePlan | None
-    """None: its route was removed."""
+    """One of the two; without a plan: the route was removed."""
+
+    service: str = ""
+    plan: ServicePlan | None = None
+    group: str = ""
+    group_plan: GroupPlan | None = None
 
 
 class LastGood:
@@ -46,10 +50,12 @@ class LastGood:
     def __init__(self, directory: Path, epoch: int) -> None:
         self._path, self._epoch = directory / FILE, epoch
         self._changed = asyncio.Event()
-        self._due: dict[str, None] = {}
+        self._due: dict[tuple[str, str], None] = {}
+        """(service, group): one of the two is empty."""
         self._lines = 0
         """In the file; 0: it has to be written anew."""
         self.plans: dict[str, ServicePlan] = {}
+        self.groups: dict[str, GroupPlan] = {}
 
     def load(self) -> None:
         """Reads the file; one that cannot be read is told and counts as none."""
@@ -68,19 +74,30 @@ class LastGood:
                 return
             self._read(lines)
         except (OSError, ValueError, msgspec.MsgspecError) as error:
-            self.plans = {}
+            self.plans, self.groups = {}, {}
             log.error("last good snapshot not readable; tokens will be asked of control", error=repr(error))
 
     def put(self, plan: ServicePlan) -> None:
         """A plan was acknowledged."""
         if self.plans.get(plan.service) != plan:
             self.plans[plan.service] = plan
-            self._is_due(plan.service)
+            self._is_due((plan.service, ""))
 
     def remove(self, service: str) -> None:
         """A route was removed."""
         if self.plans.pop(service, None) is not None:
-            self._is_due(service)
+            self._is_due((service, ""))
+
+    def put_group(self, plan: GroupPlan) -> None:
+        """A group's plan was acknowledged."""
+        if self.groups.get(plan.group) != plan:
+            self.groups[plan.group] = plan
+            self._is_due(("", plan.group))
+
+    def remove_group(self, group: str) -> None:
+        """A group's route was removed."""
+        if self.groups.pop(group, None) is not None:
+            self._is_due(("", group))
 
     async def run(self) -> None:
         """Writes after changes, for ever."""
@@ -110,26 +127,34 @@ class LastGood:
                     self._changed.set()
                     return
                 raise
-            if found.plan is None:
-                self.plans.pop(found.service, None)
-            else:
+            if found.plan is not None:
                 self.plans[found.service] = found.plan
+            elif found.group_plan is not None:
+                self.groups[found.group] = found.group_plan
+            else:
+                self.plans.pop(found.service, None)
+                self.groups.pop(found.group, None)
         self._lines = len(lines)
 
-    def _is_due(self, service: str) -> None:
-        self._due[service] = None
+    def _is_due(self, what: tuple[str, str]) -> None:
+        self._due[what] = None
         self._changed.set()
 
-    def _take(self) -> list[str]:
+    def _take(self) -> list[tuple[str, str]]:
         self._changed.clear()
         due, self._due = list(self._due), {}
         return due
 
-    def _content(self, due: list[str]) -> tuple[bytes, bool]:
+    def _content(self, due: list[tuple[str, str]]) -> tuple[bytes, bool]:
         """(what to write, whether the file begins anew with it)."""
-        anew = not self._lines or self._lines + len(due) > 2 * len(self.plans) + _SLACK
-        services = list(self.plans) if anew else due
-        lines = [msgspec.json.encode(_Line(service=name, plan=self.plans.get(name))) for name in services]
+        anew = not self._lines or self._lines + len(due) > 2 * (len(self.plans) + len(self.groups)) + _SLACK
+        named = [*((name, "") for name in self.plans), *(("", name) for name in self.groups)] if anew else due
+        lines = [
+            msgspec.json.encode(
+                _Line(service=service, plan=self.plans.get(service), group=group, group_plan=self.groups.get(group))
+            )
+            for service, group in named
+        ]
         self._lines = len(lines) if anew else self._lines + len(lines)
         head = [msgspec.json.encode(_Head(epoch=self._epoch))] if anew else []
         return b"".join(line + b"\n" for line in [*head, *lines]), anew

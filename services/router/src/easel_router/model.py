@@ -1,9 +1,12 @@
-"""What the router knows now, in memory: services, replicas, tokens. Filled from its projections, changed by facts."""
+"""What the router knows now, in memory: services, replicas, groups, tokens. Filled and changed by facts."""
 
 from __future__ import annotations
 
 from easel_contracts import states
-from easel_contracts.facts import ReplicaState, ServiceState
+from easel_contracts.facts import GroupState, ReplicaState, ServiceState
+from easel_router.decide import groups
+from easel_router.decide.groups import GroupPlan
+from easel_router.decide.limits import is_limited
 from easel_router.decide.snapshot import ServicePlan, Table, TokenSet, finishes, plan
 
 
@@ -13,7 +16,12 @@ class Known:
     def __init__(self, workspace: str, networks: tuple[str, ...]) -> None:
         self.services: dict[str, ServiceState] = {}
         self.tokens: dict[str, TokenSet] = {}
+        self.groups: dict[str, GroupState] = {}
+        self.group_tokens: dict[str, TokenSet] = {}
+        self._groups_of: dict[str, set[str]] = {}
+        """Service → groups that it is a member of."""
         self._replicas: dict[str, dict[str, ReplicaState]] = {}
+        self._envoys = 1
         self._workspace, self._networks = workspace, networks
 
     def take_service(self, state: ServiceState) -> None:
@@ -22,6 +30,43 @@ class Known:
         if before is not None and before.uid != state.uid:
             self.tokens.pop(state.name, None)
         self.services[state.name] = state
+
+    def take_envoys(self, count: int) -> tuple[list[str], list[str]]:
+        """How many Envoys take requests now (0 counts as 1); the services and the groups whose plans that changes."""
+        before, self._envoys = self._envoys, max(1, count)
+        if before == self._envoys:
+            return [], []
+        services = [name for name, state in self.services.items() if is_limited(state.gateway)]
+        return services, [name for name, state in self.groups.items() if is_limited(state.gateway)]
+
+    def take_group(self, state: GroupState) -> None:
+        """A group's newest state; the tokens of an earlier one with its name are not its own."""
+        before = self.groups.get(state.name)
+        if before is not None and before.uid != state.uid:
+            self.group_tokens.pop(state.name, None)
+        self._leave(before)
+        self.groups[state.name] = state
+        for member in state.members:
+            self._groups_of.setdefault(member.service, set()).add(state.name)
+
+    def forget_group(self, name: str) -> None:
+        """The group is gone."""
+        self._leave(self.groups.pop(name, None))
+        self.group_tokens.pop(name, None)
+
+    def groups_of(self, service: str) -> tuple[str, ...]:
+        """Groups whose routes depend on a service: it is their member, or has their name."""
+        found = self._groups_of.get(service, set())
+        return tuple(sorted(found | ({service} if service in self.groups else set())))
+
+    def _leave(self, state: GroupState | None) -> None:
+        if state is None:
+            return
+        for member in state.members:
+            names = self._groups_of[member.service]
+            names.discard(state.name)
+            if not names:
+                del self._groups_of[member.service]
 
     def take_replica(self, state: ReplicaState) -> None:
         """A replica's newest state; one that has ended is forgotten."""
@@ -61,6 +106,7 @@ class Known:
             services={service: self.services[service]} if service in self.services else {},
             replicas={service: self.replicas(service)},
             tokens={service: self.tokens[service]} if service in self.tokens else {},
+            envoys=self._envoys,
             networks=self._networks,
             workspace=self._workspace,
         )
@@ -68,3 +114,11 @@ class Known:
     def plan(self, service: str) -> ServicePlan | None:
         """What Envoy should do with a service now; None: nothing, it has no route."""
         return plan(self.table(service), service)
+
+    def group_plan(self, name: str) -> GroupPlan | None:
+        """What Envoy should do with a group now; None: nothing. Costs what its members have."""
+        state, tokens = self.groups.get(name), self.group_tokens.get(name)
+        if state is None or tokens is None:
+            return None
+        members = {m.service: made for m in state.members if (made := self.plan(m.service)) is not None}
+        return groups.plan(state, tokens, members, self._workspace, self._envoys)

@@ -10,6 +10,8 @@ class Settings(ProcessSettings, frozen=True, kw_only=True):
 
     router_xds_addr: str
     """Where Envoys connect: unix:/path or host:port."""
+    router_shadow_addr: str = ""
+    """Where Envoys send copies of requests whose answers are compared: unix:/path or host:port; empty: nowhere."""
     networks: str = ""
     """Networks that Envoy is in, best first, separated by commas; empty: any address of a replica will do."""
     envoy_grace_s: float = 15.0

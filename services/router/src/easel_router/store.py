@@ -59,7 +59,7 @@ class Store:
             row = await connection.fetchrow(
                 _UPDATE if before else _INSERT, self._workspace, state.service, state.generation, state.state,
                 state.version, list(state.replicas), list(state.draining), state.token_version, state.envoys,
-                state.refused_reason, state.apply_ms, now, lease_token, state.holding,
+                state.refused_reason, state.apply_ms, now, lease_token, state.holding, state.split_permille,
                 *([before.row_version] if before else []),
             )  # fmt: skip
             version = int(one(row)["row_version"])
@@ -167,16 +167,16 @@ class Store:
 
 _INSERT = """
 INSERT INTO routes (workspace, service, generation, state, version, replicas, draining, token_version, envoys,
-    refused_reason, apply_ms, at, lease_token, holding, row_version)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, nextval('route_version'))
+    refused_reason, apply_ms, at, lease_token, holding, split_permille, row_version)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, nextval('route_version'))
 ON CONFLICT DO NOTHING RETURNING row_version
 """
 
 _UPDATE = """
 UPDATE routes SET generation = $3, state = $4, version = $5, replicas = $6, draining = $7, token_version = $8,
     envoys = $9, refused_reason = $10, apply_ms = $11, at = $12, lease_token = $13,
-    holding = $14, row_version = nextval('route_version')
-WHERE workspace = $1 AND service = $2 AND row_version = $15 AND lease_token <= $13
+    holding = $14, split_permille = $15, row_version = nextval('route_version')
+WHERE workspace = $1 AND service = $2 AND row_version = $16 AND lease_token <= $13
 RETURNING row_version
 """
 
@@ -186,5 +186,6 @@ def _stored(row: Any) -> Stored:
         service=row["service"], generation=row["generation"], state=row["state"], version=row["version"],
         replicas=tuple(row["replicas"]), draining=tuple(row["draining"]), token_version=row["token_version"],
         holding=row["holding"], envoys=row["envoys"], refused_reason=row["refused_reason"], apply_ms=row["apply_ms"],
+        split_permille=row["split_permille"],
     )  # fmt: skip
     return Stored(state=state, row_version=row["row_version"], at=row["at"])

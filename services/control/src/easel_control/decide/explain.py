@@ -7,6 +7,7 @@ from msgspec import Struct
 from easel_contracts.facts import ReplicaState
 from easel_control.decide.expiry import expires_at
 from easel_control.decide.hints import hint_for
+from easel_control.decide.mirroring import told
 from easel_control.decide.told import rolling_hint, rollout_told
 from easel_control.decide.view import World, is_of, is_present, view_of, wanted_count
 from easel_control.model import ServiceRow
@@ -57,6 +58,8 @@ def explain(row: ServiceRow, world: World) -> list[Why]:
     if mutable:
         lines.append(Why("MutableSource", f"{', '.join(mutable)} can change under revision {row.revision.number}",
                          "a restart picks changes up"))  # fmt: skip
+    if row.mirroring is not None:
+        lines.append(Why("Mirroring", told(row.mirroring), f"`easel mirror {row.name}` shows it"))
     return lines + _life(row, world)
 
 

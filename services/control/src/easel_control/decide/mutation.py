@@ -7,7 +7,7 @@ from datetime import datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from easel_contracts.errors import Conflict
+from easel_contracts.errors import Conflict, NotFound
 from easel_contracts.states import SERVICE
 from easel_control.model import ServiceRow
 
@@ -43,6 +43,11 @@ def refuse_deleting(row: ServiceRow) -> None:
     """Raises Conflict for a service on its way out."""
     if row.wanted == "deleted":
         raise Conflict("DELETING", f"{row.name} is being deleted", "wait until it is gone, then create it anew")
+
+
+def unknown_service(name: str) -> NotFound:
+    """The error for a service that is not there."""
+    return NotFound("NO_SUCH_SERVICE", f"there is no service {name}", "`easel ls` lists all")
 
 
 def raised(row: ServiceRow, now: datetime) -> ServiceRow:

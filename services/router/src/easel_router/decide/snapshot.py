@@ -13,7 +13,9 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from easel_contracts.facts import Endpoint, ReplicaState, ServiceState
-from easel_contracts.spec import Traffic
+from easel_contracts.spec import Split, Traffic
+from easel_router.decide.arms import WHOLE, Arm, arm_of, realised
+from easel_router.decide.limits import NONE, Limits, shares
 
 AT_ZERO = "ScaledToZero"
 """Control's reason for a running service without replicas that needs none."""
@@ -49,6 +51,7 @@ class Upstream(Struct, frozen=True, kw_only=True, order=True):
     ip: str
     port: int
     draining: bool = False
+    arm: Arm = "stable"
 
 
 class Hold(Struct, frozen=True, kw_only=True):
@@ -89,6 +92,10 @@ class ServicePlan(Struct, frozen=True, kw_only=True):
     """The shortest keep-alive of a replica's server, where one is too short for Envoy's own limit."""
     grpc: bool = False
     """The service, or a replica that it still has, takes gRPC calls."""
+    limits: Limits = NONE
+    """What each Envoy lets through."""
+    split: Split | None = None
+    """Between its revisions, as far as it can be had now: an arm without a replica in traffic has no weight."""
 
     @property
     def serving(self) -> tuple[str, ...]:
@@ -108,6 +115,8 @@ class Table(Struct, frozen=True, kw_only=True):
     replicas: Mapping[str, tuple[ReplicaState, ...]]
     """By service."""
     tokens: Mapping[str, TokenSet]
+    envoys: int = 1
+    """That take requests; limits are divided by it."""
     networks: tuple[str, ...] = ()
     """Networks that Envoy is in, best first; empty: any address will do."""
     workspace: str = "default"
@@ -129,7 +138,7 @@ def plan(table: Table, service: str) -> ServicePlan | None:
     if state is None or state.wanted == "deleted" or known is None:
         return None
     replicas = table.replicas.get(service, ())
-    chosen, unreachable = _upstreams(replicas, table.networks)
+    chosen, unreachable = _upstreams(state, replicas, table.networks)
     running = state.wanted == "running"
     without = _why_none(state, chosen, unreachable)
     return ServicePlan(
@@ -148,6 +157,8 @@ def plan(table: Table, service: str) -> ServicePlan | None:
         awake=bool(chosen) or (running and state.reason != AT_ZERO),
         keep_alive_s=min((r.keep_alive_s for r in replicas if r.keep_alive_s is not None), default=None),
         grpc=state.revision.traffic.grpc or any(r.grpc for r in replicas),
+        limits=shares(state.gateway, replicas=sum(not u.draining for u in chosen), envoys=table.envoys),
+        split=realised(state.rollout.split, {u.arm for u in chosen if not u.draining}) if state.rollout else None,
     )
 
 
@@ -170,6 +181,8 @@ def problems(name: str, plan: ServicePlan) -> Iterable[str]:
     addresses = [(u.ip, u.port) for u in plan.upstreams]
     if len(addresses) != len(set(addresses)):
         yield f"{name}: two replicas have one address"
+    if plan.split is not None and not 0 <= plan.split.weight_permille <= WHOLE:
+        yield f"{name}: split.weight_permille is {plan.split.weight_permille}, allowed is 0 to {WHOLE}"
     for upstream in plan.upstreams:
         if not upstream.ip or not 0 < upstream.port < 65536:
             yield f"{name}: {upstream.replica} has no address ({upstream.ip!r}:{upstream.port})"
@@ -209,7 +222,7 @@ def _hold(state: ServiceState, unreachable: str) -> Hold:
 
 
 def _upstreams(
-    replicas: Iterable[ReplicaState], networks: tuple[str, ...]
+    state: ServiceState, replicas: Iterable[ReplicaState], networks: tuple[str, ...]
 ) -> tuple[tuple[Upstream, ...], tuple[str, ...]]:
     chosen: dict[tuple[str, int], Upstream] = {}
     unreachable = []
@@ -220,7 +233,10 @@ def _upstreams(
         if endpoint is None:
             unreachable.append(replica.id)
             continue
-        made = Upstream(replica=replica.id, ip=endpoint.ip, port=endpoint.port, draining=finishes(replica))
+        made = Upstream(
+            replica=replica.id, ip=endpoint.ip, port=endpoint.port, draining=finishes(replica),
+            arm=arm_of(state, replica),
+        )  # fmt: skip
         before = chosen.get((made.ip, made.port))
         if before is None or before.draining or not made.draining:
             chosen[made.ip, made.port] = made  # a reused port belongs to whoever got it last

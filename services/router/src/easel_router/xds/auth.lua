@@ -103,6 +103,7 @@ end
 
 local function refuse(h, sentence)
   h:respond({ [":status"] = "401", ["www-authenticate"] = "Bearer" }, sentence)
+  return false
 end
 
 -- No route yet: "/api/predict/name?query" and gRPC calls that name their service in metadata
@@ -185,10 +186,11 @@ local function one_of(h, headers, set, path)
   if not found.good then return refuse(h, EXPIRED) end
   local name = found.token.name
   if name ~= "-" then h:streamInfo():dynamicMetadata():set("easel", "token", name) end
+  return true
 end
 
-function envoy_on_request(h)
-  local context = h:filterContext()
+-- Whether it may go on, and whether it got its route only here.
+local function admitted(h, context)
   local token, tokens = context:get("token"), nil
   local headers = h:headers()
   local path
@@ -199,24 +201,33 @@ function envoy_on_request(h)
       token, tokens = reroute(h, headers, path)
       if token == nil and tokens == nil then
         h:respond({ [":status"] = "404" }, "no service answers at this path")
-        return
+        return false
       end
     end
-    if type(tokens) == "string" then return one_of(h, headers, set_of(tokens), path) end
+    if type(tokens) == "string" then return one_of(h, headers, set_of(tokens), path), path end
   end
   if type(token) ~= "string" or token == "" then return refuse(h, "this service has no token") end
   local given = headers:get("authorization")
   if given == nil then return refuse(h, NONE) end
-  if same(given, token) then return end
+  if same(given, token) then return true, path end
   local first = sub(given, 1, 4)
   if first == "EAS " then
     local message = message_of(headers, path or headers:get(":path") or "")
-    if same(sub(given, 5), base64(hmac(token, message))) then return end
+    if same(sub(given, 5), base64(hmac(token, message))) then return true, path end
     return refuse(h, WRONG_SIGNATURE)
   end
   if (first == "Bear" or first == "bear") and find(given, "^[Bb]earer ") then
-    if same(sub(given, 8), token) then return end
+    if same(sub(given, 8), token) then return true, path end
     return refuse(h, WRONG_BEARER)
   end
-  refuse(h, WRONG)
+  return refuse(h, WRONG)
+end
+
+function envoy_on_request(h)
+  local context = h:filterContext()
+  local ok, rerouted = admitted(h, context)
+  if not ok then return end
+  if rerouted then context = h:virtualHost():metadata() end
+  local subject = context:get("subject") -- requests to a service under analysis are counted by the access log
+  if subject then h:streamInfo():dynamicMetadata():set("easel", "subject", subject) end
 end

@@ -1,8 +1,9 @@
 """A service's clusters and endpoints: how Envoy balances over its replicas, and when it leaves one out.
 
-Two clusters per service, for HTTP/1.1 and for gRPC (HTTP/2), with the same endpoints. Below the replicas lies a second
-priority with one endpoint, Envoy's own hold listener: a request that is being retried while the last replica is gone
-ends up there and waits, instead of failing.
+Two clusters per service, for HTTP/1.1 and for gRPC (HTTP/2), with the same endpoints; twice as many while requests are
+split between two revisions. Below the replicas lies a further priority with one endpoint, Envoy's own hold listener: a
+request that is being retried while the last replica is gone ends up there and waits, instead of failing. In a split the
+replicas of the other side lie in between.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ from functools import cache
 
 from google.protobuf.wrappers_pb2 import UInt32Value
 
-from easel_router.decide.snapshot import ServicePlan
+from easel_router.decide.arms import Arm
+from easel_router.decide.limits import Limits
+from easel_router.decide.snapshot import ServicePlan, Upstream
 from easel_router.xds import envoy_pb2 as pb
-from easel_router.xds.messages import EXTENSIONS, HOLD_LISTENER, ads, any_of, seconds
+from easel_router.xds.messages import ARM, EXTENSIONS, HOLD_LISTENER, METADATA, ads, any_of, seconds
 
 UPSTREAM_IDLE_S = 4.0
 """Below the keep-alive of common model servers (uvicorn: 5 s), so that Envoy is the one who closes."""
+
+_ANY = 100_000
 
 EJECTED_AFTER = 5
 """Failures in a row after which a replica is ejected for a while."""
@@ -26,9 +31,29 @@ _HTTP_OPTIONS = EXTENSIONS + "upstreams.http.v3.HttpProtocolOptions"
 _OPTIONS_KEY = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
-def grpc_cluster(service: str) -> str:
+_CANDIDATE = "|candidate"
+
+
+def arm_cluster(service: str, arm: Arm) -> str:
+    """The cluster of one side of a split; without a split there is only that of stable, with all replicas."""
+    return service if arm == "stable" else service + _CANDIDATE
+
+
+def grpc_cluster(cluster: str) -> str:
     """The cluster that speaks HTTP/2 to the same replicas; gRPC needs it, plain model servers do not know it."""
-    return f"{service}|grpc"
+    return f"{cluster}|grpc"
+
+
+def cluster_arm(name: str) -> Arm:
+    """The side whose cluster it is."""
+    return "candidate" if _CANDIDATE in name else "stable"
+
+
+def every_cluster(service: str) -> tuple[str, ...]:
+    """All clusters in which the service's replicas may be, whatever its plan: who counts its requests needs them all,
+    also those that no route leads to any more. What follows the first `|` is ours alone; metrics count all as one."""
+    plain = [arm_cluster(service, arm) for arm in ("stable", "candidate")]
+    return (*plain, *map(grpc_cluster, plain))
 
 
 def upstream_idle_s(keep_alive_s: float | None) -> float:
@@ -50,12 +75,15 @@ def cluster(plan: ServicePlan, name: str, *, grpc: bool) -> pb.Cluster:
             healthy_panic_threshold=pb.Percent(value=0), update_merge_window=seconds(0)
         ),
         load_balancing_policy=_least_request(),
-        circuit_breakers=_breakers(),
+        circuit_breakers=_breakers(plan.limits, grpc=grpc),
         outlier_detection=_ejection(),
+        metadata=_says_arm(cluster_arm(name)),  # always, so that no cluster changes when a split begins or ends
     )
     protocol = pb.UpstreamHttpProtocolOptions.ExplicitHttpConfig()
     if grpc:
         protocol.http2_protocol_options.SetInParent()
+        if plan.limits.workers:
+            protocol.http2_protocol_options.max_concurrent_streams.value = plan.limits.workers
     else:
         protocol.http_protocol_options.SetInParent()
     idle_s = upstream_idle_s(plan.keep_alive_s)
@@ -68,25 +96,48 @@ def cluster(plan: ServicePlan, name: str, *, grpc: bool) -> pb.Cluster:
 
 
 def endpoints(plan: ServicePlan, name: str) -> pb.ClusterLoadAssignment:
-    """The replicas, and where a request waits when none of them lives."""
-    replicas = [
-        pb.LbEndpoint(
-            endpoint=pb.Endpoint(address=pb.Address(socket_address=pb.SocketAddress(address=u.ip, port_value=u.port))),
-            health_status=pb.DRAINING if u.draining else pb.HEALTHY,
-            load_balancing_weight=UInt32Value(value=1),
+    """The replicas, in a split those of the other side after them, and where a request waits when none lives."""
+    ranks = _ranks(plan, cluster_arm(name))
+    found = [
+        pb.LocalityLbEndpoints(
+            locality=pb.Locality(), lb_endpoints=[_replica(plan, u) for u in rank], priority=priority
         )
-        for u in plan.upstreams
+        for priority, rank in enumerate(ranks)
+        if rank
     ]
-    found = [pb.LocalityLbEndpoints(locality=pb.Locality(), lb_endpoints=replicas)] if replicas else []
     return pb.ClusterLoadAssignment(
         cluster_name=name,
-        endpoints=[*found, _fallback(plan.service)],
+        endpoints=[*found, _fallback(plan.service, len(ranks))],
         # a single living replica takes everything: the share of the dead is not the hold listener's
         policy=pb.ClusterLoadAssignment.Policy(overprovisioning_factor=UInt32Value(value=100_000)),
     )
 
 
-def _fallback(service: str) -> pb.LocalityLbEndpoints:
+def _ranks(plan: ServicePlan, arm: Arm) -> list[list[Upstream]]:
+    """The replicas by priority."""
+    if plan.split is None:
+        return [list(plan.upstreams)]
+    return [[u for u in plan.upstreams if u.arm == arm], [u for u in plan.upstreams if u.arm != arm]]
+
+
+def _replica(plan: ServicePlan, upstream: Upstream) -> pb.LbEndpoint:
+    address = pb.SocketAddress(address=upstream.ip, port_value=upstream.port)
+    return pb.LbEndpoint(
+        endpoint=pb.Endpoint(address=pb.Address(socket_address=address)),
+        health_status=pb.DRAINING if upstream.draining else pb.HEALTHY,
+        load_balancing_weight=UInt32Value(value=1),
+        metadata=_says_arm(upstream.arm) if plan.split is not None else None,
+    )
+
+
+@cache
+def _says_arm(arm: Arm) -> pb.Metadata:
+    made = pb.Metadata()
+    made.filter_metadata[METADATA].update({ARM: arm})
+    return made
+
+
+def _fallback(service: str, priority: int) -> pb.LocalityLbEndpoints:
     """Degraded, so that it counts as no healthy member and is chosen only where nothing healthy is left.
 
     The listener learns from the address whose request it is: a header would go with every request to every replica."""
@@ -96,7 +147,7 @@ def _fallback(service: str) -> pb.LocalityLbEndpoints:
         health_status=pb.DEGRADED,
         load_balancing_weight=UInt32Value(value=1),
     )
-    return pb.LocalityLbEndpoints(locality=pb.Locality(), lb_endpoints=[endpoint], priority=1)
+    return pb.LocalityLbEndpoints(locality=pb.Locality(), lb_endpoints=[endpoint], priority=priority)
 
 
 @cache
@@ -109,21 +160,31 @@ def _least_request() -> pb.LoadBalancingPolicy:
     return pb.LoadBalancingPolicy(policies=[pb.LoadBalancingPolicy.Policy(typed_extension_config=policy)])
 
 
+def _breakers(limits: Limits, *, grpc: bool) -> pb.CircuitBreakers:
+    """The limits that Envoy keeps while the service's route changes; what they do not say is off but for sanity.
+
+    At most so many connections to each replica: further requests wait, in the order they came. (gRPC has one, as wide
+    as the limit.) Requests in flight are counted by a filter; this is for the moment in which that one starts anew.
+    """
+    requests = limits.concurrency.requests if limits.concurrency else _ANY
+    made = pb.CircuitBreakers(thresholds=[_thresholds(requests)])
+    if limits.workers:
+        connections = UInt32Value(value=1 if grpc else limits.workers)
+        made.per_host_thresholds.append(pb.CircuitBreakers.Thresholds(max_connections=connections))
+    return made
+
+
 @cache
-def _breakers() -> pb.CircuitBreakers:
-    """Off but for sanity: a retry counts against its budget until the request is over, so that with one of two replicas
-    dead, or all of them, a third to a half would be refused. A request's own number of tries is the bound."""
-    return pb.CircuitBreakers(
-        thresholds=[
-            pb.CircuitBreakers.Thresholds(
-                max_connections=UInt32Value(value=100_000),
-                max_requests=UInt32Value(value=100_000),
-                max_pending_requests=UInt32Value(value=100_000),
-                retry_budget=pb.CircuitBreakers.Thresholds.RetryBudget(
-                    budget_percent=pb.Percent(value=100), min_retry_concurrency=UInt32Value(value=100_000)
-                ),
-            )
-        ]
+def _thresholds(requests: int) -> pb.CircuitBreakers.Thresholds:
+    """A retry counts against its budget until the request is over, so that with one of two replicas dead, or all of
+    them, a third to a half would be refused. A request's own number of tries is the bound."""
+    return pb.CircuitBreakers.Thresholds(
+        max_connections=UInt32Value(value=_ANY),
+        max_requests=UInt32Value(value=requests),
+        max_pending_requests=UInt32Value(value=_ANY),
+        retry_budget=pb.CircuitBreakers.Thresholds.RetryBudget(
+            budget_percent=pb.Percent(value=100), min_retry_concurrency=UInt32Value(value=_ANY)
+        ),
     )
 
 

@@ -53,6 +53,8 @@ class _StatusCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StatusCode
     RequestTimeout: _StatusCode.ValueType  # 408
     ServiceUnavailable: _StatusCode.ValueType  # 503
     GatewayTimeout: _StatusCode.ValueType  # 504
+    InsufficientStorage: _StatusCode.ValueType  # 507
+    LoopDetected: _StatusCode.ValueType  # 508
 
 class StatusCode(_StatusCode, metaclass=_StatusCodeEnumTypeWrapper): ...
 
@@ -60,6 +62,8 @@ Empty: StatusCode.ValueType  # 0
 RequestTimeout: StatusCode.ValueType  # 408
 ServiceUnavailable: StatusCode.ValueType  # 503
 GatewayTimeout: StatusCode.ValueType  # 504
+InsufficientStorage: StatusCode.ValueType  # 507
+LoopDetected: StatusCode.ValueType  # 508
 Global___StatusCode: _TypeAlias = StatusCode  # noqa: Y015
 
 class _HealthStatus:
@@ -1170,6 +1174,7 @@ class Route(_message.Message):
     ROUTE_FIELD_NUMBER: _builtins.int
     DIRECT_RESPONSE_FIELD_NUMBER: _builtins.int
     RESPONSE_HEADERS_TO_ADD_FIELD_NUMBER: _builtins.int
+    REQUEST_HEADERS_TO_REMOVE_FIELD_NUMBER: _builtins.int
     TYPED_PER_FILTER_CONFIG_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
@@ -1182,6 +1187,8 @@ class Route(_message.Message):
     @_builtins.property
     def response_headers_to_add(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderValueOption]: ...
     @_builtins.property
+    def request_headers_to_remove(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
     def typed_per_filter_config(self) -> _containers.MessageMap[_builtins.str, _any_pb2.Any]: ...
     def __init__(
         self,
@@ -1190,12 +1197,13 @@ class Route(_message.Message):
         route: Global___RouteAction | None = ...,
         direct_response: Global___DirectResponseAction | None = ...,
         response_headers_to_add: _abc.Iterable[Global___HeaderValueOption] | None = ...,
+        request_headers_to_remove: _abc.Iterable[_builtins.str] | None = ...,
         typed_per_filter_config: _abc.Mapping[_builtins.str, _any_pb2.Any] | None = ...,
         name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "name", b"name", "response_headers_to_add", b"response_headers_to_add", "route", b"route", "typed_per_filter_config", b"typed_per_filter_config"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "name", b"name", "request_headers_to_remove", b"request_headers_to_remove", "response_headers_to_add", b"response_headers_to_add", "route", b"route", "typed_per_filter_config", b"typed_per_filter_config"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["route", "direct_response"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
@@ -1224,14 +1232,20 @@ class RouteMatch(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     PATH_SEPARATED_PREFIX_FIELD_NUMBER: _builtins.int
     HEADERS_FIELD_NUMBER: _builtins.int
+    QUERY_PARAMETERS_FIELD_NUMBER: _builtins.int
     GRPC_FIELD_NUMBER: _builtins.int
+    COOKIES_FIELD_NUMBER: _builtins.int
     prefix: _builtins.str
     path: _builtins.str
     path_separated_prefix: _builtins.str
     @_builtins.property
     def headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderMatcher]: ...
     @_builtins.property
+    def query_parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryParameterMatcher]: ...
+    @_builtins.property
     def grpc(self) -> Global___RouteMatch.GrpcRouteMatchOptions: ...
+    @_builtins.property
+    def cookies(self) -> _containers.RepeatedCompositeFieldContainer[Global___CookieMatcher]: ...
     def __init__(
         self,
         *,
@@ -1239,11 +1253,13 @@ class RouteMatch(_message.Message):
         path: _builtins.str = ...,
         path_separated_prefix: _builtins.str = ...,
         headers: _abc.Iterable[Global___HeaderMatcher] | None = ...,
+        query_parameters: _abc.Iterable[Global___QueryParameterMatcher] | None = ...,
         grpc: Global___RouteMatch.GrpcRouteMatchOptions | None = ...,
+        cookies: _abc.Iterable[Global___CookieMatcher] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["grpc", b"grpc", "path", b"path", "path_separated_prefix", b"path_separated_prefix", "path_specifier", b"path_specifier", "prefix", b"prefix"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grpc", b"grpc", "headers", b"headers", "path", b"path", "path_separated_prefix", b"path_separated_prefix", "path_specifier", b"path_specifier", "prefix", b"prefix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cookies", b"cookies", "grpc", b"grpc", "headers", b"headers", "path", b"path", "path_separated_prefix", b"path_separated_prefix", "path_specifier", b"path_specifier", "prefix", b"prefix", "query_parameters", b"query_parameters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_path_specifier: _TypeAlias = _typing.Literal["prefix", "path", "path_separated_prefix"]  # noqa: Y015
     _WhichOneofArgType_path_specifier: _TypeAlias = _typing.Literal["path_specifier", b"path_specifier"]  # noqa: Y015
@@ -1252,38 +1268,334 @@ class RouteMatch(_message.Message):
 Global___RouteMatch: _TypeAlias = RouteMatch  # noqa: Y015
 
 @_typing.final
+class QueryParameterMatcher(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STRING_MATCH_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def string_match(self) -> Global___StringMatcher: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        string_match: Global___StringMatcher | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["string_match", b"string_match"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "string_match", b"string_match"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryParameterMatcher: _TypeAlias = QueryParameterMatcher  # noqa: Y015
+
+@_typing.final
+class CookieMatcher(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STRING_MATCH_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def string_match(self) -> Global___StringMatcher: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        string_match: Global___StringMatcher | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["string_match", b"string_match"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "string_match", b"string_match"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CookieMatcher: _TypeAlias = CookieMatcher  # noqa: Y015
+
+@_typing.final
 class RouteAction(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class HashPolicy(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        @_typing.final
+        class Header(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            HEADER_NAME_FIELD_NUMBER: _builtins.int
+            header_name: _builtins.str
+            def __init__(
+                self,
+                *,
+                header_name: _builtins.str = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["header_name", b"header_name"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        @_typing.final
+        class Cookie(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            NAME_FIELD_NUMBER: _builtins.int
+            name: _builtins.str
+            def __init__(
+                self,
+                *,
+                name: _builtins.str = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        @_typing.final
+        class QueryParameter(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            NAME_FIELD_NUMBER: _builtins.int
+            name: _builtins.str
+            def __init__(
+                self,
+                *,
+                name: _builtins.str = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        HEADER_FIELD_NUMBER: _builtins.int
+        COOKIE_FIELD_NUMBER: _builtins.int
+        QUERY_PARAMETER_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def header(self) -> Global___RouteAction.HashPolicy.Header: ...
+        @_builtins.property
+        def cookie(self) -> Global___RouteAction.HashPolicy.Cookie: ...
+        @_builtins.property
+        def query_parameter(self) -> Global___RouteAction.HashPolicy.QueryParameter: ...
+        def __init__(
+            self,
+            *,
+            header: Global___RouteAction.HashPolicy.Header | None = ...,
+            cookie: Global___RouteAction.HashPolicy.Cookie | None = ...,
+            query_parameter: Global___RouteAction.HashPolicy.QueryParameter | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["cookie", b"cookie", "header", b"header", "policy_specifier", b"policy_specifier", "query_parameter", b"query_parameter"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["cookie", b"cookie", "header", b"header", "policy_specifier", b"policy_specifier", "query_parameter", b"query_parameter"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType_policy_specifier: _TypeAlias = _typing.Literal["header", "cookie", "query_parameter"]  # noqa: Y015
+        _WhichOneofArgType_policy_specifier: _TypeAlias = _typing.Literal["policy_specifier", b"policy_specifier"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType_policy_specifier) -> _WhichOneofReturnType_policy_specifier | None: ...
+
+    @_typing.final
+    class RequestMirrorPolicy(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CLUSTER_FIELD_NUMBER: _builtins.int
+        RUNTIME_FRACTION_FIELD_NUMBER: _builtins.int
+        DISABLE_SHADOW_HOST_SUFFIX_APPEND_FIELD_NUMBER: _builtins.int
+        REQUEST_HEADERS_MUTATIONS_FIELD_NUMBER: _builtins.int
+        cluster: _builtins.str
+        disable_shadow_host_suffix_append: _builtins.bool
+        @_builtins.property
+        def runtime_fraction(self) -> Global___RuntimeFractionalPercent: ...
+        @_builtins.property
+        def request_headers_mutations(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderMutation]: ...
+        def __init__(
+            self,
+            *,
+            cluster: _builtins.str = ...,
+            runtime_fraction: Global___RuntimeFractionalPercent | None = ...,
+            disable_shadow_host_suffix_append: _builtins.bool = ...,
+            request_headers_mutations: _abc.Iterable[Global___HeaderMutation] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["runtime_fraction", b"runtime_fraction"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "disable_shadow_host_suffix_append", b"disable_shadow_host_suffix_append", "request_headers_mutations", b"request_headers_mutations", "runtime_fraction", b"runtime_fraction"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CLUSTER_FIELD_NUMBER: _builtins.int
+    WEIGHTED_CLUSTERS_FIELD_NUMBER: _builtins.int
     PREFIX_REWRITE_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     RETRY_POLICY_FIELD_NUMBER: _builtins.int
+    HASH_POLICY_FIELD_NUMBER: _builtins.int
     IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    REQUEST_MIRROR_POLICIES_FIELD_NUMBER: _builtins.int
     cluster: _builtins.str
     prefix_rewrite: _builtins.str
+    @_builtins.property
+    def weighted_clusters(self) -> Global___WeightedCluster: ...
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration: ...
     @_builtins.property
     def retry_policy(self) -> Global___RetryPolicy: ...
     @_builtins.property
+    def hash_policy(self) -> _containers.RepeatedCompositeFieldContainer[Global___RouteAction.HashPolicy]: ...
+    @_builtins.property
     def idle_timeout(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def request_mirror_policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___RouteAction.RequestMirrorPolicy]: ...
     def __init__(
         self,
         *,
         cluster: _builtins.str = ...,
+        weighted_clusters: Global___WeightedCluster | None = ...,
         prefix_rewrite: _builtins.str = ...,
         timeout: _duration_pb2.Duration | None = ...,
         retry_policy: Global___RetryPolicy | None = ...,
+        hash_policy: _abc.Iterable[Global___RouteAction.HashPolicy] | None = ...,
         idle_timeout: _duration_pb2.Duration | None = ...,
+        request_mirror_policies: _abc.Iterable[Global___RouteAction.RequestMirrorPolicy] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout", "retry_policy", b"retry_policy", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "cluster_specifier", b"cluster_specifier", "idle_timeout", b"idle_timeout", "retry_policy", b"retry_policy", "timeout", b"timeout", "weighted_clusters", b"weighted_clusters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "idle_timeout", b"idle_timeout", "prefix_rewrite", b"prefix_rewrite", "retry_policy", b"retry_policy", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "cluster_specifier", b"cluster_specifier", "hash_policy", b"hash_policy", "idle_timeout", b"idle_timeout", "prefix_rewrite", b"prefix_rewrite", "request_mirror_policies", b"request_mirror_policies", "retry_policy", b"retry_policy", "timeout", b"timeout", "weighted_clusters", b"weighted_clusters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_cluster_specifier: _TypeAlias = _typing.Literal["cluster", "weighted_clusters"]  # noqa: Y015
+    _WhichOneofArgType_cluster_specifier: _TypeAlias = _typing.Literal["cluster_specifier", b"cluster_specifier"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_cluster_specifier) -> _WhichOneofReturnType_cluster_specifier | None: ...
+
+Global___RouteAction: _TypeAlias = RouteAction  # noqa: Y015
+
+@_typing.final
+class WeightedCluster(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ClusterWeight(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: _builtins.int
+        WEIGHT_FIELD_NUMBER: _builtins.int
+        name: _builtins.str
+        @_builtins.property
+        def weight(self) -> _wrappers_pb2.UInt32Value: ...
+        def __init__(
+            self,
+            *,
+            name: _builtins.str = ...,
+            weight: _wrappers_pb2.UInt32Value | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["weight", b"weight"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "weight", b"weight"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CLUSTERS_FIELD_NUMBER: _builtins.int
+    USE_HASH_POLICY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def clusters(self) -> _containers.RepeatedCompositeFieldContainer[Global___WeightedCluster.ClusterWeight]: ...
+    @_builtins.property
+    def use_hash_policy(self) -> _wrappers_pb2.BoolValue: ...
+    def __init__(
+        self,
+        *,
+        clusters: _abc.Iterable[Global___WeightedCluster.ClusterWeight] | None = ...,
+        use_hash_policy: _wrappers_pb2.BoolValue | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["use_hash_policy", b"use_hash_policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clusters", b"clusters", "use_hash_policy", b"use_hash_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RouteAction: _TypeAlias = RouteAction  # noqa: Y015
+Global___WeightedCluster: _TypeAlias = WeightedCluster  # noqa: Y015
+
+@_typing.final
+class HeaderMutation(_message.Message):
+    """envoy.config.common.mutation_rules.v3"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMOVE_FIELD_NUMBER: _builtins.int
+    APPEND_FIELD_NUMBER: _builtins.int
+    remove: _builtins.str
+    @_builtins.property
+    def append(self) -> Global___HeaderValueOption: ...
+    def __init__(
+        self,
+        *,
+        remove: _builtins.str = ...,
+        append: Global___HeaderValueOption | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "append", b"append", "remove", b"remove"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "append", b"append", "remove", b"remove"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["remove", "append"]  # noqa: Y015
+    _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
+
+Global___HeaderMutation: _TypeAlias = HeaderMutation  # noqa: Y015
+
+@_typing.final
+class RuntimeFractionalPercent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEFAULT_VALUE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def default_value(self) -> Global___FractionalPercent: ...
+    def __init__(
+        self,
+        *,
+        default_value: Global___FractionalPercent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default_value", b"default_value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_value", b"default_value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuntimeFractionalPercent: _TypeAlias = RuntimeFractionalPercent  # noqa: Y015
+
+@_typing.final
+class FractionalPercent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _DenominatorType:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _DenominatorTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[FractionalPercent._DenominatorType.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        HUNDRED: FractionalPercent._DenominatorType.ValueType  # 0
+        TEN_THOUSAND: FractionalPercent._DenominatorType.ValueType  # 1
+        MILLION: FractionalPercent._DenominatorType.ValueType  # 2
+
+    class DenominatorType(_DenominatorType, metaclass=_DenominatorTypeEnumTypeWrapper): ...
+    HUNDRED: FractionalPercent.DenominatorType.ValueType  # 0
+    TEN_THOUSAND: FractionalPercent.DenominatorType.ValueType  # 1
+    MILLION: FractionalPercent.DenominatorType.ValueType  # 2
+
+    NUMERATOR_FIELD_NUMBER: _builtins.int
+    DENOMINATOR_FIELD_NUMBER: _builtins.int
+    numerator: _builtins.int
+    denominator: Global___FractionalPercent.DenominatorType.ValueType
+    def __init__(
+        self,
+        *,
+        numerator: _builtins.int = ...,
+        denominator: Global___FractionalPercent.DenominatorType.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["denominator", b"denominator", "numerator", b"numerator"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FractionalPercent: _TypeAlias = FractionalPercent  # noqa: Y015
 
 @_typing.final
 class RetryPolicy(_message.Message):
@@ -1448,21 +1760,27 @@ class LuaPerRoute(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DISABLED_FIELD_NUMBER: _builtins.int
+    SOURCE_CODE_FIELD_NUMBER: _builtins.int
     FILTER_CONTEXT_FIELD_NUMBER: _builtins.int
     disabled: _builtins.bool
+    @_builtins.property
+    def source_code(self) -> Global___DataSource: ...
     @_builtins.property
     def filter_context(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
         disabled: _builtins.bool = ...,
+        source_code: Global___DataSource | None = ...,
         filter_context: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter_context", b"filter_context"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "filter_context", b"filter_context", "override", b"override", "source_code", b"source_code"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "filter_context", b"filter_context"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "filter_context", b"filter_context", "override", b"override", "source_code", b"source_code"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_override: _TypeAlias = _typing.Literal["disabled", "source_code"]  # noqa: Y015
+    _WhichOneofArgType_override: _TypeAlias = _typing.Literal["override", b"override"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_override) -> _WhichOneofReturnType_override | None: ...
 
 Global___LuaPerRoute: _TypeAlias = LuaPerRoute  # noqa: Y015
 
@@ -1834,6 +2152,308 @@ class OkHttpResponse(_message.Message):
 Global___OkHttpResponse: _TypeAlias = OkHttpResponse  # noqa: Y015
 
 @_typing.final
+class ExtensionWithMatcher(_message.Message):
+    """--- limits (envoy.extensions.filters.http.{composite,local_ratelimit,adaptive_concurrency}.v3)
+
+    envoy.extensions.common.matching.v3
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXTENSION_CONFIG_FIELD_NUMBER: _builtins.int
+    XDS_MATCHER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def extension_config(self) -> Global___TypedExtensionConfig: ...
+    @_builtins.property
+    def xds_matcher(self) -> Global___Matcher: ...
+    def __init__(
+        self,
+        *,
+        extension_config: Global___TypedExtensionConfig | None = ...,
+        xds_matcher: Global___Matcher | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["extension_config", b"extension_config", "xds_matcher", b"xds_matcher"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["extension_config", b"extension_config", "xds_matcher", b"xds_matcher"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtensionWithMatcher: _TypeAlias = ExtensionWithMatcher  # noqa: Y015
+
+@_typing.final
+class ExtensionWithMatcherPerRoute(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    XDS_MATCHER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def xds_matcher(self) -> Global___Matcher: ...
+    def __init__(
+        self,
+        *,
+        xds_matcher: Global___Matcher | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["xds_matcher", b"xds_matcher"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["xds_matcher", b"xds_matcher"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtensionWithMatcherPerRoute: _TypeAlias = ExtensionWithMatcherPerRoute  # noqa: Y015
+
+@_typing.final
+class Matcher(_message.Message):
+    """xds.type.matcher.v3"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class OnMatch(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ACTION_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def action(self) -> Global___TypedExtensionConfig: ...
+        def __init__(
+            self,
+            *,
+            action: Global___TypedExtensionConfig | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ON_NO_MATCH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def on_no_match(self) -> Global___Matcher.OnMatch: ...
+    def __init__(
+        self,
+        *,
+        on_no_match: Global___Matcher.OnMatch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["on_no_match", b"on_no_match"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["on_no_match", b"on_no_match"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Matcher: _TypeAlias = Matcher  # noqa: Y015
+
+@_typing.final
+class Composite(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Composite: _TypeAlias = Composite  # noqa: Y015
+
+@_typing.final
+class ExecuteFilterAction(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_CHAIN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def filter_chain(self) -> Global___HttpFilterChain: ...
+    def __init__(
+        self,
+        *,
+        filter_chain: Global___HttpFilterChain | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter_chain", b"filter_chain"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter_chain", b"filter_chain"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExecuteFilterAction: _TypeAlias = ExecuteFilterAction  # noqa: Y015
+
+@_typing.final
+class HttpFilterChain(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPED_CONFIG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def typed_config(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypedExtensionConfig]: ...
+    def __init__(
+        self,
+        *,
+        typed_config: _abc.Iterable[Global___TypedExtensionConfig] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["typed_config", b"typed_config"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HttpFilterChain: _TypeAlias = HttpFilterChain  # noqa: Y015
+
+@_typing.final
+class LocalRateLimit(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAT_PREFIX_FIELD_NUMBER: _builtins.int
+    TOKEN_BUCKET_FIELD_NUMBER: _builtins.int
+    FILTER_ENABLED_FIELD_NUMBER: _builtins.int
+    FILTER_ENFORCED_FIELD_NUMBER: _builtins.int
+    RATE_LIMITED_AS_RESOURCE_EXHAUSTED_FIELD_NUMBER: _builtins.int
+    ENABLE_RETRY_AFTER_HEADER_FIELD_NUMBER: _builtins.int
+    stat_prefix: _builtins.str
+    rate_limited_as_resource_exhausted: _builtins.bool
+    enable_retry_after_header: _builtins.bool
+    @_builtins.property
+    def token_bucket(self) -> Global___TokenBucket: ...
+    @_builtins.property
+    def filter_enabled(self) -> Global___RuntimeFractionalPercent: ...
+    @_builtins.property
+    def filter_enforced(self) -> Global___RuntimeFractionalPercent: ...
+    def __init__(
+        self,
+        *,
+        stat_prefix: _builtins.str = ...,
+        token_bucket: Global___TokenBucket | None = ...,
+        filter_enabled: Global___RuntimeFractionalPercent | None = ...,
+        filter_enforced: Global___RuntimeFractionalPercent | None = ...,
+        rate_limited_as_resource_exhausted: _builtins.bool = ...,
+        enable_retry_after_header: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter_enabled", b"filter_enabled", "filter_enforced", b"filter_enforced", "token_bucket", b"token_bucket"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enable_retry_after_header", b"enable_retry_after_header", "filter_enabled", b"filter_enabled", "filter_enforced", b"filter_enforced", "rate_limited_as_resource_exhausted", b"rate_limited_as_resource_exhausted", "stat_prefix", b"stat_prefix", "token_bucket", b"token_bucket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LocalRateLimit: _TypeAlias = LocalRateLimit  # noqa: Y015
+
+@_typing.final
+class TokenBucket(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_FILL_FIELD_NUMBER: _builtins.int
+    FILL_INTERVAL_FIELD_NUMBER: _builtins.int
+    max_tokens: _builtins.int
+    @_builtins.property
+    def tokens_per_fill(self) -> _wrappers_pb2.UInt32Value: ...
+    @_builtins.property
+    def fill_interval(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        max_tokens: _builtins.int = ...,
+        tokens_per_fill: _wrappers_pb2.UInt32Value | None = ...,
+        fill_interval: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fill_interval", b"fill_interval", "tokens_per_fill", b"tokens_per_fill"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fill_interval", b"fill_interval", "max_tokens", b"max_tokens", "tokens_per_fill", b"tokens_per_fill"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenBucket: _TypeAlias = TokenBucket  # noqa: Y015
+
+@_typing.final
+class AdaptiveConcurrency(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Controller(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        @_typing.final
+        class Limit(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            MAX_CONCURRENCY_LIMIT_FIELD_NUMBER: _builtins.int
+            CONCURRENCY_UPDATE_INTERVAL_FIELD_NUMBER: _builtins.int
+            MIN_CONCURRENCY_LIMIT_FIELD_NUMBER: _builtins.int
+            @_builtins.property
+            def max_concurrency_limit(self) -> _wrappers_pb2.UInt32Value: ...
+            @_builtins.property
+            def concurrency_update_interval(self) -> _duration_pb2.Duration: ...
+            @_builtins.property
+            def min_concurrency_limit(self) -> _wrappers_pb2.UInt32Value: ...
+            def __init__(
+                self,
+                *,
+                max_concurrency_limit: _wrappers_pb2.UInt32Value | None = ...,
+                concurrency_update_interval: _duration_pb2.Duration | None = ...,
+                min_concurrency_limit: _wrappers_pb2.UInt32Value | None = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _typing.Literal["concurrency_update_interval", b"concurrency_update_interval", "max_concurrency_limit", b"max_concurrency_limit", "min_concurrency_limit", b"min_concurrency_limit"]  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency_update_interval", b"concurrency_update_interval", "max_concurrency_limit", b"max_concurrency_limit", "min_concurrency_limit", b"min_concurrency_limit"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        @_typing.final
+        class MinimumRoundTrip(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            FIXED_VALUE_FIELD_NUMBER: _builtins.int
+            MIN_CONCURRENCY_FIELD_NUMBER: _builtins.int
+            @_builtins.property
+            def fixed_value(self) -> _duration_pb2.Duration: ...
+            @_builtins.property
+            def min_concurrency(self) -> _wrappers_pb2.UInt32Value: ...
+            def __init__(
+                self,
+                *,
+                fixed_value: _duration_pb2.Duration | None = ...,
+                min_concurrency: _wrappers_pb2.UInt32Value | None = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _typing.Literal["fixed_value", b"fixed_value", "min_concurrency", b"min_concurrency"]  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["fixed_value", b"fixed_value", "min_concurrency", b"min_concurrency"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        CONCURRENCY_LIMIT_PARAMS_FIELD_NUMBER: _builtins.int
+        MIN_RTT_CALC_PARAMS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def concurrency_limit_params(self) -> Global___AdaptiveConcurrency.Controller.Limit: ...
+        @_builtins.property
+        def min_rtt_calc_params(self) -> Global___AdaptiveConcurrency.Controller.MinimumRoundTrip: ...
+        def __init__(
+            self,
+            *,
+            concurrency_limit_params: Global___AdaptiveConcurrency.Controller.Limit | None = ...,
+            min_rtt_calc_params: Global___AdaptiveConcurrency.Controller.MinimumRoundTrip | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit_params", b"concurrency_limit_params", "min_rtt_calc_params", b"min_rtt_calc_params"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit_params", b"concurrency_limit_params", "min_rtt_calc_params", b"min_rtt_calc_params"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    GRADIENT_CONTROLLER_CONFIG_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_LIMIT_EXCEEDED_STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def gradient_controller_config(self) -> Global___AdaptiveConcurrency.Controller: ...
+    @_builtins.property
+    def concurrency_limit_exceeded_status(self) -> Global___HttpStatus: ...
+    def __init__(
+        self,
+        *,
+        gradient_controller_config: Global___AdaptiveConcurrency.Controller | None = ...,
+        concurrency_limit_exceeded_status: Global___HttpStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit_exceeded_status", b"concurrency_limit_exceeded_status", "gradient_controller_config", b"gradient_controller_config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit_exceeded_status", b"concurrency_limit_exceeded_status", "gradient_controller_config", b"gradient_controller_config"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdaptiveConcurrency: _TypeAlias = AdaptiveConcurrency  # noqa: Y015
+
+@_typing.final
 class Cluster(_message.Message):
     """--- clusters and endpoints (envoy.config.cluster.v3, envoy.config.endpoint.v3)"""
 
@@ -1927,6 +2547,7 @@ class Cluster(_message.Message):
     PER_CONNECTION_BUFFER_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     CIRCUIT_BREAKERS_FIELD_NUMBER: _builtins.int
     OUTLIER_DETECTION_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     COMMON_LB_CONFIG_FIELD_NUMBER: _builtins.int
     ALT_STAT_NAME_FIELD_NUMBER: _builtins.int
     IGNORE_HEALTH_ON_HOST_REMOVAL_FIELD_NUMBER: _builtins.int
@@ -1947,6 +2568,8 @@ class Cluster(_message.Message):
     @_builtins.property
     def outlier_detection(self) -> Global___OutlierDetection: ...
     @_builtins.property
+    def metadata(self) -> Global___Metadata: ...
+    @_builtins.property
     def common_lb_config(self) -> Global___Cluster.CommonLbConfig: ...
     @_builtins.property
     def typed_extension_protocol_options(self) -> _containers.MessageMap[_builtins.str, _any_pb2.Any]: ...
@@ -1962,15 +2585,16 @@ class Cluster(_message.Message):
         per_connection_buffer_limit_bytes: _wrappers_pb2.UInt32Value | None = ...,
         circuit_breakers: Global___CircuitBreakers | None = ...,
         outlier_detection: Global___OutlierDetection | None = ...,
+        metadata: Global___Metadata | None = ...,
         common_lb_config: Global___Cluster.CommonLbConfig | None = ...,
         alt_stat_name: _builtins.str = ...,
         ignore_health_on_host_removal: _builtins.bool = ...,
         typed_extension_protocol_options: _abc.Mapping[_builtins.str, _any_pb2.Any] | None = ...,
         load_balancing_policy: Global___LoadBalancingPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["circuit_breakers", b"circuit_breakers", "common_lb_config", b"common_lb_config", "connect_timeout", b"connect_timeout", "eds_cluster_config", b"eds_cluster_config", "load_balancing_policy", b"load_balancing_policy", "outlier_detection", b"outlier_detection", "per_connection_buffer_limit_bytes", b"per_connection_buffer_limit_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["circuit_breakers", b"circuit_breakers", "common_lb_config", b"common_lb_config", "connect_timeout", b"connect_timeout", "eds_cluster_config", b"eds_cluster_config", "load_balancing_policy", b"load_balancing_policy", "metadata", b"metadata", "outlier_detection", b"outlier_detection", "per_connection_buffer_limit_bytes", b"per_connection_buffer_limit_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alt_stat_name", b"alt_stat_name", "circuit_breakers", b"circuit_breakers", "common_lb_config", b"common_lb_config", "connect_timeout", b"connect_timeout", "eds_cluster_config", b"eds_cluster_config", "ignore_health_on_host_removal", b"ignore_health_on_host_removal", "load_balancing_policy", b"load_balancing_policy", "name", b"name", "outlier_detection", b"outlier_detection", "per_connection_buffer_limit_bytes", b"per_connection_buffer_limit_bytes", "type", b"type", "typed_extension_protocol_options", b"typed_extension_protocol_options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alt_stat_name", b"alt_stat_name", "circuit_breakers", b"circuit_breakers", "common_lb_config", b"common_lb_config", "connect_timeout", b"connect_timeout", "eds_cluster_config", b"eds_cluster_config", "ignore_health_on_host_removal", b"ignore_health_on_host_removal", "load_balancing_policy", b"load_balancing_policy", "metadata", b"metadata", "name", b"name", "outlier_detection", b"outlier_detection", "per_connection_buffer_limit_bytes", b"per_connection_buffer_limit_bytes", "type", b"type", "typed_extension_protocol_options", b"typed_extension_protocol_options"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2103,16 +2727,20 @@ class CircuitBreakers(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     THRESHOLDS_FIELD_NUMBER: _builtins.int
+    PER_HOST_THRESHOLDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def thresholds(self) -> _containers.RepeatedCompositeFieldContainer[Global___CircuitBreakers.Thresholds]: ...
+    @_builtins.property
+    def per_host_thresholds(self) -> _containers.RepeatedCompositeFieldContainer[Global___CircuitBreakers.Thresholds]: ...
     def __init__(
         self,
         *,
         thresholds: _abc.Iterable[Global___CircuitBreakers.Thresholds] | None = ...,
+        per_host_thresholds: _abc.Iterable[Global___CircuitBreakers.Thresholds] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["thresholds", b"thresholds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["per_host_thresholds", b"per_host_thresholds", "thresholds", b"thresholds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2318,10 +2946,13 @@ class LbEndpoint(_message.Message):
 
     ENDPOINT_FIELD_NUMBER: _builtins.int
     HEALTH_STATUS_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     LOAD_BALANCING_WEIGHT_FIELD_NUMBER: _builtins.int
     health_status: Global___HealthStatus.ValueType
     @_builtins.property
     def endpoint(self) -> Global___Endpoint: ...
+    @_builtins.property
+    def metadata(self) -> Global___Metadata: ...
     @_builtins.property
     def load_balancing_weight(self) -> _wrappers_pb2.UInt32Value: ...
     def __init__(
@@ -2329,11 +2960,12 @@ class LbEndpoint(_message.Message):
         *,
         endpoint: Global___Endpoint | None = ...,
         health_status: Global___HealthStatus.ValueType = ...,
+        metadata: Global___Metadata | None = ...,
         load_balancing_weight: _wrappers_pb2.UInt32Value | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "load_balancing_weight", b"load_balancing_weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "load_balancing_weight", b"load_balancing_weight", "metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "health_status", b"health_status", "load_balancing_weight", b"load_balancing_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "health_status", b"health_status", "load_balancing_weight", b"load_balancing_weight", "metadata", b"metadata"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2871,34 +3503,256 @@ class Scope(_message.Message):
 Global___Scope: _TypeAlias = Scope  # noqa: Y015
 
 @_typing.final
+class GrpcLog(_message.Message):
+    """envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig: tells of each request to who listens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMON_CONFIG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def common_config(self) -> Global___GrpcLogCommon: ...
+    def __init__(
+        self,
+        *,
+        common_config: Global___GrpcLogCommon | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["common_config", b"common_config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["common_config", b"common_config"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrpcLog: _TypeAlias = GrpcLog  # noqa: Y015
+
+@_typing.final
+class GrpcLogCommon(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOG_NAME_FIELD_NUMBER: _builtins.int
+    GRPC_SERVICE_FIELD_NUMBER: _builtins.int
+    BUFFER_FLUSH_INTERVAL_FIELD_NUMBER: _builtins.int
+    TRANSPORT_API_VERSION_FIELD_NUMBER: _builtins.int
+    CUSTOM_TAGS_FIELD_NUMBER: _builtins.int
+    log_name: _builtins.str
+    transport_api_version: Global___ApiVersion.ValueType
+    @_builtins.property
+    def grpc_service(self) -> Global___GrpcService: ...
+    @_builtins.property
+    def buffer_flush_interval(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def custom_tags(self) -> _containers.RepeatedCompositeFieldContainer[Global___CustomTag]: ...
+    def __init__(
+        self,
+        *,
+        log_name: _builtins.str = ...,
+        grpc_service: Global___GrpcService | None = ...,
+        buffer_flush_interval: _duration_pb2.Duration | None = ...,
+        transport_api_version: Global___ApiVersion.ValueType = ...,
+        custom_tags: _abc.Iterable[Global___CustomTag] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["buffer_flush_interval", b"buffer_flush_interval", "grpc_service", b"grpc_service"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buffer_flush_interval", b"buffer_flush_interval", "custom_tags", b"custom_tags", "grpc_service", b"grpc_service", "log_name", b"log_name", "transport_api_version", b"transport_api_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrpcLogCommon: _TypeAlias = GrpcLogCommon  # noqa: Y015
+
+@_typing.final
+class CustomTag(_message.Message):
+    """envoy.type.tracing.v3"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Metadata(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KIND_FIELD_NUMBER: _builtins.int
+        METADATA_KEY_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def kind(self) -> Global___MetadataKind: ...
+        @_builtins.property
+        def metadata_key(self) -> Global___MetadataKey: ...
+        def __init__(
+            self,
+            *,
+            kind: Global___MetadataKind | None = ...,
+            metadata_key: Global___MetadataKey | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "metadata_key", b"metadata_key"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "metadata_key", b"metadata_key"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TAG_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    tag: _builtins.str
+    @_builtins.property
+    def metadata(self) -> Global___CustomTag.Metadata: ...
+    def __init__(
+        self,
+        *,
+        tag: _builtins.str = ...,
+        metadata: Global___CustomTag.Metadata | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "tag", b"tag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustomTag: _TypeAlias = CustomTag  # noqa: Y015
+
+@_typing.final
+class MetadataKind(_message.Message):
+    """envoy.type.metadata.v3"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Request(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Cluster(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Host(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def request(self) -> Global___MetadataKind.Request: ...
+    @_builtins.property
+    def cluster(self) -> Global___MetadataKind.Cluster: ...
+    @_builtins.property
+    def host(self) -> Global___MetadataKind.Host: ...
+    def __init__(
+        self,
+        *,
+        request: Global___MetadataKind.Request | None = ...,
+        cluster: Global___MetadataKind.Cluster | None = ...,
+        host: Global___MetadataKind.Host | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "host", b"host", "kind", b"kind", "request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "host", b"host", "kind", b"kind", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["request", "cluster", "host"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___MetadataKind: _TypeAlias = MetadataKind  # noqa: Y015
+
+@_typing.final
+class MetadataKey(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class PathSegment(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    KEY_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    @_builtins.property
+    def path(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetadataKey.PathSegment]: ...
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        path: _abc.Iterable[Global___MetadataKey.PathSegment] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetadataKey: _TypeAlias = MetadataKey  # noqa: Y015
+
+@_typing.final
 class AccessLogFilter(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STATUS_CODE_FILTER_FIELD_NUMBER: _builtins.int
     AND_FILTER_FIELD_NUMBER: _builtins.int
+    OR_FILTER_FIELD_NUMBER: _builtins.int
     HEADER_FILTER_FIELD_NUMBER: _builtins.int
     RESPONSE_FLAG_FILTER_FIELD_NUMBER: _builtins.int
+    METADATA_FILTER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status_code_filter(self) -> Global___StatusCodeFilter: ...
     @_builtins.property
     def and_filter(self) -> Global___AndFilter: ...
     @_builtins.property
+    def or_filter(self) -> Global___OrFilter: ...
+    @_builtins.property
     def header_filter(self) -> Global___HeaderFilter: ...
     @_builtins.property
     def response_flag_filter(self) -> Global___ResponseFlagFilter: ...
+    @_builtins.property
+    def metadata_filter(self) -> Global___MetadataFilter: ...
     def __init__(
         self,
         *,
         status_code_filter: Global___StatusCodeFilter | None = ...,
         and_filter: Global___AndFilter | None = ...,
+        or_filter: Global___OrFilter | None = ...,
         header_filter: Global___HeaderFilter | None = ...,
         response_flag_filter: Global___ResponseFlagFilter | None = ...,
+        metadata_filter: Global___MetadataFilter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "or_filter", b"or_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "or_filter", b"or_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_filter_specifier: _TypeAlias = _typing.Literal["status_code_filter", "and_filter", "header_filter", "response_flag_filter"]  # noqa: Y015
+    _WhichOneofReturnType_filter_specifier: _TypeAlias = _typing.Literal["status_code_filter", "and_filter", "or_filter", "header_filter", "response_flag_filter", "metadata_filter"]  # noqa: Y015
     _WhichOneofArgType_filter_specifier: _TypeAlias = _typing.Literal["filter_specifier", b"filter_specifier"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_filter_specifier) -> _WhichOneofReturnType_filter_specifier | None: ...
 
@@ -2923,6 +3777,26 @@ class AndFilter(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AndFilter: _TypeAlias = AndFilter  # noqa: Y015
+
+@_typing.final
+class OrFilter(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccessLogFilter]: ...
+    def __init__(
+        self,
+        *,
+        filters: _abc.Iterable[Global___AccessLogFilter] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrFilter: _TypeAlias = OrFilter  # noqa: Y015
 
 @_typing.final
 class HeaderFilter(_message.Message):
@@ -2963,6 +3837,93 @@ class ResponseFlagFilter(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResponseFlagFilter: _TypeAlias = ResponseFlagFilter  # noqa: Y015
+
+@_typing.final
+class MetadataFilter(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATCHER_FIELD_NUMBER: _builtins.int
+    MATCH_IF_KEY_NOT_FOUND_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def matcher(self) -> Global___MetadataMatcher: ...
+    @_builtins.property
+    def match_if_key_not_found(self) -> _wrappers_pb2.BoolValue: ...
+    def __init__(
+        self,
+        *,
+        matcher: Global___MetadataMatcher | None = ...,
+        match_if_key_not_found: _wrappers_pb2.BoolValue | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["match_if_key_not_found", b"match_if_key_not_found", "matcher", b"matcher"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["match_if_key_not_found", b"match_if_key_not_found", "matcher", b"matcher"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetadataFilter: _TypeAlias = MetadataFilter  # noqa: Y015
+
+@_typing.final
+class MetadataMatcher(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class PathSegment(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    @_builtins.property
+    def path(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetadataMatcher.PathSegment]: ...
+    @_builtins.property
+    def value(self) -> Global___ValueMatcher: ...
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+        path: _abc.Iterable[Global___MetadataMatcher.PathSegment] | None = ...,
+        value: Global___ValueMatcher | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "path", b"path", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetadataMatcher: _TypeAlias = MetadataMatcher  # noqa: Y015
+
+@_typing.final
+class ValueMatcher(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRESENT_MATCH_FIELD_NUMBER: _builtins.int
+    present_match: _builtins.bool
+    def __init__(
+        self,
+        *,
+        present_match: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["present_match", b"present_match"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValueMatcher: _TypeAlias = ValueMatcher  # noqa: Y015
 
 @_typing.final
 class StatusCodeFilter(_message.Message):

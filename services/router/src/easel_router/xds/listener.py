@@ -11,17 +11,25 @@ from importlib.resources import files
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value, UInt64Value
 
 from easel_router.xds import envoy_pb2 as pb
+from easel_router.xds.counting import counts
+from easel_router.xds.limiting import GROUP_LIMITS_FILTER, LIMITS_FILTER, QUEUE_FULL, TOO_MANY_AT_ONCE, limits_filter
 from easel_router.xds.messages import (
     AUTH_FILTER,
     HOLD_FILTER,
+    PICK_FILTER,
     ads,
     any_of,
     check_service,
     seconds,
 )
 
+COUNTS = "counts"
+"""Key in a node's metadata: its bootstrap has the way to the monitor."""
 DATA = "data"
 PROBE = "probe"
+
+NO_MEMBER = 530
+"""What pick.lua answers where it has nobody to choose; callers get 503."""
 
 _PREFIX = "type.googleapis.com/envoy."
 _ROUTER = _PREFIX + "extensions.filters.http.router.v3.Router"
@@ -39,13 +47,14 @@ def listeners(metadata: dict[str, object]) -> dict[str, bytes]:
     Both share one route table, so a probe sees what a request would.
     """
     tls = metadata.get("tls_cert"), metadata.get("tls_key")
-    made = {DATA: listener(DATA, str(metadata["data_address"]), tls if all(tls) else None)}
+    counted = bool(metadata.get(COUNTS))
+    made = {DATA: listener(DATA, str(metadata["data_address"]), tls if all(tls) else None, counted=counted)}
     if probe := metadata.get("probe_address"):
         made[PROBE] = listener(PROBE, str(probe), None)
     return {name: one.SerializeToString(deterministic=True) for name, one in made.items()}
 
 
-def listener(name: str, address: str, tls: tuple[object, object] | None) -> pb.Listener:
+def listener(name: str, address: str, tls: tuple[object, object] | None, *, counted: bool = False) -> pb.Listener:
     """One listener at `unix:/path` or `host:port`."""
     chain = pb.FilterChain(
         filters=[
@@ -53,7 +62,7 @@ def listener(name: str, address: str, tls: tuple[object, object] | None) -> pb.L
                 name="http",
                 typed_config=any_of(
                     _PREFIX + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-                    _http(name),
+                    _http(name, counted=counted),
                 ),
             )
         ]
@@ -78,15 +87,12 @@ def parse_address(address: str) -> pb.Address:
     return pb.Address(socket_address=pb.SocketAddress(address=host.strip("[]"), port_value=int(port)))
 
 
-def _http(name: str) -> pb.HttpConnectionManager:
+def _http(name: str, *, counted: bool) -> pb.HttpConnectionManager:
     extractor = pb.ScopedRoutes.ScopeKeyBuilder.FragmentBuilder.HeaderValueExtractor(
         name=":path", element_separator="/", index=3
     )  # "" / api / predict / <service>: straight from the path, a derived header would cost more than the look-up
     builder = pb.ScopedRoutes.ScopeKeyBuilder(
         fragments=[pb.ScopedRoutes.ScopeKeyBuilder.FragmentBuilder(header_value_extractor=extractor)]
-    )
-    lua = pb.Lua(
-        default_source_code=pb.DataSource(inline_string=_auth_source()), clear_route_cache=BoolValue(value=False)
     )
     upgrade = pb.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")
     return pb.HttpConnectionManager(
@@ -98,14 +104,17 @@ def _http(name: str) -> pb.HttpConnectionManager:
             scoped_rds=pb.ScopedRds(scoped_rds_config_source=ads()),
         ),
         http_filters=[
-            pb.HttpFilter(name=AUTH_FILTER, typed_config=any_of(_PREFIX + "extensions.filters.http.lua.v3.Lua", lua)),
+            _script(AUTH_FILTER, "auth.lua"),
+            limits_filter(GROUP_LIMITS_FILTER),
+            _script(PICK_FILTER, "pick.lua"),
+            limits_filter(LIMITS_FILTER),
             _hold_filter(),
             pb.HttpFilter(
                 name="envoy.filters.http.router",
                 typed_config=any_of(_ROUTER, pb.Router(suppress_envoy_headers=True)),
             ),
         ],
-        access_log=[_turned_away()],
+        access_log=[_turned_away(), *([counts()] if counted else [])],
         upgrade_configs=[upgrade],
         http2_protocol_options=pb.Http2ProtocolOptions(
             max_concurrent_streams=UInt32Value(value=1000),
@@ -164,8 +173,11 @@ def _turned_away() -> pb.AccessLog:
     )
 
 
-def _auth_source() -> str:
-    return files("easel_router.xds").joinpath("auth.lua").read_text()
+def _script(name: str, file: str) -> pb.HttpFilter:
+    """A Lua filter. Its script says itself when the route is to be chosen again."""
+    source = files("easel_router.xds").joinpath(file).read_text()
+    lua = pb.Lua(default_source_code=pb.DataSource(inline_string=source), clear_route_cache=BoolValue(value=False))
+    return pb.HttpFilter(name=name, typed_config=any_of(_PREFIX + "extensions.filters.http.lua.v3.Lua", lua))
 
 
 def _tls(cert: str, key: str) -> pb.TransportSocket:
@@ -187,6 +199,18 @@ _LIMIT = (
     "no answer began within %METADATA(VIRTUAL_HOST:easel:limit_s)% s, the service's limit (metadata.rpc.keepalive)",
     "raise metadata.rpc.keepalive (milliseconds), or make the model answer sooner",
 )
+_RATE = (
+    "the rate limit is reached: %METADATA(VIRTUAL_HOST:easel:rate)%",
+    "send less often, or raise networking.gateway_policy.rate_limit.limit or metadata.rpc.rate_limit",
+)
+_CONCURRENCY = (
+    "the limit of requests in flight is reached: %METADATA(VIRTUAL_HOST:easel:concurrency)%",
+    "wait for answers before sending more, or raise networking.gateway_policy.concurrency_limit.limit",
+)
+_QUEUE = (
+    "the replicas' queue is full: %METADATA(VIRTUAL_HOST:easel:queue)%",
+    "send again later, add replicas, or raise metadata.rpc.max_queue_size or metadata.rpc.worker_threads",
+)
 _CUT = "the replica's connection broke in mid-request ({}), and this request may not be repeated safely"
 _CUT_HINT = "send it again; with an Idempotency-Key header, or retry: safe, Easel does that itself"
 
@@ -206,8 +230,9 @@ def _replies() -> pb.LocalReplyConfig:
                 "%METADATA(VIRTUAL_HOST:easel:without_replica)%",
                 "`easel explain %METADATA(VIRTUAL_HOST:easel:service)%` says why; send it again when one is ready",
             ),
-            _mapper(_flags("UO"), "TooManyRequests", "too many requests wait for this service", "slow down, or scale"),
-            _mapper(_flags("RL"), "TooManyRequests", "the service's rate limit is reached", "slow down", status=429),
+            _mapper(_status(QUEUE_FULL), "QueueFull", *_QUEUE, status=450),
+            _mapper(_either(_flags("UO"), _status(TOO_MANY_AT_ONCE)), "TooManyRequests", *_CONCURRENCY, status=429),
+            _mapper(_status(429), "TooManyRequests", *_RATE),
             _mapper(
                 _flags("UF"),
                 "ReplicaUnreachable",
@@ -235,6 +260,13 @@ def _replies() -> pb.LocalReplyConfig:
             ),
             _mapper(_status(413), "PayloadTooLarge", "the request's body is too large", "send less at once"),
             _mapper(_status(408), "RequestTimeout", "the request did not arrive in time", "send it again"),
+            _mapper(
+                _status(NO_MEMBER),
+                "NoMember",
+                "%LOCAL_REPLY_BODY%",
+                "`easel release SERVICE` has a member take part",
+                status=503,
+            ),
             _mapper(_status(503), "Unavailable", "%LOCAL_REPLY_BODY%", "try again"),
             _mapper(_at_least(400), "Refused", "%LOCAL_REPLY_BODY% (%RESPONSE_CODE_DETAILS%)", ""),
         ]
@@ -262,6 +294,10 @@ def _as_it_is(filter_: pb.AccessLogFilter) -> pb.ResponseMapper:
 
 def _both(one: pb.AccessLogFilter, other: pb.AccessLogFilter) -> pb.AccessLogFilter:
     return pb.AccessLogFilter(and_filter=pb.AndFilter(filters=[one, other]))
+
+
+def _either(one: pb.AccessLogFilter, other: pb.AccessLogFilter) -> pb.AccessLogFilter:
+    return pb.AccessLogFilter(or_filter=pb.OrFilter(filters=[one, other]))
 
 
 def _flags(*flags: str) -> pb.AccessLogFilter:

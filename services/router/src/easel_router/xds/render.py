@@ -6,47 +6,41 @@ there are. Never put a secret anywhere but into the route's filter context and t
 
 from __future__ import annotations
 
-import hashlib
+from collections import Counter
 from functools import cache
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value, UInt64Value
-from msgspec import Struct
 
+from easel_router.decide.arms import Arm
 from easel_router.decide.holding import MAX_TRIES
 from easel_router.decide.snapshot import ServicePlan
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.auth import keys
-from easel_router.xds.clusters import EJECTED_AFTER, cluster, endpoints, grpc_cluster
+from easel_router.xds.clusters import EJECTED_AFTER, arm_cluster, cluster, endpoints, grpc_cluster
+from easel_router.xds.limiting import of_service, words
 from easel_router.xds.messages import (
     AUTH_FILTER,
     CLUSTER,
     ENDPOINTS,
     EXTENSIONS,
     GO_HEADER,
-    HASH_HEADER,
     HOLD_FILTER,
-    PROBE_HEADER,
-    PROBE_PATH,
+    PICK_FILTER,
     ROUTE,
+    SUBJECT,
     any_of,
     check_service,
     seconds,
     serialised,
 )
+from easel_router.xds.scopes import Resources, digest, held, left_out, lua, not_held, probe, stamp
+from easel_router.xds.splitting import Way, ways
 
 _LEAST_IDLE_S = 300
 
 _PRE_SEND = "connect-failure,refused-stream,reset-before-request,retriable-headers"
 _SAFE = _PRE_SEND + ",reset,retriable-status-codes"
-
-
-class Resources(Struct, frozen=True, kw_only=True):
-    """One service's resources by type URL and name: serialised Any bodies, ready to send."""
-
-    by_type: dict[str, dict[str, bytes]]
-    hash: str
-    """Of all of them; the probe answers it."""
 
 
 def render(plan: ServicePlan, probe_secret: str) -> Resources:
@@ -56,39 +50,41 @@ def render(plan: ServicePlan, probe_secret: str) -> Resources:
         for name, grpc in _clusters(plan).items():
             by_type[CLUSTER][name] = serialised(cluster(plan, name, grpc=grpc))
             by_type[ENDPOINTS][name] = serialised(endpoints(plan, name))
-    probe = _probe(plan.service, probe_secret)
-    scope = _scope(plan, probe)
-    digest = _digest([*by_type[CLUSTER].values(), *by_type[ENDPOINTS].values(), serialised(scope)])
-    (host,) = scope.route_configuration.virtual_hosts
-    host.routes[-1].response_headers_to_add[0].header.value = digest
+    scope = _scope(plan, probe(plan.service, probe_secret))
+    route_hash = digest([serialised(scope)])
+    stamp(scope, route_hash)
     by_type[ROUTE][plan.service] = serialised(scope)
-    return Resources(by_type=by_type, hash=digest)
+    made = digest([body for kind in by_type.values() for body in kind.values()])
+    return Resources(by_type=by_type, hash=made, route_hash=route_hash)
 
 
 def _clusters(plan: ServicePlan) -> dict[str, bool]:
     """Name → whether it is the one for gRPC."""
-    return {plan.service: False} | ({grpc_cluster(plan.service): True} if plan.grpc else {})
+    arms: tuple[Arm, ...] = ("stable",) if plan.split is None else ("stable", "candidate")
+    plain = [arm_cluster(plan.service, arm) for arm in arms]
+    return dict.fromkeys(plain, False) | (dict.fromkeys(map(grpc_cluster, plain), True) if plan.grpc else {})
 
 
-def _digest(parts: list[bytes]) -> str:
-    made = hashlib.blake2b(digest_size=12)
-    for part in parts:
-        made.update(len(part).to_bytes(8, "big") + part)
-    return made.hexdigest()
-
-
-def _scope(plan: ServicePlan, probe: pb.Route) -> pb.ScopedRouteConfiguration:
+def _scope(plan: ServicePlan, probed: pb.Route) -> pb.ScopedRouteConfiguration:
     """What is the same for all routes stands once, at the virtual host: each copy costs every Envoy kilobytes, and
     microseconds at its start."""
-    context, told = pb.LuaPerRoute(), keys(plan.tokens)
-    context.filter_context.update(told)
+    told = keys(plan.tokens)
+    if plan.split is not None and plan.split.subject:
+        told[SUBJECT] = plan.split.subject
     metadata = _metadata(plan)  # the filter's context does not follow a change of route, this does
     metadata.filter_metadata[AUTH_FILTER].update(told)
+    if SUBJECT in told:  # for those who come by way of a group
+        metadata.filter_metadata[PICK_FILTER].update({SUBJECT: told[SUBJECT]})
     host = pb.VirtualHost(
         name=plan.service,
         domains=["*"],
-        routes=[*_routes(plan), probe],
-        typed_per_filter_config={AUTH_FILTER: any_of(_LUA_PER_ROUTE, context), HOLD_FILTER: _left_out()},
+        routes=[*_routes(plan), probed],
+        typed_per_filter_config={
+            AUTH_FILTER: lua(told),
+            PICK_FILTER: left_out(),
+            HOLD_FILTER: left_out(),
+            **of_service(plan.limits),
+        },
         metadata=metadata,
         retry_policy=_retry_policy(plan, _before_sent(plan)),
         include_request_attempt_count=True,
@@ -104,7 +100,7 @@ def _scope(plan: ServicePlan, probe: pb.Route) -> pb.ScopedRouteConfiguration:
             name=plan.service,
             virtual_hosts=[host],
             validate_clusters=BoolValue(value=False),
-            typed_per_filter_config={HOLD_FILTER: _not_held()},
+            typed_per_filter_config={HOLD_FILTER: not_held()},
         ),
     )
 
@@ -112,16 +108,16 @@ def _scope(plan: ServicePlan, probe: pb.Route) -> pb.ScopedRouteConfiguration:
 def _routes(plan: ServicePlan) -> list[pb.Route]:
     """In order: gRPC (every call is a POST), what may be repeated, the rest."""
     before_sent = _before_sent(plan)
-    routes = [_grpc_route(plan)] if plan.grpc else []
+    routes = _grpc_routes(plan) if plan.grpc else []
     for headers in _repeatable(plan.traffic.retry):
         routes += _pair(plan, "safe", headers)
     return routes + _pair(plan, before_sent, [])
 
 
-def _grpc_route(plan: ServicePlan) -> pb.Route:
-    """One is enough: a method always follows the service."""
+def _grpc_routes(plan: ServicePlan) -> list[pb.Route]:
+    """One prefix is enough: a method always follows the service."""
     match = pb.RouteMatch(prefix=f"/api/predict/{plan.service}/", grpc=pb.RouteMatch.GrpcRouteMatchOptions())
-    return _route(plan, match, grpc_cluster(plan.service), _before_sent(plan))
+    return [_route(plan, way, _before_sent(plan)) for way in ways(plan, match, grpc=True)]
 
 
 def _before_sent(plan: ServicePlan) -> str:
@@ -155,28 +151,16 @@ def _pair(plan: ServicePlan, retry: str, headers: list[pb.HeaderMatcher]) -> lis
     """`/api/predict/x/...` and `/api/predict/x`: two plain routes cost less than one regular expression."""
     base = f"/api/predict/{plan.service}"
     matches = [pb.RouteMatch(prefix=base + "/", headers=headers), pb.RouteMatch(path=base, headers=headers)]
-    return [_route(plan, match, plan.service, retry) for match in matches]
+    return [_route(plan, way, retry) for match in matches for way in ways(plan, match, grpc=False)]
 
 
-def _route(plan: ServicePlan, match: pb.RouteMatch, cluster_name: str, retry: str) -> pb.Route:
+def _route(plan: ServicePlan, way: Way, retry: str) -> pb.Route:
     return pb.Route(
         name=plan.service,
-        match=match,
-        route=_action(plan, cluster_name, retry),
+        match=way.match,
+        route=_action(plan, way.to, retry),
         typed_per_filter_config={HOLD_FILTER: _held(plan, retry)} if plan.hold is not None else {},
     )
-
-
-@cache
-def _left_out() -> Any:
-    """The hold filter is not made for such requests: a tenth of what Envoy does for one."""
-    return any_of(_FILTER_CONFIG, pb.FilterConfig(disabled=True))
-
-
-@cache
-def _not_held() -> Any:
-    """For requests whose chain has the filter because they had no route when it was made."""
-    return any_of(_EXT_AUTHZ_PER_ROUTE, pb.ExtAuthzPerRoute(disabled=True))
 
 
 def _held(plan: ServicePlan, retry: str) -> Any:
@@ -189,10 +173,10 @@ def _held(plan: ServicePlan, retry: str) -> Any:
         context_extensions={"service": plan.service, "clock": "idle" if retry == "safe" else "try"},
         grpc_service=check_service(limit_s + 1),
     )
-    return any_of(_EXT_AUTHZ_PER_ROUTE, pb.ExtAuthzPerRoute(check_settings=settings))
+    return held(settings)
 
 
-def _action(plan: ServicePlan, cluster_name: str, retry: str) -> pb.RouteAction:
+def _action(plan: ServicePlan, to: pb.RouteAction, retry: str) -> pb.RouteAction:
     """The time limit to the first byte, and the limit on silence after it.
 
     Envoy has no such limit as one setting. `per_try_timeout` ends with the answer's first byte, but a try that ran
@@ -201,11 +185,11 @@ def _action(plan: ServicePlan, cluster_name: str, retry: str) -> pb.RouteAction:
     """
     limit_s = plan.traffic.keepalive_ms / 1000
     action = pb.RouteAction(
-        cluster=cluster_name,
         prefix_rewrite="/",
         timeout=seconds(0),  # a stream that produces is not cut
         idle_timeout=seconds(limit_s if retry == "safe" else max(limit_s + 5, _LEAST_IDLE_S)),
     )
+    action.MergeFrom(to)
     if retry != _before_sent(plan):  # that one is the virtual host's
         action.retry_policy.CopyFrom(_retry_policy(plan, retry))
     return action
@@ -215,18 +199,21 @@ _TRIES_OF_EACH = EJECTED_AFTER + 1
 """A dead replica refuses at once, so it has the fewest requests and the balancer, which takes the least loaded of all,
 offers it again whatever the predicate below says. A request's own tries must be enough to have it ejected before the
 hold listener is tried, which needs the router."""
+_TRIES_OF_ARM = 4
+"""In a split the living of the other side come first, so fewer are enough, and the tries last for both sides, the hold
+listener, and the first side again."""
 
 
 def _retry_policy(plan: ServicePlan, retry: str) -> pb.RetryPolicy:
-    """The replicas are tried, then the hold listener, then the replicas again; with one replica both in turn.
+    """The replicas are tried, then the hold listener, then the replicas again; with one replica both in turn. In a
+    split the replicas of the other side are tried before the hold listener.
 
     Off means that no try follows one at a replica; what waited at the hold listener has not been at any."""
-    alone = len(plan.serving) <= 1
     policy = pb.RetryPolicy(
         retry_on={"safe": _SAFE, "pre_send": _PRE_SEND, "off": "retriable-headers"}[retry],
         num_retries=UInt32Value(value=MAX_TRIES - 1),
         retriable_headers=[pb.HeaderMatcher(name=GO_HEADER, present_match=True)],
-        retry_priority=_next_priority(1 if alone else _TRIES_OF_EACH),
+        retry_priority=_next_priority(_tries(plan)),
         retry_host_predicate=[_previous_hosts()],
         host_selection_retry_max_attempts=20,
         retry_back_off=pb.RetryPolicy.RetryBackOff(base_interval=seconds(0.005), max_interval=seconds(0.25)),
@@ -236,6 +223,14 @@ def _retry_policy(plan: ServicePlan, retry: str) -> pb.RetryPolicy:
     else:
         policy.per_try_timeout.CopyFrom(seconds(plan.traffic.keepalive_ms / 1000))
     return policy
+
+
+def _tries(plan: ServicePlan) -> int:
+    """Of one request, until it goes on to the next priority."""
+    arms = Counter(u.arm if plan.split else "stable" for u in plan.upstreams if not u.draining)
+    if all(replicas <= 1 for replicas in arms.values()):
+        return 1
+    return _TRIES_OF_ARM if plan.split else _TRIES_OF_EACH
 
 
 @cache
@@ -261,27 +256,11 @@ def _metadata(plan: ServicePlan) -> pb.Metadata:
             "limit_s": f"{plan.traffic.keepalive_ms / 1000:g}",
             "without_replica": plan.without_replica,
             "service": plan.service,
+            **words(plan.limits),
         }
     )
     return made
 
 
-def _probe(service: str, secret: str) -> pb.Route:
-    """Answers which snapshot is live here, to the router alone: others get the same 404 as for any unknown path."""
-    return pb.Route(
-        name="probe",
-        match=pb.RouteMatch(
-            path=PROBE_PATH + service,
-            headers=[pb.HeaderMatcher(name=PROBE_HEADER, string_match=pb.StringMatcher(exact=secret))],
-        ),
-        direct_response=pb.DirectResponseAction(status=204),
-        response_headers_to_add=[pb.HeaderValueOption(header=pb.HeaderValue(key=HASH_HEADER, value="0" * 24))],
-        typed_per_filter_config={AUTH_FILTER: any_of(_LUA_PER_ROUTE, pb.LuaPerRoute(disabled=True))},
-    )
-
-
-_LUA_PER_ROUTE = EXTENSIONS + "filters.http.lua.v3.LuaPerRoute"
-_FILTER_CONFIG = "type.googleapis.com/envoy.config.route.v3.FilterConfig"
-_EXT_AUTHZ_PER_ROUTE = EXTENSIONS + "filters.http.ext_authz.v3.ExtAuthzPerRoute"
 _PREVIOUS_HOSTS = EXTENSIONS + "retry.host.previous_hosts.v3.PreviousHostsPredicate"
 _PREVIOUS_PRIORITIES = EXTENSIONS + "retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"

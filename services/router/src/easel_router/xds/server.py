@@ -49,7 +49,7 @@ class XdsServer:
         self.streams: dict[str, Stream] = {}
         self.loaded = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None
-        """Called when an Envoy comes, goes or becomes live."""
+        """Called when an Envoy comes, becomes live or goes."""
         self._catalog, self._loads = catalog, loads
         self._listeners, self._allowed, self._ask_for_held = listeners, allowed, ask
 
@@ -92,6 +92,7 @@ class XdsServer:
                     stream.introduce(request.node)
                     stream.listeners = self._listeners(stream.metadata)
                     self.streams[stream.envoy] = stream
+                    self.on_change()
                 was_live = stream.is_live()
                 if request.HasField("error_detail"):
                     log.warning(

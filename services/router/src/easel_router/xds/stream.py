@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 
 from google.protobuf.json_format import MessageToDict
 from msgspec import Struct
@@ -15,7 +16,7 @@ from msgspec import Struct
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds import wire
 from easel_router.xds.catalog import ORDER, Catalog, Versions
-from easel_router.xds.messages import LISTENER, ROUTE
+from easel_router.xds.messages import CLUSTER, ENDPOINTS, LISTENER, ROUTE
 
 _MAX_PER_MESSAGE = 2000
 
@@ -75,6 +76,9 @@ class Stream:
         self._in_flight: dict[str, _Sent] = {}
         self._nonce = 0
         self._waiters: list[tuple[Versions, asyncio.Future[None]]] = []
+        self._warming: set[str] = set()
+        """Clusters sent since their endpoints were. Envoy makes a changed cluster anew, and uses it once it is told
+        endpoints after it, but does not ask for those that it has."""
         self._unwatch = catalog.watch(self._changed)
 
     def introduce(self, node: pb.Node) -> None:
@@ -185,13 +189,25 @@ class Stream:
                     removed.append(name)
                 continue
             put_aside = kind.refused.get(name)
-            if kind.sent.get(name) != current.version and (put_aside is None or put_aside[0] != current.version):
+            is_new = kind.sent.get(name) != current.version or (url == ENDPOINTS and name in self._warming)
+            if is_new and (put_aside is None or put_aside[0] != current.version):
                 kind.refused.pop(name, None)
                 resources.append((current, b""))
         if not resources and not removed and not kind.answer_empty:
             return None
         kind.answer_empty = False
+        if url == CLUSTER:
+            self._endpoints_again([packed.name for packed, _ in resources])
         return self._message(url, kind, resources, removed, alone=False)
+
+    def _endpoints_again(self, clusters: list[str]) -> None:
+        """A cluster that changed is not used, nor acknowledged, nor any after it, before its endpoints have come anew,
+        and Envoy does not ask for those that it has."""
+        kind = self._kinds[ENDPOINTS]
+        for name in clusters:
+            if name in kind.names:
+                kind.sent.pop(name, None)
+                kind.dirty[name] = None
 
     def _next_alone(self, url: str, kind: _Kind) -> bytes | None:
         while kind.alone and not kind.alone_pending:
@@ -201,6 +217,8 @@ class Stream:
                 continue
             extra = wire.salt(name, f"{self._nonce + 1}") if url == ROUTE else b""
             kind.alone_pending = True
+            if url == CLUSTER:
+                self._endpoints_again([name])
             return self._message(url, kind, [(current, extra)], [], alone=True)
         return None
 
@@ -211,9 +229,19 @@ class Stream:
         nonce = str(self._nonce)
         versions: dict[str, str | None] = {packed.name: packed.version for packed, _ in resources}
         kind.sent.update({packed.name: packed.version for packed, _ in resources})
+        self._follow_up(url, versions, removed)
         versions.update(dict.fromkeys(removed))
         self._in_flight[nonce] = _Sent(url, versions, alone)
         return wire.response(url, nonce, resources, removed)
+
+    def _follow_up(self, url: str, sent: Iterable[str], removed: Iterable[str]) -> None:
+        """After clusters their endpoints, whether those have changed or not."""
+        if url == ENDPOINTS:
+            self._warming.difference_update(sent)
+        if url == CLUSTER:
+            self._warming.update(sent)
+            self._warming.difference_update(removed)
+            self._kinds[ENDPOINTS].dirty.update(dict.fromkeys(sent))
 
     def _answered(self, request: pb.DeltaDiscoveryRequest) -> None:
         sent = self._in_flight.pop(request.response_nonce, None)

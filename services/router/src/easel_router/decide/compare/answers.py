@@ -52,7 +52,7 @@ class Compared(Struct, frozen=True, kw_only=True):
     @property
     def equal(self) -> bool:
         """No field differs."""
-        return not self.differences
+        return not (self.differences or self.more)
 
 
 def compare(stable: Answer, candidate: Answer, how: Comparison) -> Compared:

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Collection, Iterator
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -21,6 +22,7 @@ DEEPEST = 64
 LONGEST_KEY = 80
 """Characters of a key that a path keeps."""
 _PLAIN = re.compile(r"[^\s.\[\]\"]+")
+_STEP = re.compile(r'\[\]|\[(?P<quoted>"(?:[^"\\]|\\.)*")\]|\.?[^\s.\[\]"]+')
 ABSENT = object()
 
 
@@ -47,7 +49,7 @@ def parse(body: bytes) -> Any:
 def differences(one: Any, other: Any, how: Comparison) -> Iterator[At]:
     """Every place that differs, paths in `how.ignore` and what is below them left out. Lazy: whoever has enough may
     stop. Items of lists are compared in order."""
-    ignored = frozenset(how.ignore)
+    ignored = _ignored(how.ignore)
     todo = [("", one, other)]
     while todo:
         path, a, b = todo.pop()
@@ -73,7 +75,23 @@ def _member(path: str, name: str) -> str:
         name = name[: LONGEST_KEY - 1] + "…"
     if _PLAIN.fullmatch(name):
         return f"{path}.{name}" if path else name
-    return f"{path}[{json.dumps(name)}]"
+    return f"{path}[{json.dumps(name, ensure_ascii=False)}]"
+
+
+def canonical(path: str) -> str:
+    """A path as `differences` writes it: `["a"]["b.c"]` is `a["b.c"]`."""
+    made = ""
+    for step in _STEP.finditer(path):
+        if step[0] == "[]":
+            made += "[]"
+        else:
+            made = _member(made, step[0].lstrip(".") if step["quoted"] is None else json.loads(step["quoted"]))
+    return made
+
+
+@lru_cache(maxsize=1024)
+def _ignored(paths: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(map(canonical, paths))
 
 
 def _leaf(a: Any, b: Any, how: Comparison) -> Kind | None:

@@ -1,0 +1,331 @@
+"""Limits on a real Envoy: what passes, what is refused and how it is told, with one Envoy and with two."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections import Counter
+from functools import partial
+from typing import Any
+
+import aiohttp
+import grpc.aio
+import pytest
+
+from easel_contracts.spec import GatewayPolicy
+from easel_kit.clock import SystemClock
+from easel_kit.testing import eventually
+from easel_router.decide.holding import Refuse, unreachable
+from easel_router.decide.snapshot import Hold
+from easel_router.envoys import Envoys
+from easel_router.hold import Asked
+from easel_router.testing import PROBE_SECRET, Envoy, Rig, a_group, a_plan, until
+from tests.flow.router.backends import Backend
+
+Client = aiohttp.ClientSession
+AUTH = {"authorization": "tok"}
+Answer = tuple[int, dict[str, Any], dict[str, str]]
+
+
+async def ask(
+    client: Client, envoy: Envoy, path: str, method: str = "GET", headers: dict[str, str] | None = None, **more: Any
+) -> Answer:
+    async with client.request(method, envoy.url + path, headers=AUTH | (headers or {}), **more) as answer:
+        text = await answer.text()
+        body = json.loads(text) if text.startswith("{") else {"text": text}
+        return answer.status, body, {name.lower(): value for name, value in answer.headers.items()}
+
+
+async def codes(client: Client, envoy: Envoy, path: str, count: int, **more: Any) -> Counter[int]:
+    return Counter(status for status, _, _ in await asyncio.gather(
+        *(ask(client, envoy, path, **more) for _ in range(count))
+    ))  # fmt: skip
+
+
+def waiting(client: Client, envoy: Envoy, service: str, count: int) -> list[asyncio.Task[Answer]]:
+    """Requests that a model works on until it is released."""
+    return [asyncio.create_task(ask(client, envoy, f"/api/predict/{service}/wait")) for _ in range(count)]
+
+
+async def refused_of(running: list[asyncio.Task[Answer]], count: int) -> list[Answer]:
+    """Waits until so many of them are answered."""
+    await until(lambda: sum(task.done() for task in running) >= count, f"{count} refused")
+    return [task.result() for task in running if task.done()]
+
+
+async def test_a_rate_is_one_bucket_for_all_routes_and_for_those_with_a_token(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: Client
+) -> None:
+    """Strangers do not use it up; whatever the method and the way, requests count together."""
+    await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, gateway=GatewayPolicy(rate_limit_qps=1))))
+    strangers = await codes(client, envoy, "/api/predict/ocr", 5, headers={"authorization": "x"})
+    first = await ask(client, envoy, "/api/predict/ocr", "POST")
+    ways = [
+        await ask(client, envoy, "/api/predict/ocr/x"),
+        await ask(client, envoy, "/api/predict/ocr?x=1"),
+        await ask(client, envoy, "/pkg.Model/Predict", "POST", {"x-easel-service": "ocr"}),
+    ]
+
+    assert strangers == {401: 5}
+    assert first[0] == 200
+    assert [status for status, _, _ in ways] == [429] * 3
+    _, body, headers = ways[0]
+    assert body["code"] == "TooManyRequests"
+    assert "1 requests a second" in body["message"]
+    assert "rate_limit" in body["hint"]
+    assert int(headers["retry-after"]) >= 1
+
+
+async def test_a_rate_is_even(xds: Rig, envoy: Envoy, servers: list[Backend], client: Client) -> None:
+    """After the burst of a second's worth, no more than the rate passes, and not much less."""
+    await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, gateway=GatewayPolicy(rate_limit_qps=20))))
+    burst = await codes(client, envoy, "/api/predict/ocr", 60)
+    passed, took_s = await flood(client, [envoy], "/api/predict/ocr", 2.0)
+
+    assert 20 <= burst[200] <= 30  # what fills up while sixty requests are made
+    assert 20 * took_s * 0.8 <= passed <= 20 * took_s + 20
+
+
+async def flood(client: Client, envoys: list[Envoy], path: str, for_s: float) -> tuple[int, float]:
+    """Asks all of them without a pause; how many passed, in how many seconds."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    passed = 0
+    while loop.time() < began + for_s:
+        answers = await asyncio.gather(*(ask(client, envoy, path) for envoy in envoys))
+        passed += sum(status == 200 for status, _, _ in answers)
+    return passed, loop.time() - began
+
+
+async def test_in_flight_is_limited_and_those_who_leave_make_room(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: Client
+) -> None:
+    await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, gateway=GatewayPolicy(concurrency_limit=3))))
+    running = waiting(client, envoy, "ocr", 5)
+    status, body, _ = (await refused_of(running, 2))[0]
+    leaves, *stay = (task for task in running if not task.done())
+    assert (await ask(client, envoy, "/api/predict/ocr"))[0] == 429
+    leaves.cancel()
+    async with asyncio.timeout(10):  # Envoy sees the closed connection a moment later
+        while (await ask(client, envoy, "/api/predict/ocr"))[0] != 200:
+            pass
+    servers[0].release()
+
+    assert (status, body["code"]) == (429, "TooManyRequests")
+    assert "3 requests at a time" in body["message"]
+    assert "concurrency_limit" in body["hint"]
+    assert [status for status, _, _ in await asyncio.gather(*stay)] == [200, 200]
+
+
+async def test_held_requests_are_in_flight_too(xds: Rig, envoy: Envoy, client: Client) -> None:
+    """And nobody is asked about those that are refused."""
+    released = asyncio.Event()
+
+    async def wait(asked: Asked) -> Refuse:
+        await released.wait()
+        return unreachable(a_plan(asked.service))
+
+    xds.answer = wait
+    policy = GatewayPolicy(concurrency_limit=2)
+    await xds.acknowledged(xds.put(a_plan("ocr", hold=Hold(max_requests=100), gateway=policy)))
+    running = waiting(client, envoy, "ocr", 5)
+    refused = await refused_of(running, 3)
+    await until(lambda: len(xds.asked) == 2, "held")
+    released.set()
+    await asyncio.gather(*running)
+
+    assert [status for status, _, _ in refused] == [429] * 3
+    assert len(xds.asked) == 2
+
+
+@pytest.mark.parametrize("change", ["replicas", "route"])
+async def test_in_flight_is_limited_while_the_route_changes(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: Client, change: str
+) -> None:
+    """Replicas that come leave the filter's counter alone; where the route itself changes, the cluster still counts."""
+    first, second, _ = servers
+    policy = GatewayPolicy(concurrency_limit=3)
+    await xds.acknowledged(xds.put(a_plan("ocr", first.port, gateway=policy)))
+    running = waiting(client, envoy, "ocr", 3)
+    await until(lambda: first.active == 3, "in flight")
+    if change == "replicas":
+        await xds.acknowledged(xds.put(a_plan("ocr", first.port, second.port, gateway=policy)))
+    else:
+        await xds.acknowledged(xds.put(a_plan("ocr", first.port, gateway=policy, keepalive_ms=12_345)))
+    answers = [await ask(client, envoy, "/api/predict/ocr") for _ in range(5)]
+    first.release()
+
+    assert [(status, body["code"]) for status, body, _ in answers] == [(429, "TooManyRequests")] * 5
+    assert [status for status, _, _ in await asyncio.gather(*running)] == [200] * 3
+
+
+async def waits(envoy: Envoy, service: str, count: int) -> bool:
+    """Whether so many requests wait for a replica."""
+    return f"upstream_rq_pending_active: {count}\n" in await envoy.admin(f"/stats?filter=cluster.{service}.upstream_rq")
+
+
+async def test_workers_and_queue(xds: Rig, envoy: Envoy, servers: list[Backend], client: Client) -> None:
+    """A replica works on so many; so many more wait, first come first served; the rest is refused at once: nobody asks
+    the router about them, and the replica stays in."""
+    replica = servers[0]
+    policy = GatewayPolicy(worker_threads=1, max_queue_size=3)
+    await xds.acknowledged(xds.put(a_plan("ocr", replica.port, gateway=policy)))
+    working = waiting(client, envoy, "ocr", 1)
+    await until(lambda: replica.active == 1, "at work")
+    queued = []
+    for n in range(3):
+        queued.append(asyncio.create_task(ask(client, envoy, f"/api/predict/ocr/{n}")))
+        await eventually(partial(waits, envoy, "ocr", len(queued)))
+    refused = [await ask(client, envoy, "/api/predict/ocr", method) for method in ("GET", "POST") for _ in range(5)]
+    assert replica.active == 1
+    replica.release()
+    answers = await asyncio.gather(*working, *queued)
+
+    assert {(status, body["code"]) for status, body, _ in refused} == {(450, "QueueFull")}
+    assert "1 at work and 3 waiting per replica, 1 in traffic" in refused[0][1]["message"]
+    assert [status for status, _, _ in answers] == [200] * 4
+    assert list(replica.executions) == ["/wait", "/0", "/1", "/2"]
+    assert xds.asked == []
+    assert (await ask(client, envoy, "/api/predict/ocr"))[0] == 200
+
+
+class _Counting(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+    """Answers when released; knows how many calls it works on at most."""
+
+    def __init__(self) -> None:
+        self.active = self.most = 0
+        self.open = asyncio.Event()
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        async def unary(request: bytes, context: Any) -> bytes:
+            self.active += 1
+            self.most = max(self.most, self.active)
+            await self.open.wait()
+            self.active -= 1
+            return request
+
+        return grpc.unary_unary_rpc_method_handler(unary)
+
+
+async def test_workers_of_grpc(xds: Rig, envoy: Envoy) -> None:
+    """One connection as wide as the limit: further calls wait, those beyond the queue are refused."""
+    server, model = grpc.aio.server(), _Counting()
+    server.add_generic_rpc_handlers((model,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    policy = GatewayPolicy(worker_threads=2, max_queue_size=3)
+    await xds.acknowledged(xds.put(a_plan("ocr", port, grpc=True, gateway=policy)))
+    metadata = (("authorization", "tok"), ("x-easel-service", "ocr"))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{envoy.data_port}") as channel:
+        method = channel.unary_unary("/pkg.Model/Predict", None, None)
+        calls = [asyncio.ensure_future(_code(method(b"hi", metadata=metadata))) for _ in range(7)]
+        await until(lambda: sum(call.done() for call in calls) == 2, "two are refused")
+        await until(lambda: model.active == 2, "two at work")
+        model.open.set()
+        found = Counter(await asyncio.gather(*calls))
+    await server.stop(0)
+
+    assert model.most == 2
+    assert found[grpc.StatusCode.OK] == 5
+    assert sum(found.values()) == 7
+
+
+async def _code(call: Any) -> grpc.StatusCode:
+    return grpc.StatusCode(await call.code())
+
+
+async def test_large_bodies_and_streams_pass_with_limits(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: Client
+) -> None:
+    """Larger than any buffer; longer and more silent than the time limit."""
+    policy = GatewayPolicy(rate_limit_qps=100, concurrency_limit=10, worker_threads=4)
+    await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, gateway=policy, keepalive_ms=300)))
+    status, body, _ = await ask(client, envoy, "/api/predict/ocr", "POST", data=b"x" * (20 << 20))
+    events = await ask(client, envoy, "/api/predict/ocr/sse?gap=0.4", headers={"accept": "text/event-stream"})
+    async with client.ws_connect(envoy.url + "/api/predict/ocr/ws?gap=0.5", headers=AUTH) as socket:
+        await socket.send_str("one")
+        assert await socket.receive_str() == "b0:one"
+
+    assert (status, body["body_bytes"]) == (200, 20 << 20)
+    assert events[1]["text"].count("data:") == 5
+
+
+async def test_two_envoys_share_and_the_last_one_has_it_all(xds: Rig, servers: list[Backend], client: Client) -> None:
+    """Together they let through what one may; once one that died counts no more, the other lets through as much."""
+    envoys = Envoys(xds.server, SystemClock(), grace_s=0.3, probe_secret=PROBE_SECRET)
+    told: list[int] = []
+
+    def share(count: int) -> None:
+        told.append(count)
+        policy = GatewayPolicy(rate_limit_qps=40, concurrency_limit=4)
+        xds.put(a_plan("ocr", servers[0].port, gateway=policy, envoys=max(1, count)))
+
+    counting = asyncio.create_task(envoys.count(share))
+    both = [await xds.envoy(), await xds.envoy("envoy-1")]
+    await until(lambda: told[-1] == 2, "both count")
+    await shares_are(both, 2)
+    passed, took_s = await flood(client, both, "/api/predict/ocr", 2.0)
+    await both[1].stop(signal.SIGKILL)
+    await until(lambda: told[-1] == 1, "one counts")
+    await shares_are(both[:1], 4)
+    alone, alone_s = await flood(client, both[:1], "/api/predict/ocr", 2.0)
+    counting.cancel()
+
+    assert 40 * took_s * 0.8 <= passed <= 40 * (took_s + 1)
+    assert 40 * alone_s * 0.8 <= alone <= 40 * (alone_s + 1)
+
+
+async def shares_are(envoys: list[Envoy], requests: int) -> None:
+    """Waits until each lets so many in flight at a time, which is when it has the newest route."""
+
+    async def has_it(envoy: Envoy) -> bool:
+        scopes = await envoy.admin("/config_dump?resource=dynamic_scoped_route_configs")
+        return f'"max_concurrency_limit": {requests}' in scopes
+
+    for envoy in envoys:
+        await eventually(partial(has_it, envoy))
+
+
+async def test_a_groups_limit_counts_before_the_members(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: Client
+) -> None:
+    """Both hold, by whichever way the group is named; who goes to the member directly meets its limit alone."""
+    member = a_plan("ocr", servers[0].port, gateway=GatewayPolicy(rate_limit_qps=3))
+    group = a_group("both", member, gateway=GatewayPolicy(rate_limit_qps=2))
+    await xds.acknowledged(xds.put(member))
+    await xds.acknowledged(xds.put_group(group))
+    by_group = {"authorization": "group-tok"}
+    first = await ask(client, envoy, "/api/predict/both/x", headers=by_group)
+    late = await ask(client, envoy, "/x", headers=by_group | {"x-easel-service": "both"})
+    refused = [
+        await ask(client, envoy, "/api/predict/both/x", headers=by_group),
+        await ask(client, envoy, "/x", headers=by_group | {"x-easel-service": "both"}),
+    ]
+    direct = [await ask(client, envoy, "/api/predict/ocr") for _ in range(2)]
+    in_group = await ask(client, envoy, "/api/predict/both.ocr", headers=by_group)
+
+    assert [first[0], late[0]] == [200, 200]
+    assert {(status, body["message"].partition(": ")[2]) for status, body, _ in refused} == {
+        (429, "2 requests a second")
+    }
+    assert [status for status, _, _ in direct] == [200, 429]
+    assert (in_group[0], in_group[1]["message"].partition(": ")[2]) == (429, "3 requests a second")
+
+
+async def test_a_groups_requests_in_flight(xds: Rig, envoy: Envoy, servers: list[Backend], client: Client) -> None:
+    """Those of all members count together."""
+    members = [a_plan(name, server.port) for name, server in zip(("ocr", "tts"), servers, strict=False)]
+    for member in members:
+        await xds.acknowledged(xds.put(member))
+    group = a_group("both", *members, gateway=GatewayPolicy(concurrency_limit=4))
+    await xds.acknowledged(xds.put_group(group))
+    headers = {"authorization": "group-tok"}
+    running = [asyncio.create_task(ask(client, envoy, "/api/predict/both/wait", headers=headers)) for _ in range(10)]
+    refused = await refused_of(running, 6)
+    await until(lambda: servers[0].active + servers[1].active == 4, "four in flight")
+    for server in servers:
+        server.release()
+
+    assert {status for status, _, _ in refused} == {429}
+    assert Counter(status for status, _, _ in await asyncio.gather(*running)) == {429: 6, 200: 4}

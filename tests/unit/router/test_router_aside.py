@@ -1,0 +1,73 @@
+"""A service that can answer no more: its groups are asked first, its own route changes after that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from easel_contracts.facts import ServiceState
+from easel_contracts.spec import Resources, RevisionSpec
+from easel_kit.clock import SystemClock
+from easel_router.apply import Applier
+from easel_router.decide.snapshot import Token, TokenSet
+from easel_router.lastgood import LastGood
+from easel_router.model import Known
+from easel_router.testing import a_plan
+from easel_router.xds.catalog import Catalog
+from easel_router.xds.messages import ROUTE
+from easel_router.xds.render import render
+
+SPEC = RevisionSpec(number=1, port=1, resources=Resources(cpu=1, memory_mib=1))
+OCR = ServiceState(uid="ocr", name="ocr", generation=1, wanted="running", instance=1, revision=SPEC)
+
+
+class Away:
+    """Neither a row, nor an Envoy, nor a request that waits; another copy tells."""
+
+    async def route(self, service: str) -> None:
+        return None
+
+    async def everywhere(self, wanted: object) -> list[object]:
+        return []
+
+    async def probed(self, streams: object, service: str, version: str) -> None: ...
+
+    def token_for(self, key: str) -> None: ...
+
+    async def ensure(self, service: str) -> bool:
+        return True
+
+    def shut(self, service: str) -> None: ...
+
+    def changed(self, service: str) -> None: ...
+
+    def opened(self, plan: object) -> None: ...
+
+
+@pytest.mark.parametrize("wanted", ["running", "stopped", "deleted"])
+async def test_groups_first(tmp_path: Path, wanted: Any) -> None:
+    """While they are asked, Envoy still has the route of before."""
+    known, catalog, away = Known("default", ()), Catalog(), cast("Any", Away())
+    known.take_service(msgspec.structs.replace(OCR, wanted=wanted))
+    known.tokens["ocr"] = TokenSet(tokens=(Token(value="tok"),), version=1)
+    before = render(a_plan("ocr", 1), "s").by_type[ROUTE]["ocr"]
+    catalog.put(ROUTE, "ocr", before)
+    applier = Applier(
+        known=known, tokens=away, catalog=catalog, envoys=away, store=away, leases=away,
+        last_good=LastGood(tmp_path, 1), holds=away, clock=SystemClock(), probe_secret="s", timeout_s=5,
+    )  # fmt: skip
+    seen = []
+
+    async def aside(service: str) -> None:
+        found = catalog.get(ROUTE, service)
+        seen.append(found.body if found else None)
+
+    applier.aside = aside
+    await applier.reconcile("ocr")
+
+    assert seen == [before]
+    found = catalog.get(ROUTE, "ocr")
+    assert (found.body if found else None) != before
