@@ -100,9 +100,7 @@ def signature(path: str) -> list[str]:
     return [f"Authorization: EAS {signed}", f"Date: {date}", f"Content-Type: {kind}", f"Content-MD5: {md5}"]
 
 
-async def load(
-    url: str, headers: list[str], connections: int, seconds: int, *options: str
-) -> tuple[int, float, float]:
+async def load(url: str, headers: list[str], connections: int, seconds: int, *options: str) -> tuple[int, float, float]:
     """Requests answered, requests per second, median in ms. `options`: further ones of wrk."""
     args = [a for h in headers for a in ("-H", h)]
     wrk = await asyncio.create_subprocess_exec(

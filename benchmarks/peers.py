@@ -112,7 +112,7 @@ async def serving(command: list[str], port: int, directory: Path) -> AsyncIterat
     )
     family: list[psutil.Process] = []
     try:
-        await eventually(partial(accepts, port), timeout_s=120)
+        await eventually(partial(accepts, port), deadline_s=120)
         yield server.pid
         family = psutil.Process(server.pid).children(recursive=True)
     finally:
@@ -192,7 +192,7 @@ async def beside_peer(
             Target(peer.name, f"http://127.0.0.1:{port}/predict", (server,)),
             Target(behind, await in_front(port), (envoy, server)),
         ]
-        await eventually(partial(answers, targets[1].url), timeout_s=60)
+        await eventually(partial(answers, targets[1].url), deadline_s=60)
         found = await rounds(targets, args, args.connections, script)
     told(found)
     print(f"{peer.name} behind Easel's gateway: {ratio(found, behind, peer.name):.2f} x its own throughput")
@@ -230,13 +230,14 @@ async def main(args: argparse.Namespace) -> int:
         ):
             envoy = await r.envoy()
             await r.acknowledged(r.put(features("ocr", port)))
-            await r.acknowledged(r.put(features("mirrored", port, mirror_port=shadow_port)))
+            await r.acknowledged(r.put(features("mirrored", port)))
             easel = Target("Easel, all features", envoy.url + "/api/predict/ocr/predict", (envoy.pid, model))
             mirrored = Target("Easel, all features, 10 % mirrored", envoy.url + "/api/predict/mirrored/predict",
                               (envoy.pid, model, shadow))  # fmt: skip
             behind = Target("bare Envoy", simple.url + "/predict", (simple.pid, model))
             met += await beside_bare([easel, mirrored, behind], args, script)
             for name in args.peers.split(","):
+
                 async def in_front(peer_port: int, name: str = name) -> str:
                     await r.acknowledged(r.put(lean(name, peer_port)))
                     return f"{envoy.url}/api/predict/{name}/predict"
