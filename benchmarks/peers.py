@@ -6,10 +6,10 @@ next to the one it is compared with, in shuffled rounds; ratios are medians over
 server share the machine, so all their CPU counts. Peers are installed from PyPI into environments of their own
 (.bench/, some hundred MB).
 
-What each does per request: the peers parse HTTP in Python, validate, hand the request to a replica's process (Ray: proxy
-→ replica by gRPC; LitServe: by a queue; BentoML: in the same process), and answer. Easel's gateway checks the token,
-takes from two buckets and a concurrency limit, picks a revision by weight and its least loaded replica, and proxies; the
-mirror is a copy of each tenth request to another service's replica.
+What each does per request: the peers parse HTTP in Python, validate, hand the request to a replica's process (Ray:
+proxy → replica by gRPC; LitServe: by a queue; BentoML: in the same process), and answer. Easel's gateway checks the
+token, takes from two buckets and a concurrency limit, picks a revision by weight and its least loaded replica, and
+proxies; the mirror is a copy of each tenth request to another service's replica.
 
     python benchmarks/peers.py [--rounds 5] [--seconds 3] [--peers ray,bentoml,litserve]
 """

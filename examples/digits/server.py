@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import numpy as np
 import uvicorn
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
@@ -45,7 +44,7 @@ def read(pixels: list[float]) -> dict[str, Any]:
     """The digit. Raises ValueError for more ink than the model was made for."""
     if sum(pixels) > MOST_INK:
         raise ValueError(f"{sum(pixels):g} is more ink than {MOST_INK:g}")
-    chances = model.predict_proba(np.array([pixels]))[0]
+    chances = model.predict_proba([pixels])[0]
     best = int(chances.argmax())
     return {"digit": best, "score": round(float(chances[best]), 4), "model": {"name": MODEL}}
 
