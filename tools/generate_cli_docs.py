@@ -90,7 +90,7 @@ def _option(parameter: Any) -> str:
     value = "" if parameter.is_flag else f" {parameter.metavar or 'VALUE'}"
     default = "" if parameter.is_flag or parameter.default in (None, "", 0) else f" Default: {parameter.default}."
     value = value.replace("|", "\\|")
-    spelling = ", ".join(f"`{spelling}{value}`" for spelling in parameter.opts)
+    spelling = ", ".join(f"`{spelling}{value}`" for spelling in (*parameter.opts, *parameter.secondary_opts))
     return f"| {spelling} | {(parameter.help or '').strip()}{default} |"
 
 

@@ -43,7 +43,10 @@ async def predict(
         bool, typer.Option("--verbose", "-v", help="Also status, headers, and how long it was held for a replica.")
     ] = False,
 ) -> int:
-    """Calls a service and prints the answer as it comes. The token is filled in."""
+    """Calls a service and prints the answer as it comes. The token is filled in.
+
+    NAME may also be a group, or GROUP.SERVICE: a member by way of its group.
+    """
     from easel_sdk.errors import PredictFailed
 
     headers = _headers(header or [])

@@ -19,6 +19,7 @@ SHOWN_FIELDS = 20
 SHOWN_EXAMPLES = 5
 """Fields whose examples are shown."""
 _WHY = {
+    "Broken": "the copy did not come whole",
     "Busy": "too many waited",
     "Error": "see the router's log",
     "Grpc": "gRPC is not replayed",

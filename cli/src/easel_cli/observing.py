@@ -36,9 +36,11 @@ async def metrics(cli: Session, name: Name, window: Window = 60) -> None:
         return
     s = found.summary
     codes = "  ".join(f"{code} {rate:.1f}/s" for code, rate in sorted(s.qps_by_code.items()))
+    refused = "  ".join(f"{code} {rate:.1f}/s" for code, rate in sorted(s.refused_by_code.items()))
     pairs([
         ("Service", f"{found.name}, last {found.window_s} s, {len(found.points)} seconds known"),
         ("Requests", f"{_known(s, 'qps', '{:.1f}/s')}   {codes}   retries {_known(s, 'retries_per_s', '{:.2f}/s')}"),
+        *([("Refused", f"{refused}   by the gateway itself")] if refused else []),
         ("In flight", _known(s, "in_flight", "{:.1f}")),
         ("Latency", f"p50 {_ms(s, 'p50')}  p90 {_ms(s, 'p90')}  p99 {_ms(s, 'p99')}  p99.9 {_ms(s, 'p999')}"),
         ("CPU", _known(s, "cpu_cores", "{:.2f} cores")),

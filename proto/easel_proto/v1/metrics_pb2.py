@@ -27,7 +27,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65\x61sel_proto/v1/metrics.proto\x12\x08\x65\x61sel.v1\x1a\x1b\x65\x61sel_proto/v1/common.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"F\n\x11GetMetricsRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08window_s\x18\x03 \x01(\x05\"6\n\x13WatchMetricsRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xb2\x05\n\x0cMetricsPoint\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x0bqps_by_code\x18\x02 \x03(\x0b\x32%.easel.v1.MetricsPoint.QpsByCodeEntry\x12\x10\n\x03qps\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tin_flight\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x1b\n\x0elatency_p50_ms\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x1b\n\x0elatency_p90_ms\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12\x1b\n\x0elatency_p99_ms\x18\x07 \x01(\x01H\x04\x88\x01\x01\x12\x1c\n\x0flatency_p999_ms\x18\x08 \x01(\x01H\x05\x88\x01\x01\x12\x16\n\tcpu_cores\x18\t \x01(\x01H\x06\x88\x01\x01\x12\x17\n\nmemory_mib\x18\n \x01(\x01H\x07\x88\x01\x01\x12\x1b\n\x0ereplicas_ready\x18\x0b \x01(\x05H\x08\x88\x01\x01\x12\x1b\n\x0ereplicas_total\x18\x0c \x01(\x05H\t\x88\x01\x01\x12\x1a\n\rretries_per_s\x18\r \x01(\x01H\n\x88\x01\x01\x12\x1b\n\x0etimeouts_per_s\x18\x0e \x01(\x01H\x0b\x88\x01\x01\x1a\x30\n\x0eQpsByCodeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x06\n\x04_qpsB\x0c\n\n_in_flightB\x11\n\x0f_latency_p50_msB\x11\n\x0f_latency_p90_msB\x11\n\x0f_latency_p99_msB\x12\n\x10_latency_p999_msB\x0c\n\n_cpu_coresB\r\n\x0b_memory_mibB\x11\n\x0f_replicas_readyB\x11\n\x0f_replicas_totalB\x10\n\x0e_retries_per_sB\x11\n\x0f_timeouts_per_s\"\x80\x01\n\rMetricsWindow\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08window_s\x18\x02 \x01(\x05\x12\'\n\x07summary\x18\x03 \x01(\x0b\x32\x16.easel.v1.MetricsPoint\x12&\n\x06points\x18\x04 \x03(\x0b\x32\x16.easel.v1.MetricsPoint2\xc1\x02\n\x07Metrics\x12`\n\x03Get\x12\x1b.easel.v1.GetMetricsRequest\x1a\x17.easel.v1.MetricsWindow\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/services/{name}/metrics\x12k\n\x05Watch\x12\x1d.easel.v1.WatchMetricsRequest\x1a\x16.easel.v1.MetricsPoint\")\x82\xd3\xe4\x93\x02#\x12!/v1/services/{name}/metrics:watch0\x01\x12g\n\x07\x45xplain\x12\x18.easel.v1.ExplainRequest\x1a\x15.easel.v1.Explanation\"+\x82\xd3\xe4\x93\x02%\x12#/v1/services/{name}/metrics:explainb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65\x61sel_proto/v1/metrics.proto\x12\x08\x65\x61sel.v1\x1a\x1b\x65\x61sel_proto/v1/common.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"F\n\x11GetMetricsRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08window_s\x18\x03 \x01(\x05\"6\n\x13WatchMetricsRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xac\x06\n\x0cMetricsPoint\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x0bqps_by_code\x18\x02 \x03(\x0b\x32%.easel.v1.MetricsPoint.QpsByCodeEntry\x12\x10\n\x03qps\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tin_flight\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x1b\n\x0elatency_p50_ms\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x1b\n\x0elatency_p90_ms\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12\x1b\n\x0elatency_p99_ms\x18\x07 \x01(\x01H\x04\x88\x01\x01\x12\x1c\n\x0flatency_p999_ms\x18\x08 \x01(\x01H\x05\x88\x01\x01\x12\x16\n\tcpu_cores\x18\t \x01(\x01H\x06\x88\x01\x01\x12\x17\n\nmemory_mib\x18\n \x01(\x01H\x07\x88\x01\x01\x12\x1b\n\x0ereplicas_ready\x18\x0b \x01(\x05H\x08\x88\x01\x01\x12\x1b\n\x0ereplicas_total\x18\x0c \x01(\x05H\t\x88\x01\x01\x12\x1a\n\rretries_per_s\x18\r \x01(\x01H\n\x88\x01\x01\x12\x1b\n\x0etimeouts_per_s\x18\x0e \x01(\x01H\x0b\x88\x01\x01\x12\x42\n\x0frefused_by_code\x18\x0f \x03(\x0b\x32).easel.v1.MetricsPoint.RefusedByCodeEntry\x1a\x30\n\x0eQpsByCodeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x34\n\x12RefusedByCodeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x06\n\x04_qpsB\x0c\n\n_in_flightB\x11\n\x0f_latency_p50_msB\x11\n\x0f_latency_p90_msB\x11\n\x0f_latency_p99_msB\x12\n\x10_latency_p999_msB\x0c\n\n_cpu_coresB\r\n\x0b_memory_mibB\x11\n\x0f_replicas_readyB\x11\n\x0f_replicas_totalB\x10\n\x0e_retries_per_sB\x11\n\x0f_timeouts_per_s\"\x80\x01\n\rMetricsWindow\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08window_s\x18\x02 \x01(\x05\x12\'\n\x07summary\x18\x03 \x01(\x0b\x32\x16.easel.v1.MetricsPoint\x12&\n\x06points\x18\x04 \x03(\x0b\x32\x16.easel.v1.MetricsPoint2\xc1\x02\n\x07Metrics\x12`\n\x03Get\x12\x1b.easel.v1.GetMetricsRequest\x1a\x17.easel.v1.MetricsWindow\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/services/{name}/metrics\x12k\n\x05Watch\x12\x1d.easel.v1.WatchMetricsRequest\x1a\x16.easel.v1.MetricsPoint\")\x82\xd3\xe4\x93\x02#\x12!/v1/services/{name}/metrics:watch0\x01\x12g\n\x07\x45xplain\x12\x18.easel.v1.ExplainRequest\x1a\x15.easel.v1.Explanation\"+\x82\xd3\xe4\x93\x02%\x12#/v1/services/{name}/metrics:explainb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_METRICSPOINT_QPSBYCODEENTRY']._loaded_options = None
   _globals['_METRICSPOINT_QPSBYCODEENTRY']._serialized_options = b'8\001'
+  _globals['_METRICSPOINT_REFUSEDBYCODEENTRY']._loaded_options = None
+  _globals['_METRICSPOINT_REFUSEDBYCODEENTRY']._serialized_options = b'8\001'
   _globals['_METRICS'].methods_by_name['Get']._loaded_options = None
   _globals['_METRICS'].methods_by_name['Get']._serialized_options = b'\202\323\344\223\002\035\022\033/v1/services/{name}/metrics'
   _globals['_METRICS'].methods_by_name['Watch']._loaded_options = None
@@ -47,11 +49,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHMETRICSREQUEST']._serialized_start=206
   _globals['_WATCHMETRICSREQUEST']._serialized_end=260
   _globals['_METRICSPOINT']._serialized_start=263
-  _globals['_METRICSPOINT']._serialized_end=953
-  _globals['_METRICSPOINT_QPSBYCODEENTRY']._serialized_start=702
-  _globals['_METRICSPOINT_QPSBYCODEENTRY']._serialized_end=750
-  _globals['_METRICSWINDOW']._serialized_start=956
-  _globals['_METRICSWINDOW']._serialized_end=1084
-  _globals['_METRICS']._serialized_start=1087
-  _globals['_METRICS']._serialized_end=1408
+  _globals['_METRICSPOINT']._serialized_end=1075
+  _globals['_METRICSPOINT_QPSBYCODEENTRY']._serialized_start=770
+  _globals['_METRICSPOINT_QPSBYCODEENTRY']._serialized_end=818
+  _globals['_METRICSPOINT_REFUSEDBYCODEENTRY']._serialized_start=820
+  _globals['_METRICSPOINT_REFUSEDBYCODEENTRY']._serialized_end=872
+  _globals['_METRICSWINDOW']._serialized_start=1078
+  _globals['_METRICSWINDOW']._serialized_end=1206
+  _globals['_METRICS']._serialized_start=1209
+  _globals['_METRICS']._serialized_end=1530
 # @@protoc_insertion_point(module_scope)

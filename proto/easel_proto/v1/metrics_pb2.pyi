@@ -95,6 +95,26 @@ class MetricsPoint(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class RefusedByCodeEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     AT_FIELD_NUMBER: _builtins.int
     QPS_BY_CODE_FIELD_NUMBER: _builtins.int
     QPS_FIELD_NUMBER: _builtins.int
@@ -109,6 +129,7 @@ class MetricsPoint(_message.Message):
     REPLICAS_TOTAL_FIELD_NUMBER: _builtins.int
     RETRIES_PER_S_FIELD_NUMBER: _builtins.int
     TIMEOUTS_PER_S_FIELD_NUMBER: _builtins.int
+    REFUSED_BY_CODE_FIELD_NUMBER: _builtins.int
     qps: _builtins.float
     """absent: no Envoy reported"""
     in_flight: _builtins.float
@@ -132,6 +153,12 @@ class MetricsPoint(_message.Message):
     def qps_by_code(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """"2xx" "4xx" "5xx"; a class without answers is left out"""
 
+    @_builtins.property
+    def refused_by_code(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """What the gateway answered itself, per second: "408" time limit, "429" rate or requests in flight, "450" queue,
+        "499" the caller left before the answer, "503" no replica. Where no replica was tried it is in no other number.
+        """
+
     def __init__(
         self,
         *,
@@ -149,10 +176,11 @@ class MetricsPoint(_message.Message):
         replicas_total: _builtins.int | None = ...,
         retries_per_s: _builtins.float | None = ...,
         timeouts_per_s: _builtins.float | None = ...,
+        refused_by_code: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cpu_cores", b"_cpu_cores", "_in_flight", b"_in_flight", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p90_ms", b"_latency_p90_ms", "_latency_p999_ms", b"_latency_p999_ms", "_latency_p99_ms", b"_latency_p99_ms", "_memory_mib", b"_memory_mib", "_qps", b"_qps", "_replicas_ready", b"_replicas_ready", "_replicas_total", b"_replicas_total", "_retries_per_s", b"_retries_per_s", "_timeouts_per_s", b"_timeouts_per_s", "at", b"at", "cpu_cores", b"cpu_cores", "in_flight", b"in_flight", "latency_p50_ms", b"latency_p50_ms", "latency_p90_ms", b"latency_p90_ms", "latency_p999_ms", b"latency_p999_ms", "latency_p99_ms", b"latency_p99_ms", "memory_mib", b"memory_mib", "qps", b"qps", "replicas_ready", b"replicas_ready", "replicas_total", b"replicas_total", "retries_per_s", b"retries_per_s", "timeouts_per_s", b"timeouts_per_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cpu_cores", b"_cpu_cores", "_in_flight", b"_in_flight", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p90_ms", b"_latency_p90_ms", "_latency_p999_ms", b"_latency_p999_ms", "_latency_p99_ms", b"_latency_p99_ms", "_memory_mib", b"_memory_mib", "_qps", b"_qps", "_replicas_ready", b"_replicas_ready", "_replicas_total", b"_replicas_total", "_retries_per_s", b"_retries_per_s", "_timeouts_per_s", b"_timeouts_per_s", "at", b"at", "cpu_cores", b"cpu_cores", "in_flight", b"in_flight", "latency_p50_ms", b"latency_p50_ms", "latency_p90_ms", b"latency_p90_ms", "latency_p999_ms", b"latency_p999_ms", "latency_p99_ms", b"latency_p99_ms", "memory_mib", b"memory_mib", "qps", b"qps", "qps_by_code", b"qps_by_code", "replicas_ready", b"replicas_ready", "replicas_total", b"replicas_total", "retries_per_s", b"retries_per_s", "timeouts_per_s", b"timeouts_per_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cpu_cores", b"_cpu_cores", "_in_flight", b"_in_flight", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p90_ms", b"_latency_p90_ms", "_latency_p999_ms", b"_latency_p999_ms", "_latency_p99_ms", b"_latency_p99_ms", "_memory_mib", b"_memory_mib", "_qps", b"_qps", "_replicas_ready", b"_replicas_ready", "_replicas_total", b"_replicas_total", "_retries_per_s", b"_retries_per_s", "_timeouts_per_s", b"_timeouts_per_s", "at", b"at", "cpu_cores", b"cpu_cores", "in_flight", b"in_flight", "latency_p50_ms", b"latency_p50_ms", "latency_p90_ms", b"latency_p90_ms", "latency_p999_ms", b"latency_p999_ms", "latency_p99_ms", b"latency_p99_ms", "memory_mib", b"memory_mib", "qps", b"qps", "qps_by_code", b"qps_by_code", "refused_by_code", b"refused_by_code", "replicas_ready", b"replicas_ready", "replicas_total", b"replicas_total", "retries_per_s", b"retries_per_s", "timeouts_per_s", b"timeouts_per_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cpu_cores: _TypeAlias = _typing.Literal["cpu_cores"]  # noqa: Y015
     _WhichOneofArgType__cpu_cores: _TypeAlias = _typing.Literal["_cpu_cores", b"_cpu_cores"]  # noqa: Y015

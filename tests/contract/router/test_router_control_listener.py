@@ -19,7 +19,15 @@ from easel_contracts.facts import KeyState
 from easel_kit.grpc import Server
 from easel_kit.keyring import Keyring, sha256_hex
 from easel_kit.testing import eventually
-from easel_proto.v1 import common_pb2, metrics_pb2, metrics_pb2_grpc, services_pb2, services_pb2_grpc
+from easel_proto.v1 import (
+    common_pb2,
+    groups_pb2,
+    groups_pb2_grpc,
+    metrics_pb2,
+    metrics_pb2_grpc,
+    services_pb2,
+    services_pb2_grpc,
+)
 from easel_router.testing import Envoy, Rig
 
 KEY = "ek_test_" + "0" * 32
@@ -66,13 +74,31 @@ class _Metrics(metrics_pb2_grpc.MetricsServicer):
             await asyncio.sleep(0.05)
 
 
+class _Groups(groups_pb2_grpc.GroupsServicer):
+    List: Any = None
+
+    async def Get(self, request: Any, context: Any) -> Any:
+        return groups_pb2.Group(name=request.name)
+
+    async def Update(self, request: Any, context: Any) -> Any:
+        return groups_pb2.Group(name=request.name, traffic_mode=request.traffic_mode, rate_limit=request.rate_limit)
+
+    async def Release(self, request: Any, context: Any) -> Any:
+        weight = request.weight if request.HasField("weight") else -7
+        return groups_pb2.Group(members=[groups_pb2.GroupMember(service=request.service, weight=weight)])
+
+    async def Explain(self, request: Any, context: Any) -> Any:
+        return common_pb2.Explanation(lines=[common_pb2.Why(code="Group", message=request.name)])
+
+
 @pytest.fixture
 async def control(short_path: Path) -> AsyncIterator[str]:
-    """A real server of ours with two public APIs; its address."""
+    """A real server of ours with three public APIs; its address."""
     keyring = Keyring(None)
     keyring.learn(KeyState(id="test", sha256=sha256_hex(KEY)))
     server = Server(f"unix:{short_path}/control.sock", keyring)
     server.add(services_pb2_grpc.add_ServicesServicer_to_server, _Services(), "easel.v1.Services")
+    server.add(groups_pb2_grpc.add_GroupsServicer_to_server, _Groups(), "easel.v1.Groups")
     server.add(metrics_pb2_grpc.add_MetricsServicer_to_server, _Metrics(), "easel.v1.Metrics")
     await server.start()
     yield server.address
@@ -100,6 +126,21 @@ async def test_rest(envoy: Envoy, client: aiohttp.ClientSession) -> None:
     assert (status, body["service_name"]) == (200, "ocr")
     assert not any(c.isupper() for key in body for c in key)
     assert (explained, why["lines"][0]["message"]) == (200, "ocr")
+
+
+async def test_rest_of_groups(envoy: Envoy, client: aiohttp.ClientSession) -> None:
+    """A release is under the service's path, and answered by the API of groups; what is not sent is not 0."""
+    base = envoy.control_url + "/v1"
+    _, released = await ask(client, base + "/services/ocr:release", "POST", json={"weight": 0})
+    _, plain = await ask(client, base + "/services/ocr:release", "POST", json={"traffic_state": "standalone"})
+    _, updated = await ask(client, base + "/groups/letters", "PATCH", json={"rate_limit": 5})
+    _, found = await ask(client, base + "/groups/letters")
+    _, why = await ask(client, base + "/groups/letters:explain")
+
+    assert [(m["service"], m["weight"]) for m in released["members"]] == [("ocr", 0)]
+    assert plain["members"][0]["weight"] == -7
+    assert (updated["name"], updated["rate_limit"]) == ("letters", 5)
+    assert (found["name"], why["lines"][0]["message"]) == ("letters", "letters")
 
 
 async def test_errors_are_json(envoy: Envoy, client: aiohttp.ClientSession) -> None:

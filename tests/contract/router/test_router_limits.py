@@ -17,7 +17,7 @@ from easel_contracts.spec import GatewayPolicy
 from easel_kit.clock import SystemClock
 from easel_kit.testing import eventually
 from easel_router.decide.holding import Refuse, unreachable
-from easel_router.decide.snapshot import Hold
+from easel_router.decide.snapshot import Hold, Token
 from easel_router.envoys import Envoys
 from easel_router.hold import Asked
 from easel_router.testing import PROBE_SECRET, Envoy, Rig, a_group, a_plan, until
@@ -329,3 +329,55 @@ async def test_a_groups_requests_in_flight(xds: Rig, envoy: Envoy, servers: list
 
     assert {status for status, _, _ in refused} == {429}
     assert Counter(status for status, _, _ in await asyncio.gather(*running)) == {429: 6, 200: 4}
+
+
+async def test_a_token_has_a_limit_of_its_own(xds: Rig, envoy: Envoy, servers: list[Backend], client: Client) -> None:
+    """What is refused for it takes nothing from the others, who have the limit of all."""
+    slow = Token(name="slow", value="slow-tok", rate_limit_qps=1)
+    policy = GatewayPolicy(rate_limit_qps=3)
+    await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, more=(slow,), gateway=policy)))
+    with_slow = [await ask(client, envoy, "/api/predict/ocr", headers={"authorization": "slow-tok"}) for _ in range(6)]
+    with_other = [await ask(client, envoy, "/api/predict/ocr") for _ in range(3)]
+
+    assert [status for status, _, _ in with_slow] == [200] + [429] * 5
+    assert "this token (slow)" in with_slow[1][1]["message"]
+    assert int(with_slow[1][2]["retry-after"]) >= 1
+    assert [status for status, _, _ in with_other] == [200, 200, 429]
+    assert "3 requests a second" in with_other[2][1]["message"]
+
+
+async def test_a_groups_token_has_a_limit_of_its_own(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: Client
+) -> None:
+    """At the group's endpoint and at a member's in it; a token of the member with the same name is another."""
+    member = a_plan("ocr", servers[0].port, more=(Token(name="slow", value="own-tok", rate_limit_qps=1),))
+    slow = Token(name="slow", value="slow-tok", rate_limit_qps=1)
+    await xds.acknowledged(xds.put(member))
+    await xds.acknowledged(xds.put_group(a_group("both", member, more=(slow,))))
+    codes = {
+        (path, token): [
+            (await ask(client, envoy, f"/api/predict/{path}", headers={"authorization": token}))[0] for _ in range(2)
+        ]
+        for path, token in (("both", "slow-tok"), ("both.ocr", "slow-tok"), ("both.ocr", "own-tok"))
+    }
+    free = [(await ask(client, envoy, "/api/predict/both", headers={"authorization": "group-tok"}))[0] for _ in "123"]
+
+    assert set(map(tuple, codes.values())) == {(200, 429)}
+    assert free == [200] * 3
+
+
+async def test_refusals_are_counted_by_code(xds: Rig, envoy: Envoy, servers: list[Backend], client: Client) -> None:
+    """As the caller saw them; code 0 is one who left before the answer."""
+    policy = GatewayPolicy(rate_limit_qps=2, worker_threads=1, max_queue_size=0)
+    await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, gateway=policy)))
+    (working,) = waiting(client, envoy, "ocr", 1)
+    await until(lambda: servers[0].active == 1, "at work")
+    refused = [(await ask(client, envoy, "/api/predict/ocr"))[0] for _ in range(3)]
+    working.cancel()
+
+    async def counted() -> bool:
+        found = await envoy.admin("/stats?filter=easel.local_reply")
+        return all(f"code.{code}" in found for code in (450, 429, 0))
+
+    assert set(refused) == {450, 429}
+    await eventually(counted)

@@ -260,6 +260,18 @@ async def test_bodies_over_the_bound_are_counted_and_not_read(rig: Rig) -> None:
     assert sent < 40_960_000
 
 
+async def test_a_copy_that_breaks_off_leaves_its_place(rig: Rig) -> None:
+    rig.service()
+    _, writer = await asyncio.open_unix_connection(str(rig.socket))
+    writer.write(
+        b"POST /x HTTP/1.1\r\nhost: a\r\nx-easel-probe: hush\r\nx-easel-mirror: ocr\r\ncontent-length: 9\r\n\r\nhalf"
+    )
+    await eventually(lambda: rig.collector.waiting() == 1)
+    writer.transport.abort()
+    await rig.counted(0, Broken=1)
+    assert rig.collector.waiting() == 0
+
+
 async def test_an_answer_over_the_bound_is_not_compared(rig: Rig) -> None:
     rig.service(body_kib=1)
     rig.gateway.answer = by_arm("x", "x" * 2000)

@@ -106,6 +106,12 @@ def test_limit(platform: Platform, easel: Easel) -> None:
     assert (empty.exit_code, "--rate N" in empty.stderr) == (2, True)
 
 
+def test_predict_calls_a_group(easel: Easel) -> None:
+    """And a member by way of it, with the group's token."""
+    for name in ("letters", "letters.ocr_a"):
+        assert easel("predict", name, "--body", "{}").exit_code == 0, name
+
+
 def test_ls_and_desc_of_services_show_the_group(platform: Platform, easel: Easel) -> None:
     easel("create", "-", input=json.dumps({"name": "ocr_a"}))
     easel("create", "-", input=json.dumps({"name": "lone"}))

@@ -294,6 +294,17 @@ async def test_readers_that_rebuild_get_every_group(control: Control) -> None:
     assert (listed["words"].row_version, listed["letters"].row_version) == (2, 2)
 
 
+async def test_a_clone_of_a_member_joins_and_takes_no_part(control: Control) -> None:
+    await create(control, text("ocr_a"))
+    await release(control, "ocr_a", weight=3)
+    made = await control.services().Clone(
+        services_pb2.CloneServiceRequest(name="ocr_a", new_name="ocr_b"), metadata=control.auth
+    )
+
+    assert (made.service_group, made.traffic_state, made.weight) == ("letters", "standalone", -1)
+    assert [m.traffic_state for m in (await group(control)).members] == ["grouping", "standalone"]
+
+
 async def test_a_dry_run_makes_no_group(control: Control) -> None:
     made = await create(control, text("ocr_a"), dry_run=True)
 

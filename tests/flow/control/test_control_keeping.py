@@ -19,7 +19,7 @@ from easel_control.store import Store
 from easel_control.vault import open_vault
 from easel_kit.testing import ManualClock, eventually
 from easel_proto.internal.v1 import control_pb2
-from easel_proto.v1 import audit_pb2, services_pb2
+from easel_proto.v1 import audit_pb2, groups_pb2, services_pb2
 from tests.flow.control.conftest import Control, replica, route
 from tests.flow.control.test_control_mutations import FILE, create, refused, service_facts, stopped, text
 from tests.flow.control.test_control_rollouts import update
@@ -167,8 +167,8 @@ def expiry_at(control: Control, now: datetime) -> Expiry:
 
 
 async def test_an_unused_service_is_warned_of_and_deleted(control: Control) -> None:
-    """At 150 and 173 days it is told, once each; at 180 it goes as by `delete`, by control's hand."""
-    await create(control)
+    """At 150 and 173 days it is told, once each; at 180 it goes as by `delete`, by control's hand, out of its group."""
+    await create(control, text(**{"metadata.group": "letters"}))
     await control.services().Stop(services_pb2.StopServiceRequest(name="ocr"), metadata=control.auth)
     await eventually(lambda: stopped(control))
     since = (await get(control)).create_time.ToDatetime(tzinfo=control.process.clock.now().tzinfo)
@@ -199,6 +199,8 @@ async def test_an_unused_service_is_warned_of_and_deleted(control: Control) -> N
     await lock(control, "none")
     assert len(await after(0.5)) == 3, "somebody has just changed it"
     await after(201)
+    groups = await control.groups().List(groups_pb2.ListGroupsRequest(), metadata=control.auth)
+    assert not groups.groups
 
     async def gone() -> bool:
         await control.hear("removed", route(state="removed"))

@@ -121,6 +121,9 @@ def test_the_schema_knows_them() -> None:
 
     assert Draft202012Validator(schema()).is_valid(sound_file)
     assert not Draft202012Validator(schema()).is_valid(but(**{f"{RATE}.limit": "3"}))
+    nothing = but(**{"metadata.group": "", f"{RATE}.limit": 0, "metadata.rpc.rate_limit": 0, "networking.gateway": ""})
+    assert Draft202012Validator(schema()).is_valid(nothing)
+    assert not Draft202012Validator(schema()).is_valid(but(**{"metadata.rpc.rate_limit": -1}))
 
 
 def test_a_change_of_policy_or_group_is_no_revision_and_is_told() -> None:

@@ -57,6 +57,22 @@ def test_an_expired_limit_is_a_408_however_envoy_charges_it() -> None:
     assert (seen.timeouts, seen.rejected) == (6, 9)  # type: ignore[attr-defined]
 
 
+def test_refusals_are_known_by_code() -> None:
+    """Of Envoy's own answers; a model's 429 or 503 is its answer. Who left before an answer is 499."""
+    message = pb.StreamMetricsMessage()
+    told = {"408": "response_timeout", "429": "local_rate_limited", "450": "reached_concurrency_limit",
+            "0": "downstream_remote_disconnect", "503": "no_healthy_upstream", "401": "lua_response"}  # fmt: skip
+    for number, (code, via) in enumerate(told.items(), 1):
+        counter(message, "easel.local_reply", number, service="ocr", code=code, via=via)
+    for code in ("429", "503"):
+        counter(message, "easel.local_reply", 50, service="ocr", code=code, via="via_upstream")
+
+    seen = read(message)[KEY]
+
+    assert seen.refused == (1, 2, 3, 4, 5)  # type: ignore[attr-defined]
+    assert seen.requests == (0, 0, 0, 0, 0)  # type: ignore[attr-defined]
+
+
 def test_the_interval_is_between_messages() -> None:
     """The first report covers Envoy's flush interval, each next one the time since the last."""
     reader = Reader(service_of("default"))

@@ -14,7 +14,7 @@ from easel_monitor.decide import cell, events, explain, frames, histogram, point
 from easel_monitor.decide.cell import Cell, Usage, cell_of
 from easel_monitor.decide.events import Stored
 from easel_monitor.decide.frames import ClusterSeen, Report
-from easel_monitor.rings import History
+from easel_monitor.rings import History, Ring
 
 KEY = ("default", "ocr")
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -97,6 +97,19 @@ def test_the_rings_keep_seconds_and_tens_and_forget_the_rest() -> None:
     assert len(tens) == 360
     assert all(c.requests == (0, 10, 0, 0, 0) and c.interval_s == 10.0 for c in tens)
     assert history.window(20_000, 3600) == []
+
+
+def test_refusals_are_kept_as_long_as_their_span() -> None:
+    """Summed in a slot, and gone with it."""
+    ring = Ring(10, 3)
+    for start in (101, 105):
+        ring.put(Cell(start_s=start, interval_s=1.0, refused=(0, 2, 1, 0, 0)))
+    (kept,) = ring.between(100, 110)
+    ring.put(Cell(start_s=130, interval_s=1.0))
+
+    assert kept.refused == (0, 4, 2, 0, 0)
+    assert [cell.refused for cell in ring.between(110, 140)] == [(0, 0, 0, 0, 0)]
+    assert point.point(kept).refused_by_code == {"429": 2.0, "450": 1.0}
 
 
 def test_an_idle_service_is_cheap() -> None:

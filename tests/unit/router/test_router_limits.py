@@ -14,7 +14,8 @@ from easel_router.testing import a_plan
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.limiting import GROUP_LIMITS_FILTER, LIMITS_FILTER
 from easel_router.xds.messages import CLUSTER, ROUTE
-from easel_router.xds.render import Resources, render
+from easel_router.xds.render import render
+from easel_router.xds.scopes import Resources
 
 DISABLED = pb.FilterConfig(disabled=True).SerializeToString()
 
@@ -71,7 +72,7 @@ def test_shares_add_up(
         assert replicas <= each.queue.requests * envoys <= max(workers, envoys) * replicas + queue * replicas
     if each.rate is not None:
         allowed = [n for n in (rate, per_replica * max(1, replicas)) if n]
-        assert each.rate.tokens / each.rate.every_s * envoys == min(allowed)
+        assert (each.rate.tokens, each.rate.every_s) == (min(allowed), envoys)
         assert each.rate.burst >= 1
     assert 1 <= each.workers <= max(1, workers // envoys)
 

@@ -9,6 +9,10 @@ from msgspec import Struct
 SCHEMA_VERSION = 1
 
 
+REFUSALS = ("408", "429", "450", "499", "503")
+"""Time limit, rate or requests in flight, queue, caller who left before the answer, no replica."""
+
+
 class ServiceMetrics(Struct, frozen=True, kw_only=True):
     """One second of one service, as Envoy saw it. Published by the monitor."""
 
@@ -28,6 +32,9 @@ class ServiceMetrics(Struct, frozen=True, kw_only=True):
     timeouts: int
     replicas_ready: int
     """Healthy endpoints in Envoy's eyes."""
+    refused_by_code: dict[str, int] = {}
+    """What the gateway answered itself in the interval, by exact code of REFUSALS; where no replica was tried, it is in
+    no other number."""
 
 
 class ReplicaMetrics(Struct, frozen=True, kw_only=True):

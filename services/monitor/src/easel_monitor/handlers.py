@@ -97,4 +97,5 @@ def _point(cell: Cell) -> metrics_pb2.MetricsPoint:
         replicas_total=p.replicas_total,
         retries_per_s=p.retries_per_s,
         timeouts_per_s=p.timeouts_per_s,
+        refused_by_code=p.refused_by_code,
     )

@@ -4,7 +4,7 @@ What is counted: final answers of routed requests per service, by class, as the 
 healthy upstream" included; attempts that were retried are not; an expired time limit is the 408 that the client
 got), and all answers per listener (`answered`), so that what Envoy refuses by itself (401, 404, 429, 450) is their
 difference, for all services together. Where the router counts them (LOCAL_REPLY), rejections are known per service;
-they are no load, so they stay out of the service's requests.
+they are no load, so they stay out of the service's requests. What limits refuse is known by its exact code too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from easel_contracts import ids
+from easel_contracts.metrics import REFUSALS
 from easel_monitor.decide import histogram
 from easel_monitor.decide.frames import ClusterSeen, Report, add
 from easel_monitor.envoy_metrics_pb2 import Histogram, Metric, MetricFamily, StreamMetricsMessage
@@ -32,6 +33,8 @@ _SUFFIX = re.compile(r"[|~]")
 SERVICE = "service"
 LOCAL_REPLY = "easel.local_reply"
 """The router's counter of answers >= 400 on the data listener, with the tags service, code and via."""
+LEFT = "0"
+"""Code of a request whose caller left before anything was answered: 499 to whoever reads."""
 REJECTIONS = frozenset({"400", "401", "403", "404", "405", "413", "429", "431", "450"})
 """Codes by which Envoy itself turns a request away before any replica is tried."""
 
@@ -58,6 +61,7 @@ class _Cluster:
         "healthy",
         "latency",
         "pending",
+        "refused",
         "rejected",
         "requests",
         "retries",
@@ -68,6 +72,7 @@ class _Cluster:
     def __init__(self) -> None:
         self.requests = [0, 0, 0, 0, 0]
         self.retries = self.timeouts = self.expired_504 = self.silent = self.rejected = 0
+        self.refused = [0, 0, 0, 0, 0]
         self.active = self.pending = self.healthy = 0
         self.latency = histogram.EMPTY
 
@@ -84,6 +89,7 @@ class _Cluster:
             retries=self.retries,
             timeouts=self.timeouts + self.silent,
             rejected=self.rejected,
+            refused=(self.refused[0], self.refused[1], self.refused[2], self.refused[3], self.refused[4]),
             active=self.active,
             pending=self.pending,
             healthy=self.healthy,
@@ -171,10 +177,12 @@ def _exact_code(of: _Cluster, metric: Metric, labels: Mapping[str, str]) -> None
 
 
 def _local_reply(of: _Cluster, metric: Metric, labels: Mapping[str, str]) -> None:
-    via = labels.get("via", "")
+    via, code = labels.get("via", ""), labels.get("code", "")
+    if not via.startswith("via_upstream") and (index := _REFUSAL_INDEX.get(code)) is not None:
+        of.refused[index] += round(metric.counter.value)
     if via.startswith("stream_idle_timeout"):
         of.silent += round(metric.counter.value)
-    elif not via.startswith("via_upstream") and labels.get("code") in REJECTIONS:
+    elif not via.startswith("via_upstream") and code in REJECTIONS:
         of.rejected += round(metric.counter.value)
 
 
@@ -211,6 +219,7 @@ def latency(of: Histogram) -> tuple[int, ...]:
     return histogram.from_cumulative(bounds, cumulative, of.sample_count)
 
 
+_REFUSAL_INDEX = {LEFT if code == "499" else code: index for index, code in enumerate(REFUSALS)}
 _CODE_INDEX = {"1": 0, "2": 1, "3": 2, "4": 3, "5": 4}
 _TAKE: dict[str, Callable[[_Cluster, Metric, Mapping[str, str]], None]] = {
     "cluster.upstream_rq_xx": _code,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 
 from easel_monitor.decide import histogram
-from easel_monitor.decide.cell import Cell
+from easel_monitor.decide.cell import NONE, Cell, Five, add_five
 
 SECONDS_KEPT = 300
 TENS_KEPT = 360
@@ -28,6 +28,8 @@ class Ring:
         self._starts = array("Q", bytes(8 * slots))
         self._floats = array("f", bytes(4 * slots * _FLOATS))
         self._counts: array[int] | None = None
+        self._refused: dict[int, Five] = {}
+        """By slot: few spans have any."""
 
     def put(self, cell: Cell) -> None:
         """Adds a cell to the slot its start falls in; what is older than the slot's content is dropped."""
@@ -39,6 +41,7 @@ class Ring:
         f = self._floats
         if start > self._starts[slot]:
             self._starts[slot] = start
+            self._refused.pop(slot, None)
             for i in range(at, at + _FLOATS):
                 f[i] = 0.0
             if self._counts is not None:
@@ -53,6 +56,8 @@ class Ring:
         f[at + 7] += cell.total_s
         if cell.latency or cell.retries or cell.timeouts or any(cell.requests):
             self._count(slot, cell)
+        if any(cell.refused):
+            self._refused[slot] = add_five(self._refused.get(slot, NONE), cell.refused)
 
     def between(self, from_s: int, to_s: int) -> list[Cell]:
         """The cells that start in [from_s, to_s), oldest first."""
@@ -100,6 +105,7 @@ class Ring:
             span_s=f[6],
             total_s=f[7],
             latency=c[7:] if any(c[7:]) else histogram.EMPTY,
+            refused=self._refused.get(slot, NONE),
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from easel_contracts import states
 from easel_contracts.facts import GroupState, ReplicaState, ServiceState
 from easel_router.decide import groups
@@ -36,8 +38,7 @@ class Known:
         before, self._envoys = self._envoys, max(1, count)
         if before == self._envoys:
             return [], []
-        services = [name for name, state in self.services.items() if is_limited(state.gateway)]
-        return services, [name for name, state in self.groups.items() if is_limited(state.gateway)]
+        return _limited(self.services, self.tokens), _limited(self.groups, self.group_tokens)
 
     def take_group(self, state: GroupState) -> None:
         """A group's newest state; the tokens of an earlier one with its name are not its own."""
@@ -122,3 +123,12 @@ class Known:
             return None
         members = {m.service: made for m in state.members if (made := self.plan(m.service)) is not None}
         return groups.plan(state, tokens, members, self._workspace, self._envoys)
+
+
+def _limited(states: Mapping[str, ServiceState | GroupState], tokens: Mapping[str, TokenSet]) -> list[str]:
+    """Names of those whose plan depends on how many Envoys there are."""
+    return [
+        name
+        for name, state in states.items()
+        if is_limited(state.gateway, tokens[name].tokens if name in tokens else ())
+    ]

@@ -63,10 +63,13 @@ class Lane:
 
 
 class Admitted(Struct, frozen=True, kw_only=True):
-    """A copy whose body may be read."""
+    """A copy whose body may be read. It takes its place, until it is replayed or refused."""
 
     service: str
     sides: Sides
+    lane: Lane
+    reserved: int
+    """Bytes that its body may have."""
 
     @property
     def body_bytes(self) -> int:
@@ -97,24 +100,27 @@ class Collector:
             self._lanes.pop(service, None)
             return None
         lane = self._lanes.setdefault(service, Lane(self._clock))
-        admitted = Admitted(service=service, sides=between)
-        why = self._why_not(admitted, lane, headers, length)
+        most = between.how.body_kib << 10
+        admitted = Admitted(service=service, sides=between, lane=lane, reserved=most if length is None else length)
+        why = self._why_not(admitted, headers)
         if why:
             self._comparisons.skip(service, between, why)
-        return None if why else admitted
+            return None
+        lane.waiting += 1
+        self._bytes += admitted.reserved
+        return admitted
 
     def refuse(self, admitted: Admitted, why: str) -> None:
         """A copy that was let in, but cannot be compared after all."""
+        self._leave(admitted)
         self._comparisons.skip(admitted.service, admitted.sides, why)
 
     def take(self, admitted: Admitted, request: Request) -> None:
         """Replays a copy when its turn comes; returns at once."""
-        lane = self._lanes.setdefault(admitted.service, Lane(self._clock))
-        lane.waiting += 1
-        self._bytes += len(request.body)
-        task = asyncio.create_task(self._in_turn(lane, admitted, request))
+        task = asyncio.create_task(self._in_turn(admitted, request))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        task.add_done_callback(lambda _: self._leave(admitted))
 
     def waiting(self) -> float:
         """Copies that are replayed or wait for that."""
@@ -126,33 +132,34 @@ class Collector:
             await ended(task)
         self._aside.shutdown(wait=False, cancel_futures=True)
 
-    def _why_not(self, admitted: Admitted, lane: Lane, headers: Mapping[str, str], length: int | None) -> str:
+    def _leave(self, admitted: Admitted) -> None:
+        admitted.lane.waiting -= 1
+        self._bytes -= admitted.reserved
+
+    def _why_not(self, admitted: Admitted, headers: Mapping[str, str]) -> str:
         if "upgrade" in headers:
             return "WebSocket"
         if headers.get("content-type", "").startswith("application/grpc"):
             return "Grpc"
-        if length is not None and length > admitted.body_bytes:
+        if admitted.reserved > admitted.body_bytes:
             return "TooLarge"
         between = admitted.sides
         if not all(answers(side, self._known.replicas(side.service)) for side in (between.stable, between.candidate)):
             return "NoReplica"
-        if lane.waiting >= MOST_WAITING or self._bytes + (length or admitted.body_bytes) > MOST_BYTES:
+        if admitted.lane.waiting >= MOST_WAITING or self._bytes + admitted.reserved > MOST_BYTES:
             return "Busy"
-        return "" if lane.bucket.take(between.how.samples_per_s) else "TooMany"
+        return "" if admitted.lane.bucket.take(between.how.samples_per_s) else "TooMany"
 
-    async def _in_turn(self, lane: Lane, admitted: Admitted, request: Request) -> None:
+    async def _in_turn(self, admitted: Admitted, request: Request) -> None:
         service, between = admitted.service, admitted.sides
         try:
-            async with lane.turn:
+            async with admitted.lane.turn:
                 self._comparisons.add(service, between, await self._sample(between, request))
         except NotReplayed as error:
             self._comparisons.skip(service, between, error.why)
         except Exception:
             log.exception("copy not compared", service=service)
             self._comparisons.skip(service, between, "Error")
-        finally:
-            lane.waiting -= 1
-            self._bytes -= len(request.body)
 
     async def _sample(self, between: Sides, request: Request) -> Sample:
         """All at the same time, begun in an order of chance: neither side is always the first, nor alone."""

@@ -27,7 +27,8 @@ class ShadowServer:
         self._address, self._secret, self._collector = address, secret.encode(), collector
         self._runner = web.ServerRunner(
             web.Server(self._on_copy, access_log=None, max_line_size=_LONGEST_HEAD, max_field_size=_LONGEST_HEAD,
-                       lingering_time=0, auto_decompress=False)
+                       lingering_time=0, auto_decompress=False),
+            shutdown_timeout=1,
         )  # fmt: skip
 
     async def start(self) -> None:
@@ -58,21 +59,27 @@ class ShadowServer:
         admitted = self._collector.admit(headers.get(SERVICE_HEADER, ""), headers, request.content_length)
         if admitted is None:
             return web.Response(status=202)
-        body = await self._body(request, admitted)
-        if body is not None:
-            copy = Request(
-                method=request.method, path=request.raw_path, headers=tuple(request.headers.items()),
-                host=headers.get("host", ""), body=body,
-            )  # fmt: skip
-            self._collector.take(admitted, copy)
+        try:
+            body = await _body(request, admitted)
+        except BaseException:
+            self._collector.refuse(admitted, "Broken")
+            raise
+        if body is None:
+            self._collector.refuse(admitted, "TooLarge")
+            return web.Response(status=202)
+        copy = Request(
+            method=request.method, path=request.raw_path, headers=tuple(request.headers.items()),
+            host=headers.get("host", ""), body=body,
+        )  # fmt: skip
+        self._collector.take(admitted, copy)
         return web.Response(status=202)
 
-    async def _body(self, request: web.BaseRequest, admitted: Admitted) -> bytes | None:
-        """None: it is longer than is compared; then it is not read further."""
-        kept = bytearray()
-        async for chunk in request.content.iter_any():
-            kept += chunk
-            if len(kept) > admitted.body_bytes:
-                self._collector.refuse(admitted, "TooLarge")
-                return None
-        return bytes(kept)
+
+async def _body(request: web.BaseRequest, admitted: Admitted) -> bytes | None:
+    """None: it is longer than is compared; then it is not read further."""
+    kept = bytearray()
+    async for chunk in request.content.iter_any():
+        kept += chunk
+        if len(kept) > admitted.body_bytes:
+            return None
+    return bytes(kept)

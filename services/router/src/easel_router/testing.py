@@ -280,7 +280,12 @@ def a_plan(
         awake=bool(upstreams) or hold is not None,
         keep_alive_s=keep_alive_s,
         grpc=grpc,
-        limits=shares(gateway, replicas=len(set(ports) - set(draining)), envoys=envoys),
+        limits=shares(
+            gateway,
+            replicas=sum(not u.draining for u in upstreams),
+            envoys=envoys,
+            tokens=(Token(value=token), *more),
+        ),
         split=realised(split, {u.arm for u in upstreams if not u.draining}),
     )
 
@@ -293,6 +298,7 @@ def a_group(
     standalone: tuple[str, ...] = (),
     split: Split | None = None,
     candidate: str = "",
+    more: tuple[Token, ...] = (),
     gateway: GatewayPolicy = _UNLIMITED,
     envoys: int = 1,
 ) -> GroupPlan:
@@ -309,5 +315,5 @@ def a_group(
         uid=name, name=name, generation=1, mode="customized" if weights else "auto", members=members, split=split,
         candidate=candidate, gateway=gateway,
     )  # fmt: skip
-    tokens = TokenSet(tokens=(Token(value=token),), version=1)
+    tokens = TokenSet(tokens=(Token(value=token), *more), version=1)
     return groups.plan(state, tokens, {p.service: p for p in plans}, "default", envoys)

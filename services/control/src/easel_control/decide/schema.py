@@ -80,12 +80,12 @@ def _leaf(key: Key) -> dict[str, Any]:
         out |= {"maxLength": key.max_length} | ({"minLength": key.min_length} if key.min_length else {})
         if key.pattern and not key.resolved_by_cli:
             out["pattern"] = f"^(?:{key.pattern})$"
-        if "" in key.neutral:
-            out = {"anyOf": [{"const": ""}, out], "description": key.doc}
     elif key.kind == "list":
         out |= {"maxItems": key.max_length} | ({"minItems": key.min_length} if key.min_length else {})
     elif key.kind == "map":
         out |= {"additionalProperties": {"type": "string"}, "maxProperties": key.max_length}
+    if nothing := [value for value in key.neutral if value == "" or (key.minimum is not None and value < key.minimum)]:
+        out = {"anyOf": [{"enum": nothing}, out], "description": key.doc}
     return out
 
 

@@ -12,6 +12,8 @@ from msgspec import Struct
 from easel_contracts.metrics import ServiceMetrics
 from easel_monitor.decide import histogram
 
+Five = tuple[int, int, int, int, int]
+NONE: Five = (0, 0, 0, 0, 0)
 CODES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 
 
@@ -40,6 +42,8 @@ class Cell(Struct, frozen=True, array_like=True):
     """Replicas that had not ended (by facts), integrated over span_s."""
     latency: tuple[int, ...] = histogram.EMPTY
     """Counts over histogram.BOUNDS_MS."""
+    refused: Five = NONE
+    """Answered by Envoy itself, by code of REFUSALS."""
 
 
 class Usage(Struct, frozen=True):
@@ -54,7 +58,7 @@ def merge(a: Cell, b: Cell) -> Cell:
     return Cell(
         start_s=min(a.start_s, b.start_s),
         interval_s=a.interval_s + b.interval_s,
-        requests=_add5(a.requests, b.requests),
+        requests=add_five(a.requests, b.requests),
         retries=a.retries + b.retries,
         timeouts=a.timeouts + b.timeouts,
         in_flight_s=a.in_flight_s + b.in_flight_s,
@@ -65,6 +69,7 @@ def merge(a: Cell, b: Cell) -> Cell:
         span_s=a.span_s + b.span_s,
         total_s=a.total_s + b.total_s,
         latency=histogram.merge(a.latency, b.latency),
+        refused=add_five(a.refused, b.refused),
     )
 
 
@@ -80,7 +85,7 @@ def cell_of(seen: ServiceMetrics | None, usage: Usage | None, replicas: int, at_
     )
     if seen is None:
         return second
-    of = seen.requests_by_code.get
+    of, refused = seen.requests_by_code.get, seen.refused_by_code.get
     return merge(
         second,
         Cell(
@@ -92,12 +97,11 @@ def cell_of(seen: ServiceMetrics | None, usage: Usage | None, replicas: int, at_
             in_flight_s=seen.in_flight * seen.interval_s,
             ready_s=seen.replicas_ready * seen.interval_s,
             latency=seen.latency_counts if any(seen.latency_counts) else histogram.EMPTY,
+            refused=(refused("408", 0), refused("429", 0), refused("450", 0), refused("499", 0), refused("503", 0)),
         ),
     )
 
 
-Five = tuple[int, int, int, int, int]
-
-
-def _add5(a: Five, b: Five) -> Five:
+def add_five(a: Five, b: Five) -> Five:
+    """One by one."""
     return (a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4])

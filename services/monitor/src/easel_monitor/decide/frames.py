@@ -14,8 +14,9 @@ from collections.abc import Collection, Iterable, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from easel_contracts.metrics import ServiceMetrics
+from easel_contracts.metrics import REFUSALS, ServiceMetrics
 from easel_monitor.decide import histogram
+from easel_monitor.decide.cell import NONE, Five, add_five
 
 GAUGE_AGE_S = 3.0
 """How long an Envoy's last in-flight count stands for it when its next report is late."""
@@ -35,6 +36,8 @@ class ClusterSeen(Struct, frozen=True):
     healthy: int = 0
     rejected: int = 0
     """Turned away by Envoy itself (401, 404, 429 ...): no replica was tried, not in `requests`."""
+    refused: Five = NONE
+    """Answered by Envoy itself, by code of REFUSALS."""
     latency: tuple[int, ...] = histogram.EMPTY
 
 
@@ -52,15 +55,15 @@ class Report(Struct, frozen=True, kw_only=True):
 
 def add(a: ClusterSeen, b: ClusterSeen) -> ClusterSeen:
     """Two clusters of one service (its revisions) in one Envoy."""
-    x, y = a.requests, b.requests
     return ClusterSeen(
-        requests=(x[0] + y[0], x[1] + y[1], x[2] + y[2], x[3] + y[3], x[4] + y[4]),
+        requests=add_five(a.requests, b.requests),
         retries=a.retries + b.retries,
         timeouts=a.timeouts + b.timeouts,
         active=a.active + b.active,
         pending=a.pending + b.pending,
         healthy=a.healthy + b.healthy,
         rejected=a.rejected + b.rejected,
+        refused=add_five(a.refused, b.refused),
         latency=histogram.merge(a.latency, b.latency),
     )
 
@@ -114,6 +117,7 @@ def _metrics(key: tuple[str, str], of: ClusterSeen, at_unix_s: float, interval_s
         retries=of.retries,
         timeouts=of.timeouts,
         replicas_ready=of.healthy,
+        refused_by_code={code: n for code, n in zip(REFUSALS, of.refused, strict=True) if n},
     )
 
 

@@ -7,6 +7,7 @@ from functools import reduce
 
 from msgspec import Struct
 
+from easel_contracts.metrics import REFUSALS
 from easel_monitor.decide import cell, histogram
 from easel_monitor.decide.cell import CODES, Cell
 
@@ -28,6 +29,7 @@ class Point(Struct, frozen=True, kw_only=True):
     replicas_total: int | None
     retries_per_s: float | None
     timeouts_per_s: float | None
+    refused_by_code: dict[str, float]
 
 
 def point(of: Cell) -> Point:
@@ -49,6 +51,7 @@ def point(of: Cell) -> Point:
         replicas_total=_count(of.total_s, of.span_s),
         retries_per_s=_per(of.retries, seen),
         timeouts_per_s=_per(of.timeouts, seen),
+        refused_by_code={code: n / seen for code, n in zip(REFUSALS, of.refused, strict=True) if n and seen > 0},
     )
 
 

@@ -90,7 +90,7 @@ def plan(
         shares=stable,
         members=tuple(Member(service=name, tokens=plans[name].tokens) for name in sorted(plans)),
         split=_split(state, candidate, plans, stable) if candidate else None,
-        limits=limits.shares(state.gateway, replicas=0, envoys=envoys),
+        limits=limits.shares(state.gateway, replicas=0, envoys=envoys, tokens=tokens.tokens),
     )
 
 

@@ -7,10 +7,22 @@ dealt again when an Envoy comes or goes.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Protocol
 
 from msgspec import Struct
 
 from easel_contracts.spec import GatewayPolicy
+
+
+class Limited(Protocol):
+    """A token, as far as it concerns limits."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def rate_limit_qps(self) -> int: ...
 
 
 class Rate(Struct, frozen=True, kw_only=True):
@@ -31,9 +43,19 @@ class Room(Struct, frozen=True, kw_only=True):
     why: str
 
 
+class TokenRate(Struct, frozen=True, kw_only=True):
+    """What one token may send."""
+
+    token: str
+    """Its name."""
+    rate: Rate
+
+
 class Limits(Struct, frozen=True, kw_only=True):
     """What one Envoy lets through. None, 0: no limit."""
 
+    tokens: tuple[TokenRate, ...] = ()
+    """Tokens with a limit of their own, which counts before that of all."""
     rate: Rate | None = None
     concurrency: Room | None = None
     """More are answered 429."""
@@ -46,28 +68,37 @@ class Limits(Struct, frozen=True, kw_only=True):
 NONE = Limits()
 
 
-def is_limited(policy: GatewayPolicy) -> bool:
+def is_limited(policy: GatewayPolicy, tokens: Iterable[Limited] = ()) -> bool:
     """Whether anything depends on how many Envoys there are."""
-    return bool(
-        policy.rate_limit_qps or policy.concurrency_limit or policy.replica_rate_limit_qps or policy.worker_threads
-    )
+    whole = policy.rate_limit_qps or policy.concurrency_limit
+    each = policy.replica_rate_limit_qps or policy.worker_threads
+    return bool(whole or each or any(token.rate_limit_qps for token in tokens))
 
 
-def shares(policy: GatewayPolicy, *, replicas: int, envoys: int) -> Limits:
+def shares(policy: GatewayPolicy, *, replicas: int, envoys: int, tokens: Iterable[Limited] = ()) -> Limits:
     """One Envoy's share, with `replicas` in traffic and `envoys` (1 or more) alive.
 
     Rates divide exactly. Numbers of requests are rounded down, so that all Envoys together never let more through than
     the limit, but each lets 1 through: with more Envoys than a limit is large, the sum is above it.
     """
-    if not is_limited(policy):
+    if not is_limited(policy, tokens := tuple(tokens)):
         return NONE
     workers = _share(policy.worker_threads, envoys)
     return Limits(
+        tokens=tuple(
+            TokenRate(token=token.name, rate=_bucket(token.rate_limit_qps, envoys, ""))
+            for token in tokens
+            if token.rate_limit_qps
+        ),
         rate=_rate(policy, replicas, envoys),
         concurrency=_concurrency(policy.concurrency_limit, envoys),
         queue=_queue(policy, replicas, envoys) if workers and replicas else None,
         workers=workers,
     )
+
+
+def _bucket(qps: int, envoys: int, why: str) -> Rate:
+    return Rate(tokens=qps, every_s=envoys, burst=max(1, math.ceil(qps / envoys)), why=why)
 
 
 def _share(limit: int, envoys: int) -> int:
@@ -86,7 +117,7 @@ def _rate(policy: GatewayPolicy, replicas: int, envoys: int) -> Rate | None:
     if not kinds:
         return None
     qps, why = min(kinds)
-    return Rate(tokens=qps, every_s=envoys, burst=max(1, math.ceil(qps / envoys)), why=why)
+    return _bucket(qps, envoys, why)
 
 
 def _concurrency(limit: int, envoys: int) -> Room | None:

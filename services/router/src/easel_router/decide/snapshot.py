@@ -157,7 +157,12 @@ def plan(table: Table, service: str) -> ServicePlan | None:
         awake=bool(chosen) or (running and state.reason != AT_ZERO),
         keep_alive_s=min((r.keep_alive_s for r in replicas if r.keep_alive_s is not None), default=None),
         grpc=state.revision.traffic.grpc or any(r.grpc for r in replicas),
-        limits=shares(state.gateway, replicas=sum(not u.draining for u in chosen), envoys=table.envoys),
+        limits=shares(
+            state.gateway,
+            replicas=sum(not u.draining for u in chosen),
+            envoys=table.envoys,
+            tokens=known.tokens,
+        ),
         split=realised(state.rollout.split, {u.arm for u in chosen if not u.draining}) if state.rollout else None,
     )
 

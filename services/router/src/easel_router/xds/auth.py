@@ -16,7 +16,7 @@ def keys(tokens: tuple[Token, ...], *, group: str = "", member: tuple[Token, ...
     are its, `member` those of the member that is reached) begin with `GROUP/`, so that the member, which is reached
     with them too, does not take them for its own.
     """
-    everyone = [*((label(token, group), token) for token in tokens), *((token.name, token) for token in member)]
+    everyone = [*((label(token.name, group), token) for token in tokens), *((token.name, token) for token in member)]
     if len(everyone) == 1 and not everyone[0][1].expires_unix_s and not everyone[0][1].rate_limit_qps:
         return {"token": everyone[0][1].value}
     limited = any(token.rate_limit_qps for _, token in everyone)
@@ -24,6 +24,6 @@ def keys(tokens: tuple[Token, ...], *, group: str = "", member: tuple[Token, ...
     return {"tokens": "\n".join(lines)}
 
 
-def label(token: Token, group: str = "") -> str:
+def label(token: str, group: str = "") -> str:
     """A token as dynamic metadata `easel.token` names it: the descriptor of its limit."""
-    return f"{group}/{token.name}" if group else token.name
+    return f"{group}/{token}" if group else token

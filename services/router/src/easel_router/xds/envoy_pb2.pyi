@@ -55,6 +55,7 @@ class _StatusCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StatusCode
     GatewayTimeout: _StatusCode.ValueType  # 504
     InsufficientStorage: _StatusCode.ValueType  # 507
     LoopDetected: _StatusCode.ValueType  # 508
+    NotExtended: _StatusCode.ValueType  # 510
 
 class StatusCode(_StatusCode, metaclass=_StatusCodeEnumTypeWrapper): ...
 
@@ -64,6 +65,7 @@ ServiceUnavailable: StatusCode.ValueType  # 503
 GatewayTimeout: StatusCode.ValueType  # 504
 InsufficientStorage: StatusCode.ValueType  # 507
 LoopDetected: StatusCode.ValueType  # 508
+NotExtended: StatusCode.ValueType  # 510
 Global___StatusCode: _TypeAlias = StatusCode  # noqa: Y015
 
 class _HealthStatus:
@@ -2300,37 +2302,169 @@ class LocalRateLimit(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STAT_PREFIX_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
     TOKEN_BUCKET_FIELD_NUMBER: _builtins.int
     FILTER_ENABLED_FIELD_NUMBER: _builtins.int
     FILTER_ENFORCED_FIELD_NUMBER: _builtins.int
+    RESPONSE_HEADERS_TO_ADD_FIELD_NUMBER: _builtins.int
+    DESCRIPTORS_FIELD_NUMBER: _builtins.int
+    ALWAYS_CONSUME_DEFAULT_TOKEN_BUCKET_FIELD_NUMBER: _builtins.int
     RATE_LIMITED_AS_RESOURCE_EXHAUSTED_FIELD_NUMBER: _builtins.int
+    RATE_LIMITS_FIELD_NUMBER: _builtins.int
     ENABLE_RETRY_AFTER_HEADER_FIELD_NUMBER: _builtins.int
     stat_prefix: _builtins.str
     rate_limited_as_resource_exhausted: _builtins.bool
     enable_retry_after_header: _builtins.bool
+    @_builtins.property
+    def status(self) -> Global___HttpStatus: ...
     @_builtins.property
     def token_bucket(self) -> Global___TokenBucket: ...
     @_builtins.property
     def filter_enabled(self) -> Global___RuntimeFractionalPercent: ...
     @_builtins.property
     def filter_enforced(self) -> Global___RuntimeFractionalPercent: ...
+    @_builtins.property
+    def response_headers_to_add(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderValueOption]: ...
+    @_builtins.property
+    def descriptors(self) -> _containers.RepeatedCompositeFieldContainer[Global___LocalRateLimitDescriptor]: ...
+    @_builtins.property
+    def always_consume_default_token_bucket(self) -> _wrappers_pb2.BoolValue: ...
+    @_builtins.property
+    def rate_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___RateLimit]: ...
     def __init__(
         self,
         *,
         stat_prefix: _builtins.str = ...,
+        status: Global___HttpStatus | None = ...,
         token_bucket: Global___TokenBucket | None = ...,
         filter_enabled: Global___RuntimeFractionalPercent | None = ...,
         filter_enforced: Global___RuntimeFractionalPercent | None = ...,
+        response_headers_to_add: _abc.Iterable[Global___HeaderValueOption] | None = ...,
+        descriptors: _abc.Iterable[Global___LocalRateLimitDescriptor] | None = ...,
+        always_consume_default_token_bucket: _wrappers_pb2.BoolValue | None = ...,
         rate_limited_as_resource_exhausted: _builtins.bool = ...,
+        rate_limits: _abc.Iterable[Global___RateLimit] | None = ...,
         enable_retry_after_header: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter_enabled", b"filter_enabled", "filter_enforced", b"filter_enforced", "token_bucket", b"token_bucket"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["always_consume_default_token_bucket", b"always_consume_default_token_bucket", "filter_enabled", b"filter_enabled", "filter_enforced", b"filter_enforced", "status", b"status", "token_bucket", b"token_bucket"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enable_retry_after_header", b"enable_retry_after_header", "filter_enabled", b"filter_enabled", "filter_enforced", b"filter_enforced", "rate_limited_as_resource_exhausted", b"rate_limited_as_resource_exhausted", "stat_prefix", b"stat_prefix", "token_bucket", b"token_bucket"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["always_consume_default_token_bucket", b"always_consume_default_token_bucket", "descriptors", b"descriptors", "enable_retry_after_header", b"enable_retry_after_header", "filter_enabled", b"filter_enabled", "filter_enforced", b"filter_enforced", "rate_limited_as_resource_exhausted", b"rate_limited_as_resource_exhausted", "rate_limits", b"rate_limits", "response_headers_to_add", b"response_headers_to_add", "stat_prefix", b"stat_prefix", "status", b"status", "token_bucket", b"token_bucket"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LocalRateLimit: _TypeAlias = LocalRateLimit  # noqa: Y015
+
+@_typing.final
+class LocalRateLimitDescriptor(_message.Message):
+    """envoy.extensions.common.ratelimit.v3"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    TOKEN_BUCKET_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___RateLimitEntry]: ...
+    @_builtins.property
+    def token_bucket(self) -> Global___TokenBucket: ...
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___RateLimitEntry] | None = ...,
+        token_bucket: Global___TokenBucket | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["token_bucket", b"token_bucket"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "token_bucket", b"token_bucket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LocalRateLimitDescriptor: _TypeAlias = LocalRateLimitDescriptor  # noqa: Y015
+
+@_typing.final
+class RateLimitEntry(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    value: _builtins.str
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RateLimitEntry: _TypeAlias = RateLimitEntry  # noqa: Y015
+
+@_typing.final
+class RateLimit(_message.Message):
+    """envoy.config.route.v3"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Action(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        @_typing.final
+        class Metadata(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            DESCRIPTOR_KEY_FIELD_NUMBER: _builtins.int
+            METADATA_KEY_FIELD_NUMBER: _builtins.int
+            SKIP_IF_ABSENT_FIELD_NUMBER: _builtins.int
+            descriptor_key: _builtins.str
+            skip_if_absent: _builtins.bool
+            @_builtins.property
+            def metadata_key(self) -> Global___MetadataKey: ...
+            def __init__(
+                self,
+                *,
+                descriptor_key: _builtins.str = ...,
+                metadata_key: Global___MetadataKey | None = ...,
+                skip_if_absent: _builtins.bool = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _typing.Literal["metadata_key", b"metadata_key"]  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["descriptor_key", b"descriptor_key", "metadata_key", b"metadata_key", "skip_if_absent", b"skip_if_absent"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        METADATA_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def metadata(self) -> Global___RateLimit.Action.Metadata: ...
+        def __init__(
+            self,
+            *,
+            metadata: Global___RateLimit.Action.Metadata | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def actions(self) -> _containers.RepeatedCompositeFieldContainer[Global___RateLimit.Action]: ...
+    def __init__(
+        self,
+        *,
+        actions: _abc.Iterable[Global___RateLimit.Action] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RateLimit: _TypeAlias = RateLimit  # noqa: Y015
 
 @_typing.final
 class TokenBucket(_message.Message):

@@ -7,13 +7,13 @@ scope needs, as Envoy makes the chain before.
 
 from __future__ import annotations
 
+from google.protobuf.any_pb2 import Any
 from google.protobuf.wrappers_pb2 import BoolValue
 
 from easel_router.decide.groups import WHOLE, GroupPlan, Member, MemberSplit, endpoint
-from easel_router.decide.limits import Limits
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.auth import keys
-from easel_router.xds.limiting import of_group, words
+from easel_router.xds.limiting import in_group, of_group, words
 from easel_router.xds.messages import AUTH_FILTER, HOLD_FILTER, PICK_FILTER, ROUTE, serialised
 from easel_router.xds.scopes import Resources, digest, lua, lua_off, not_held, probe, stamp
 
@@ -21,11 +21,12 @@ from easel_router.xds.scopes import Resources, digest, lua, lua_off, not_held, p
 def render_group(plan: GroupPlan, probe_secret: str) -> Resources:
     """The scopes of a group and of its members in it. The group's answers the probe for all: they are sent together."""
     scopes = {plan.group: _scope(plan.group, keys(plan.tokens, group=plan.group), _choice(plan))}
-    _limit(scopes[plan.group], plan.limits)
+    _limit(scopes[plan.group], of_group(plan.limits, plan.group), words(plan.limits))
     for member in plan.members:
         name = endpoint(plan.group, member.service)
         opened_by = keys(plan.tokens, group=plan.group, member=member.tokens)
         scopes[name] = _scope(name, opened_by, _only(plan, member))
+        _limit(scopes[name], in_group(plan.limits, plan.group), {})
     probed, asks = scopes[plan.group], probe(plan.group, probe_secret)
     asks.typed_per_filter_config[PICK_FILTER].CopyFrom(lua_off())
     probed.route_configuration.virtual_hosts[0].routes.append(asks)
@@ -65,11 +66,11 @@ def _scope(name: str, opened_by: dict[str, str], choice: str) -> pb.ScopedRouteC
     )
 
 
-def _limit(scope: pb.ScopedRouteConfiguration, limits: Limits) -> None:
+def _limit(scope: pb.ScopedRouteConfiguration, filters: dict[str, Any], told: dict[str, str]) -> None:
     (host,) = scope.route_configuration.virtual_hosts
-    for name, config in of_group(limits).items():
+    for name, config in filters.items():
         host.typed_per_filter_config[name].CopyFrom(config)
-    host.metadata.filter_metadata["easel"].update(words(limits))
+    host.metadata.filter_metadata["easel"].update(told)
 
 
 def _choice(plan: GroupPlan) -> str:

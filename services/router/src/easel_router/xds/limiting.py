@@ -10,25 +10,32 @@ them anew with every change of the scope, and only then: see docs/mechanisms/lim
 
 from __future__ import annotations
 
+import math
+
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import UInt32Value
 
-from easel_router.decide.limits import Limits, Rate, Room
+from easel_router.decide.limits import Limits, Rate, Room, TokenRate
 from easel_router.xds import envoy_pb2 as pb
-from easel_router.xds.messages import EXTENSIONS, any_of, seconds
+from easel_router.xds.auth import label
+from easel_router.xds.messages import EXTENSIONS, METADATA, any_of, seconds
 from easel_router.xds.scopes import left_out
 
 LIMITS_FILTER = "easel.limits"
 GROUP_LIMITS_FILTER = "easel.group_limits"
 
-QUEUE_FULL, TOO_MANY_AT_ONCE = pb.InsufficientStorage, pb.LoopDetected
+QUEUE_FULL, TOO_MANY_AT_ONCE, TOKEN_RATE = pb.InsufficientStorage, pb.LoopDetected, pb.NotExtended
 """What the filters answer, to be told apart; callers see 450 and 429 (`listener`). Envoy's configuration has no 450."""
 
 _HTTP = EXTENSIONS + "filters.http."
 _MATCHING = EXTENSIONS + "common.matching.v3."
 _SKIP = EXTENSIONS + "filters.common.matcher.action.v3.SkipFilter"
 _NEVER_S = 86_400.0
+_ALL = Rate(tokens=1_000_000_000, every_s=1, burst=1_000_000_000, why="")
+"""For requests whose token has no limit: Envoy wants some bucket for them."""
+TOKEN = "token"
+"""Dynamic metadata (`easel`): the name of the token a request came with."""
 
 
 def limits_filter(name: str) -> pb.HttpFilter:
@@ -46,9 +53,14 @@ def of_service(limits: Limits) -> dict[str, Any]:
     return {LIMITS_FILTER: _filled(limits), GROUP_LIMITS_FILTER: left_out()}
 
 
-def of_group(limits: Limits) -> dict[str, Any]:
+def of_group(limits: Limits, group: str) -> dict[str, Any]:
     """What a group's virtual host says of the first place; the second stays in for the member that is picked."""
-    return {GROUP_LIMITS_FILTER: _filled(limits)}
+    return {GROUP_LIMITS_FILTER: _filled(limits, group)}
+
+
+def in_group(limits: Limits, group: str) -> dict[str, Any]:
+    """The same of a member's own endpoint in the group, where of the group's limits only those of its tokens count."""
+    return of_group(Limits(tokens=limits.tokens), group)
 
 
 def words(limits: Limits) -> dict[str, str]:
@@ -57,8 +69,10 @@ def words(limits: Limits) -> dict[str, str]:
     return {name: kind.why for name, kind in kinds.items() if kind is not None}
 
 
-def _filled(limits: Limits) -> Any:
+def _filled(limits: Limits, group: str = "") -> Any:
     filters = []
+    if limits.tokens:
+        filters.append(_token_rates(limits.tokens, group))
     if limits.rate is not None:
         filters.append(_rate(limits.rate))
     if limits.concurrency is not None:
@@ -78,21 +92,47 @@ def _whatever_the_request(action: Any) -> pb.Matcher:
     return pb.Matcher(on_no_match=on_no_match)
 
 
-def _rate(rate: Rate) -> pb.TypedExtensionConfig:
-    """Envoy's bucket fills continuously, so tokens over seconds is exact and even."""
-    always = pb.RuntimeFractionalPercent(default_value=pb.FractionalPercent(numerator=100))
-    bucket = pb.TokenBucket(
-        max_tokens=rate.burst, tokens_per_fill=UInt32Value(value=rate.tokens), fill_interval=seconds(rate.every_s)
+def _token_rates(tokens: tuple[TokenRate, ...], group: str) -> pb.TypedExtensionConfig:
+    """By the name that the auth filter found; a token without a limit is not counted."""
+    known_as = pb.RateLimit.Action.Metadata(
+        descriptor_key=TOKEN,
+        metadata_key=pb.MetadataKey(key=METADATA, path=[pb.MetadataKey.PathSegment(key=TOKEN)]),
+        skip_if_absent=True,
     )
-    limit = pb.LocalRateLimit(
-        stat_prefix="rate",
-        token_bucket=bucket,
+    limit = _rate_limit("token_rate", _ALL)
+    limit.status.code = TOKEN_RATE
+    wait_s = max(
+        math.ceil(each.rate.every_s / each.rate.tokens) for each in tokens
+    )  # Envoy tells that with a 429 alone
+    limit.response_headers_to_add.add(header=pb.HeaderValue(key="retry-after", value=str(wait_s)))
+    limit.rate_limits.append(pb.RateLimit(actions=[pb.RateLimit.Action(metadata=known_as)]))
+    for each in tokens:
+        entry = pb.RateLimitEntry(key=TOKEN, value=label(each.token, group))
+        limit.descriptors.append(pb.LocalRateLimitDescriptor(entries=[entry], token_bucket=_bucket(each.rate)))
+    return _filter("token_rate", "local_ratelimit.v3.LocalRateLimit", limit)
+
+
+def _rate(rate: Rate) -> pb.TypedExtensionConfig:
+    return _filter("rate", "local_ratelimit.v3.LocalRateLimit", _rate_limit("rate", rate))
+
+
+def _rate_limit(name: str, rate: Rate) -> pb.LocalRateLimit:
+    always = pb.RuntimeFractionalPercent(default_value=pb.FractionalPercent(numerator=100))
+    return pb.LocalRateLimit(
+        stat_prefix=name,
+        token_bucket=_bucket(rate),
         filter_enabled=always,
         filter_enforced=always,
         rate_limited_as_resource_exhausted=True,
         enable_retry_after_header=True,
     )
-    return _filter("rate", "local_ratelimit.v3.LocalRateLimit", limit)
+
+
+def _bucket(rate: Rate) -> pb.TokenBucket:
+    """Envoy's bucket fills continuously, so tokens over seconds is exact and even."""
+    return pb.TokenBucket(
+        max_tokens=rate.burst, tokens_per_fill=UInt32Value(value=rate.tokens), fill_interval=seconds(rate.every_s)
+    )
 
 
 def _room(name: str, room: Room, status: pb.StatusCode.ValueType) -> pb.TypedExtensionConfig:

@@ -12,7 +12,14 @@ from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value, UInt64Value
 
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.counting import counts
-from easel_router.xds.limiting import GROUP_LIMITS_FILTER, LIMITS_FILTER, QUEUE_FULL, TOO_MANY_AT_ONCE, limits_filter
+from easel_router.xds.limiting import (
+    GROUP_LIMITS_FILTER,
+    LIMITS_FILTER,
+    QUEUE_FULL,
+    TOKEN_RATE,
+    TOO_MANY_AT_ONCE,
+    limits_filter,
+)
 from easel_router.xds.messages import (
     AUTH_FILTER,
     HOLD_FILTER,
@@ -156,19 +163,18 @@ def _hold_filter() -> pb.HttpFilter:
 
 
 def _turned_away() -> pb.AccessLog:
-    """Counts answers from 400 on by service, code and cause: Envoy charges no cluster for what it answers itself."""
+    """Counts answers from 400 on by service, code and cause: Envoy charges no cluster for what it answers itself. Code
+    0 is a caller who left before anything was answered (499)."""
     tags = {"service": "%ROUTE_NAME%", "code": "%RESPONSE_CODE%", "via": "%RESPONSE_CODE_DETAILS%"}
     stat = pb.StatsLog.Stat(
         name="local_reply", tags=[pb.StatsLog.Tag(name=name, value_format=value) for name, value in tags.items()]
     )
     counter = pb.StatsLog.Counter(stat=stat, value_fixed=UInt64Value(value=1))
     log = pb.StatsLog(counters=[counter], stats_scope=pb.Scope(prefix="easel"))
-    from_400 = pb.ComparisonFilter(
-        op=pb.ComparisonFilter.GE, value=pb.RuntimeUInt32(default_value=400, runtime_key="easel.none")
-    )
+    left = _both(_flags("DC", "DR"), _status(0))
     return pb.AccessLog(
         name="easel.turned_away",
-        filter=pb.AccessLogFilter(status_code_filter=pb.StatusCodeFilter(comparison=from_400)),
+        filter=_either(_at_least(400), left),
         typed_config=any_of(_PREFIX + "extensions.access_loggers.stats.v3.Config", log),
     )
 
@@ -203,6 +209,10 @@ _RATE = (
     "the rate limit is reached: %METADATA(VIRTUAL_HOST:easel:rate)%",
     "send less often, or raise networking.gateway_policy.rate_limit.limit or metadata.rpc.rate_limit",
 )
+_TOKEN_RATE = (
+    "the rate limit of this token (%DYNAMIC_METADATA(easel:token)%) is reached",
+    "send less often with it, or have its limit raised",
+)
 _CONCURRENCY = (
     "the limit of requests in flight is reached: %METADATA(VIRTUAL_HOST:easel:concurrency)%",
     "wait for answers before sending more, or raise networking.gateway_policy.concurrency_limit.limit",
@@ -232,6 +242,7 @@ def _replies() -> pb.LocalReplyConfig:
             ),
             _mapper(_status(QUEUE_FULL), "QueueFull", *_QUEUE, status=450),
             _mapper(_either(_flags("UO"), _status(TOO_MANY_AT_ONCE)), "TooManyRequests", *_CONCURRENCY, status=429),
+            _mapper(_status(TOKEN_RATE), "TooManyRequests", *_TOKEN_RATE, status=429),
             _mapper(_status(429), "TooManyRequests", *_RATE),
             _mapper(
                 _flags("UF"),
