@@ -1,8 +1,9 @@
 """Simulated releases, judged by Easel's own code and, beside it, by the rules of other tools.
 
 Each release is traffic of 100 requests/s, 0.1 % errors and lognormal latency, with noise that both arms share, and a
-candidate that does one thing otherwise. All rules at a flat 10 % see the same requests. Then releases of five requests
-a minute, at 50 %: the verdict must be right or "not enough data", which is counted.
+candidate that does one thing otherwise. All rules at a flat 10 % see the same requests. Then whole canaries with their
+steps, as control takes them; and releases of five requests a minute, by steps and at 50 %, whose verdict must be right
+or "not enough data", which is counted.
 
     python benchmarks/canary.py [--runs 300] [--equal 1000] [--quick]
 """
@@ -18,7 +19,8 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from statistics import median
 
-from canary_rules import CHUNK_S, Change, Chunk, Flagger, Kayenta, Naive, Traffic
+from canary_ramp import Outcome, whole_canary
+from canary_rules import CHUNK_S, NOT_WORSE, UNKNOWN, WORSE, Change, Chunk, Flagger, Kayenta, Naive, Traffic
 from measuring import verdict
 
 from easel_control.decide.evidence import (
@@ -40,13 +42,13 @@ WATCHED_S = 1800
 SCARCE_RATE, SCARCE_PERMILLE, SCARCE_S = 5 / 60, 500, (2 * 3600, 12 * 3600)
 """Five requests a minute, at half of the traffic: in the default time limit, and in a night."""
 
-EQUAL = Change("none (false alarm)", harmful=False)
+EQUAL = Change("none (false alarm)", wrong=WORSE)
 CHANGES = (
     EQUAL,
-    Change("errors to 0.3 %", errors=0.003),
+    Change("errors to 0.3 %", errors=0.003, wrong=""),
     Change("errors to 1 %", errors=0.01),
     Change("errors to 5 %", errors=0.05),
-    Change("latency +10 %", latency=1.1),
+    Change("latency +10 %", latency=1.1, wrong=""),
     Change("latency +25 %", latency=1.25),
     Change("latency x2", latency=2.0),
 )
@@ -58,9 +60,10 @@ SCARCE = (
     Change("latency x5", latency=5.0),
 )
 OURS, NAIVE, FLAGGER, KAYENTA = "Easel", "naive z-test each 10 s", "Flagger-like, ramp", "Kayenta-like, 10/20/30 min"
-WORSE, NOT_WORSE, UNKNOWN = "worse", "not worse", "not enough data"
 FALSE_PERCENT = 1.0
 FOUND_WITHIN_S = {"errors to 5 %": 15.0, "latency +25 %": 60.0}
+RAMP_RATES = {"100 requests/s": (100.0, 1), "10 requests/s": (10.0, 1), "5 requests a minute": (SCARCE_RATE, 5)}
+"""Requests a second, and how often control looks here."""
 RULES = (OURS, NAIVE, FLAGGER, KAYENTA)
 
 Found = dict[str, tuple[int | None, int]]
@@ -162,11 +165,45 @@ def show_scarce(pool: ProcessPoolExecutor, runs: int, horizons: Sequence[int]) -
         for at_s in horizons:
             seen = Counter(pool.map(partial(scarce_release, change, at_s), range(runs), chunksize=4))
             cells.append(" / ".join(str(seen[what]) for what in (WORSE, NOT_WORSE, UNKNOWN)))
-            wrong += seen[NOT_WORSE if change.harmful else WORSE]
+            wrong += seen[change.wrong]
             total += runs
         rows.append([change.name, *cells])
     table(rows)
     return verdict(f"wrong verdicts at 5 requests a minute ({total} releases)", 100 * wrong / total, FALSE_PERCENT, "%")
+
+
+def show_ramp(pool: ProcessPoolExecutor, runs: int, equal: int) -> bool:
+    """Whole canaries by traffic, and their gates."""
+    print(f"\nwhole canaries, {runs} of each change ({equal} without one): promoted / went back, median times "
+          "(requests of the candidate until then); the rest waits for data")  # fmt: skip
+    rows, met, wrong, scarce = [["change", *RAMP_RATES]], [], 0, 0
+    for change in (*CHANGES, SCARCE[2]):
+        cells = []
+        for name, (rate, tick_s) in RAMP_RATES.items():
+            count = equal if change is EQUAL else runs
+            ended = list(pool.map(partial(whole_canary, change, rate, tick_s), range(count), chunksize=4))
+            cells.append(ramp_cell(ended))
+            if tick_s > 1:
+                wrong += sum(one.verdict == change.wrong for one in ended)
+                scarce += count
+            elif change is EQUAL:
+                false = 100 * sum(one.verdict == WORSE for one in ended) / count
+                met.append(verdict(f"false rollback of a whole canary, {name} ({count})", false, FALSE_PERCENT, "%"))
+        rows.append([change.name, *cells])
+    table(rows)
+    what = f"wrong verdicts of whole canaries at 5 requests a minute ({scarce})"
+    return all([*met, verdict(what, 100 * wrong / scarce, FALSE_PERCENT, "%")])
+
+
+def ramp_cell(ended: list[Outcome]) -> str:
+    """Share, median time and median requests of those that were promoted, and of those that went back."""
+    cells = []
+    for what in (NOT_WORSE, WORSE):
+        of = [one for one in ended if one.verdict == what]
+        share = f"{100 * len(of) / len(ended):.3g} %"
+        cells.append(f"{share} {median(o.took_s for o in of):.0f} s ({median(o.requests for o in of):,.0f})" if of
+                     else share)  # fmt: skip
+    return " / ".join(cells)
 
 
 def cell(found: list[tuple[int | None, int]]) -> str:
@@ -190,12 +227,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=300, help="releases of each change")
     parser.add_argument("--equal", type=int, default=1000, help="releases without a change")
+    parser.add_argument("--ramps", type=int, default=80, help="whole canaries of each change; five times without one")
     parser.add_argument("--scarce", type=int, default=200, help="releases of each change with few requests")
     parser.add_argument("--quick", action="store_true", help="few of each; a smoke test")
     arguments = parser.parse_args()
-    runs, equal, scarce = (8, 100, 8) if arguments.quick else (arguments.runs, arguments.equal, arguments.scarce)
+    runs, equal, ramps, scarce = arguments.runs, arguments.equal, arguments.ramps, arguments.scarce
+    if arguments.quick:
+        runs, equal, ramps, scarce = 8, 100, 4, 8
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        met = [show_flat(pool, runs, equal), show_scarce(pool, scarce, SCARCE_S[:1] if arguments.quick else SCARCE_S)]
+        met = [
+            show_flat(pool, runs, equal),
+            show_ramp(pool, ramps, 5 * ramps),
+            show_scarce(pool, scarce, SCARCE_S[:1] if arguments.quick else SCARCE_S),
+        ]
     return 0 if all(met) else 1
 
 

@@ -24,6 +24,7 @@ MEDIAN_MS, SIGMA = 50.0, 0.6
 NOISE_SIGMA, NOISE_S = 0.1, 30.0
 """Of what both arms share: latency and error rate go up and down by about so much, and keep it for about so long."""
 BASE_ERRORS = 0.001
+WORSE, NOT_WORSE, UNKNOWN = "worse", "not worse", "not enough data"
 WIDTH = 4096
 """More bins than there are."""
 
@@ -37,12 +38,13 @@ class Change:
     """Its error rate."""
     latency: float = 1.0
     """Its latency by stable's."""
-    harmful: bool = True
+    wrong: str = NOT_WORSE
+    """The verdict that would be wrong; empty: it is neither equal nor beyond the limits, so that either is right."""
 
 
 @dataclass
 class Chunk:
-    """A minute of requests: second, arm, error, latency of each."""
+    """Some seconds of requests: second, arm, error, latency of each."""
 
     second: NDArray[np.int64]
     candidate: NDArray[np.bool_]
@@ -70,29 +72,29 @@ def _counts(bins: dict[int, int]) -> Counts:
 
 
 class Traffic:
-    """The requests of one release, a minute at a time."""
+    """The requests of one release, piece by piece."""
 
     def __init__(self, change: Change, rate: float, seed: int) -> None:
         self._change, self._rate = change, rate
         self._random = np.random.default_rng(seed)
         self._noise = self._random.normal(0.0, NOISE_SIGMA)
 
-    def next(self, share: float) -> Chunk:
-        """The next minute, with a share of it for the candidate."""
+    def next(self, share: float, length_s: int = CHUNK_S) -> Chunk:
+        """The next minute, or so many seconds, with a share for the candidate."""
         random, change = self._random, self._change
-        arrivals = random.poisson(self._rate, CHUNK_S)
-        second = np.repeat(np.arange(CHUNK_S), arrivals)
+        arrivals = random.poisson(self._rate, length_s)
+        second = np.repeat(np.arange(length_s), arrivals)
         total = len(second)
         candidate = random.random(total) < share
-        noise = np.exp(self._walk())[second]
+        noise = np.exp(self._walk(length_s))[second]
         error = random.random(total) < np.where(candidate, change.errors, BASE_ERRORS) * noise
         ms = MEDIAN_MS * noise * np.exp(random.normal(0.0, SIGMA, total)) * np.where(candidate, change.latency, 1.0)
         return Chunk(second, candidate, error, ms)
 
-    def _walk(self) -> NDArray[np.float64]:
+    def _walk(self, length_s: int) -> NDArray[np.float64]:
         keep = math.exp(-1.0 / NOISE_S)
-        steps = self._random.normal(0.0, NOISE_SIGMA * math.sqrt(1 - keep * keep), CHUNK_S)
-        path = np.empty(CHUNK_S)
+        steps = self._random.normal(0.0, NOISE_SIGMA * math.sqrt(1 - keep * keep), length_s)
+        path = np.empty(length_s)
         for n, step in enumerate(steps):
             self._noise = self._noise * keep + step
             path[n] = self._noise

@@ -10,7 +10,7 @@ import asyncio
 import gc
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -56,6 +56,15 @@ class Routes:
                 left = {name: of for name, of in left.items() if not self._has(name, of)}
                 if not left:
                     return
+                await self._news.wait()
+
+    async def until(self, service: str, holds: Callable[[RouteState], bool], timeout_s: float = 60.0) -> RouteState:
+        """The service's newest route, once that holds of it."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                route = self.newest.get(service)
+                if route is not None and holds(route):
+                    return route
                 await self._news.wait()
 
     def _has(self, service: str, replicas: set[str]) -> bool:

@@ -33,6 +33,7 @@ BENCHMARKS: dict[str, tuple[list[str], list[str], int]] = {
         ["--sizes", "100,1000", "--changes", "100", "--seconds", "3", "--kills", "3"],
         900,
     ),
+    "weight_change": (["--changes", "500"], ["--changes", "100"], 420),
     "held_requests": (["--rounds", "60", "--wakes", "20"], ["--rounds", "20", "--wakes", "6"], 420),
     "rolling_updates": (["--updates", "60"], ["--updates", "20"], 420),
     "canary": ([], ["--quick"], 900),

@@ -34,10 +34,11 @@ class Stack:
         """`home`: for the agent's data where its replicas are containers."""
         self.project = project
         self.files = [COMPOSE / "compose.yaml"]
-        self.port, self.control_port = free_port(), free_port()
+        self.port, self.control_port, self.web_port = free_port(), free_port(), free_port()
         self._environment = {k: v for k, v in os.environ.items() if not k.startswith(("EASEL_", "COMPOSE_"))} | {
             "EASEL_PORT": str(self.port),
             "EASEL_CONTROL_PORT": str(self.control_port),
+            "EASEL_WEB_PORT": str(self.web_port),
             "EASEL_HEALTH_INTERVAL": "2s",  # engines before 25 know no start_interval
             "EASEL_AGENT_HOME": str(home),
         }

@@ -26,10 +26,11 @@ CLASSES = (
     ("tokens.py", "TokensApi"),
     ("mirrors.py", "MirrorsApi"),
     ("comparisons.py", "ComparisonsApi"),
+    ("canaries.py", "CanariesApi"),
     ("client.py", "Client"),
 )
 LEFT_OUT = ("close",)
-MESSAGES = ("services", "groups", "replicas", "events", "tokens", "mirrors")
+MESSAGES = ("services", "groups", "replicas", "events", "tokens", "mirrors", "canaries")
 """Modules that call their messages `pb`."""
 
 HEAD = '''"""Sync methods of every API. Written by tools/generate_sync_face.py from the async classes; do not edit."""
@@ -47,7 +48,8 @@ from easel_proto.v1.common_pb2 import Explanation
 from easel_proto.v1.replicas_pb2 import Replica
 from easel_proto.v1.services_pb2 import Service
 
-from easel_sdk import client, comparisons, events, groups, mirrors, observing, replicas, services, tokens
+from easel_sdk import canaries, client, comparisons, events, groups, mirrors, observing, replicas, services, tokens
+from easel_sdk.canaries import CanaryAction
 from easel_sdk.errors import Unavailable
 from easel_sdk.explaining import PartExplanation
 from easel_sdk.groups import TrafficMode, TrafficState
@@ -124,6 +126,7 @@ PARTS = """        self.services = ServicesFace(api.services, runner)
         self.tokens = TokensFace(api.tokens, runner)
         self.mirrors = MirrorsFace(api.mirrors, runner)
         self.comparisons = ComparisonsFace(api.comparisons, runner)
+        self.canaries = CanariesFace(api.canaries, runner)
 """
 
 

@@ -111,11 +111,11 @@ def load(found: ComparisonReport, now: datetime) -> str:
 
 
 def examples(found: ComparisonReport) -> Iterator[str]:
-    """Lines of the newest example of the fields that differ most."""
+    """Lines of the newest example of the fields that differ most, beyond stable's own noise."""
     from easel_cli.output import when
 
-    shown = [f for f in found.fields if f.examples][:SHOWN_EXAMPLES]
-    for field in shown:
+    shown = [f for f in found.fields if f.examples and _is_beyond_noise(found, f)]
+    for field in shown[:SHOWN_EXAMPLES]:
         example = field.examples[0]
         yield ""
         yield f"{printable(field.path)}, at {when(example.at)}"
@@ -127,6 +127,10 @@ def examples(found: ComparisonReport) -> Iterator[str]:
 def printable(text: str) -> str:
     """One line that moves no cursor: answers are not ours."""
     return "".join(c if c.isprintable() else " " if c in "\n\r\t" else f"\\x{ord(c):02x}" for c in text)
+
+
+def _is_beyond_noise(found: ComparisonReport, field: FieldDifference) -> bool:
+    return field.differ * max(found.twice, 1) > field.differ_from_itself * found.samples
 
 
 def _counts(found: ComparisonReport, field: FieldDifference) -> tuple[str, str]:

@@ -23,6 +23,7 @@ def show_how_to_call(service: Service) -> None:
             ("Token", token),
             ("Call it", f"curl -H 'Authorization: {token}' {url}/"),
             ("", f"easel predict {service.service_name} --body @FILE"),
+            *([("Open it", f"easel open {service.service_name}")] if service.web_endpoint else []),
         ]
     )
 
@@ -56,6 +57,7 @@ def description(service: Service, route: Route | None, silence: str, replicas: s
         ("CreateTime", when(service.create_time)),
         ("UpdateTime", when(service.update_time)),
         ("Endpoint", service.endpoint),
+        ("WebEndpoint", service.web_endpoint or "-"),
         ("AccessToken", service.token or service.access_token),
         ("ServiceGroup", _group(service)),
         ("TotalInstance", service.total_instance),

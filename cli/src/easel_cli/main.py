@@ -9,6 +9,7 @@ import typer
 
 from easel_cli import (
     calling,
+    canary,
     comparing,
     events,
     group,
@@ -16,6 +17,7 @@ from easel_cli import (
     init,
     mirror,
     observing,
+    opening,
     platform,
     releasing,
     replica,
@@ -59,7 +61,7 @@ def options(
     ctx.obj = {"home": home, "server": server, "access_key": access_key}
 
 
-for module in (service, releasing, group, scaling, replica, calling, init, events, observing, platform):
+for module in (service, releasing, group, scaling, replica, calling, opening, init, events, observing, platform):
     app.add_typer(module.app)
 app.add_typer(group.group_app, name="group", help="Services under one endpoint and token.",
               rich_help_panel=SERVICES)  # fmt: skip
@@ -71,6 +73,8 @@ app.add_typer(observing.node_app, name="node", help="Where replicas run.", rich_
 app.add_typer(images.image_app, name="image", help="What services can be deployed from.",
               rich_help_panel=images.PANEL)  # fmt: skip
 app.add_typer(token.token_app, name="token", help="What opens a service to its callers.",
+              rich_help_panel=SERVICES)  # fmt: skip
+app.add_typer(canary.canary_app, name="canary", help="A new revision step by step, judged on the way.",
               rich_help_panel=SERVICES)  # fmt: skip
 mirror.mirror_app.add_typer(comparing.app)
 app.add_typer(mirror.mirror_app, name="mirror", help="Copies of a service's requests for other services.",

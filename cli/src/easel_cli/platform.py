@@ -28,6 +28,11 @@ Port = Annotated[
 ControlPort = Annotated[
     int | None, typer.Option("--control-port", metavar="N", help="Control listener (8081).", show_default=False)
 ]
+WebPort = Annotated[
+    int | None,
+    typer.Option("--web-port", metavar="N", show_default=False,
+                 help="Web applications by host name (8082 where --port is 8080, else none); 0: none."),
+]  # fmt: skip
 
 
 @command(app, "up", panel=PANEL, remote=False,
@@ -36,6 +41,7 @@ def up(
     cli: Session,
     port: Port = None,
     control_port: ControlPort = None,
+    web_port: WebPort = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when it is ready.")] = False,
     host: Annotated[
         str | None, typer.Option("--host", help="Address to listen on (127.0.0.1).", show_default=False)
@@ -62,7 +68,8 @@ def up(
     if print_systemd:
         print(api.systemd_unit(home), end="")
         return
-    wanted = api.Options(port=port, control_port=control_port, host=host, tls_cert=tls_cert, tls_key=tls_key,
+    wanted = api.Options(port=port, control_port=control_port, web_port=web_port, host=host,
+                         tls_cert=tls_cert, tls_key=tls_key,
                          insecure=insecure or None, gateways=gateways, start_timeout_s=timeout,
                          restored=restored)  # fmt: skip
     if not detach:
@@ -198,7 +205,8 @@ def _say_ready(found: Status, home: Any) -> None:
     from easel_sdk.discovery import DEFAULT_HOME, home_directory, shown
 
     note(f"[OK] the platform is {found.phase}{f': {found.message}' if found.message else ''}")
-    pairs([("Calls", found.data_url), ("Control", found.control_url), ("Home", shown(home))])
+    web = [("Web", found.web_url.replace("://", "://NAME."))] if found.web_url else []
+    pairs([("Calls", found.data_url), ("Control", found.control_url), *web, ("Home", shown(home))])
     if home != home_directory(DEFAULT_HOME):
         note(f"other commands find it by `--home {shown(home)}` or `export EASEL_HOME={shown(home)}`")
 

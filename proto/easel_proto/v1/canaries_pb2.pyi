@@ -312,6 +312,7 @@ class Canary(_message.Message):
     STEP_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     WAITS_FOR_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     kind: _builtins.str
@@ -352,6 +353,10 @@ class Canary(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """not set: it is on"""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of its start alone"""
+
     def __init__(
         self,
         *,
@@ -376,10 +381,11 @@ class Canary(_message.Message):
         step_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         waits_for: _builtins.str = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["candidate_counts", b"candidate_counts", "end_time", b"end_time", "plan", b"plan", "stable", b"stable", "start_time", b"start_time", "step_time", b"step_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "candidate_counts", b"candidate_counts", "candidate_revision", b"candidate_revision", "end_time", b"end_time", "evidence", b"evidence", "id", b"id", "journal", b"journal", "kind", b"kind", "message", b"message", "name", b"name", "plan", b"plan", "realised_permille", b"realised_permille", "reason", b"reason", "stable", b"stable", "stable_revision", b"stable_revision", "start_time", b"start_time", "state", b"state", "step", b"step", "step_time", b"step_time", "waits_for", b"waits_for", "weight_permille", b"weight_permille"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "candidate_counts", b"candidate_counts", "candidate_revision", b"candidate_revision", "end_time", b"end_time", "evidence", b"evidence", "id", b"id", "journal", b"journal", "kind", b"kind", "message", b"message", "name", b"name", "plan", b"plan", "realised_permille", b"realised_permille", "reason", b"reason", "stable", b"stable", "stable_revision", b"stable_revision", "start_time", b"start_time", "state", b"state", "step", b"step", "step_time", b"step_time", "waits_for", b"waits_for", "warnings", b"warnings", "weight_permille", b"weight_permille"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

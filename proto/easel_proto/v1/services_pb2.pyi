@@ -135,6 +135,7 @@ class Service(_message.Message):
     PHASE_S_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
     ROLLOUT_FIELD_NUMBER: _builtins.int
+    WEB_ENDPOINT_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     service_name: _builtins.str
     service_id: _builtins.str
@@ -182,6 +183,8 @@ class Service(_message.Message):
     generation: _builtins.int
     observed_generation: _builtins.int
     wanted_instance: _builtins.int
+    web_endpoint: _builtins.str
+    """of a web application, by its host name; empty: none, or reached by path alone"""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -246,11 +249,12 @@ class Service(_message.Message):
         phase_s: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         sources: _abc.Iterable[Global___SourceDigest] | None = ...,
         rollout: Global___Rollout | None = ...,
+        web_endpoint: _builtins.str = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "rollout", b"rollout", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "cpu", b"cpu", "create_time", b"create_time", "current_version", b"current_version", "endpoint", b"endpoint", "generation", b"generation", "gpu", b"gpu", "image", b"image", "internet_endpoint", b"internet_endpoint", "intranet_endpoint", b"intranet_endpoint", "labels", b"labels", "latest_version", b"latest_version", "memory", b"memory", "message", b"message", "namespace", b"namespace", "observed_generation", b"observed_generation", "pending_instance", b"pending_instance", "phase_s", b"phase_s", "reason", b"reason", "region", b"region", "resource", b"resource", "revision", b"revision", "role", b"role", "rollout", b"rollout", "running_instance", b"running_instance", "safety_lock", b"safety_lock", "service_config", b"service_config", "service_group", b"service_group", "service_id", b"service_id", "service_name", b"service_name", "service_uid", b"service_uid", "source", b"source", "sources", b"sources", "status", b"status", "token", b"token", "total_instance", b"total_instance", "traffic_state", b"traffic_state", "update_time", b"update_time", "wanted_instance", b"wanted_instance", "warnings", b"warnings", "weight", b"weight", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "cpu", b"cpu", "create_time", b"create_time", "current_version", b"current_version", "endpoint", b"endpoint", "generation", b"generation", "gpu", b"gpu", "image", b"image", "internet_endpoint", b"internet_endpoint", "intranet_endpoint", b"intranet_endpoint", "labels", b"labels", "latest_version", b"latest_version", "memory", b"memory", "message", b"message", "namespace", b"namespace", "observed_generation", b"observed_generation", "pending_instance", b"pending_instance", "phase_s", b"phase_s", "reason", b"reason", "region", b"region", "resource", b"resource", "revision", b"revision", "role", b"role", "rollout", b"rollout", "running_instance", b"running_instance", "safety_lock", b"safety_lock", "service_config", b"service_config", "service_group", b"service_group", "service_id", b"service_id", "service_name", b"service_name", "service_uid", b"service_uid", "source", b"source", "sources", b"sources", "status", b"status", "token", b"token", "total_instance", b"total_instance", "traffic_state", b"traffic_state", "update_time", b"update_time", "wanted_instance", b"wanted_instance", "warnings", b"warnings", "web_endpoint", b"web_endpoint", "weight", b"weight", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

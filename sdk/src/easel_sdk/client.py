@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from easel_contracts.ids import DEFAULT_WORKSPACE
 from easel_proto.v1.replicas_pb2 import Replica
 from easel_proto.v1.services_pb2 import Service
+from easel_sdk.canaries import CanariesApi
 from easel_sdk.comparisons import ComparisonsApi
 from easel_sdk.discovery import Target, discover
 from easel_sdk.events import EventsApi
@@ -23,6 +25,7 @@ from easel_sdk.services import ServicesApi
 from easel_sdk.tokens import TokensApi
 from easel_sdk.transport import Transport
 from easel_sdk.waiting import Progress, Wanted, goal_of, watch
+from easel_sdk.web_links import web_link
 
 if TYPE_CHECKING:  # httpx takes 0.2 s to import, and only calls to services need it
     from easel_sdk.predicting import Body, Prediction, Predictor
@@ -59,6 +62,7 @@ class Client:
         self.audit = AuditApi(self._transport, workspace)
         self.tokens = TokensApi(self._transport, workspace)
         self.mirrors = MirrorsApi(self._transport, workspace)
+        self.canaries = CanariesApi(self._transport, workspace, self.services.usable_text)
         self.comparisons = ComparisonsApi(self._transport, workspace)
 
     async def __aenter__(self) -> Self:
@@ -113,6 +117,14 @@ class Client:
     async def explain(self, name: str) -> list[PartExplanation]:
         """Why the service is as it is: what each part of the platform says, those that do not answer named."""
         return await explain(self._transport, self._workspace, name)
+
+    async def web_link(self, name: str, *, ttl_s: float = 3600.0, path: str = "/") -> str:
+        """A URL that opens a web application in a browser, for `ttl_s` seconds (30 days at most), at `path`.
+
+        The browser's session that it begins lasts 12 hours; rotating the service's token ends both. Raises NotFound,
+        and InvalidInput where the service is no web application.
+        """
+        return web_link(await self.services.get(name), now_unix_s=time.time(), ttl_s=ttl_s, path=path)
 
     async def predict(
         self, name: str, body: Body = None, *, path: str = "", method: str | None = None,

@@ -49,7 +49,7 @@ class ServicesApi:
         Returns when the platform has it on disk; `wait` says when it serves. `dry_run` only admits it.
         """
         request = pb.CreateServiceRequest(
-            workspace=self._workspace, config=await self._config(spec), dry_run=dry_run,
+            workspace=self._workspace, config=await self.usable_text(spec), dry_run=dry_run,
             idempotency_key=idempotency_key or uuid7(),
         )  # fmt: skip
         return await self._transport.call(lambda t, m: self._stub().Create(request, timeout=t, metadata=m))
@@ -65,7 +65,7 @@ class ServicesApi:
         such a change is refused.
         """
         request = pb.UpdateServiceRequest(
-            config=await self._config(spec), dry_run=dry_run, update_type="replace" if replace else "merge",
+            config=await self.usable_text(spec), dry_run=dry_run, update_type="replace" if replace else "merge",
             allow_interruption=allow_interruption, **self._named(name, idempotency_key),
         )  # fmt: skip
         return await self._transport.call(lambda t, m: self._stub().Update(request, timeout=t, metadata=m))
@@ -143,7 +143,7 @@ class ServicesApi:
         `changes`: keys of a service.json that are laid over the configuration.
         """
         request = pb.CloneServiceRequest(
-            new_name=new_name, config="" if changes is None else await self._config(changes),
+            new_name=new_name, config="" if changes is None else await self.usable_text(changes),
             **self._named(name, idempotency_key),
         )  # fmt: skip
         return await self._transport.call(lambda t, m: self._stub().Clone(request, timeout=t, metadata=m))
@@ -206,8 +206,9 @@ class ServicesApi:
         digest: str = answer.digest
         return digest
 
-    async def _config(self, spec: SpecSource) -> str:
-        """The document's text, with local paths made usable. A document without them goes as it is."""
+    async def usable_text(self, spec: SpecSource) -> str:
+        """A service.json as it is sent: with local paths made usable, packed and uploaded where the platform does not
+        see this machine's files. A document without them goes as it is."""
         file = read_spec(spec)
         paths = local_paths(file)
         if not paths:

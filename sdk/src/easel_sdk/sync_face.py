@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from easel_proto.v1 import canaries_pb2 as canaries_messages
 from easel_proto.v1 import events_pb2 as events_messages
 from easel_proto.v1 import groups_pb2 as groups_messages
 from easel_proto.v1 import metrics_pb2, mirrors_pb2, nodes_pb2, routes_pb2, scaling_pb2
@@ -16,7 +17,8 @@ from easel_proto.v1 import tokens_pb2 as tokens_messages
 from easel_proto.v1.common_pb2 import Explanation
 from easel_proto.v1.replicas_pb2 import Replica
 from easel_proto.v1.services_pb2 import Service
-from easel_sdk import client, comparisons, events, groups, mirrors, observing, replicas, services, tokens
+from easel_sdk import canaries, client, comparisons, events, groups, mirrors, observing, replicas, services, tokens
+from easel_sdk.canaries import CanaryAction
 from easel_sdk.errors import Unavailable
 from easel_sdk.explaining import PartExplanation
 from easel_sdk.groups import TrafficMode, TrafficState
@@ -182,6 +184,11 @@ class ServicesFace:
     def upload_code(self, directory: str | Path) -> str:
         """Packs and uploads a directory; returns its digest, for `storage[].local.digest`."""
         return self._runner.run(self._api.upload_code(directory))
+
+    def usable_text(self, spec: SpecSource) -> str:
+        """A service.json as it is sent: with local paths made usable, packed and uploaded where the platform does not
+        see this machine's files. A document without them goes as it is."""
+        return self._runner.run(self._api.usable_text(spec))
 
 
 class GroupsFace:
@@ -548,6 +555,65 @@ class ComparisonsFace:
         return self._runner.run(self._api.reset(name))
 
 
+class CanariesFace:
+    """Calls to `easel.v1.Canaries`. `config` makes the text to send of a service.json, as for an update."""
+
+    def __init__(self, api: canaries.CanariesApi, runner: Runner) -> None:
+        self._api = api
+        self._runner = runner
+
+    def start(
+        self,
+        name: str,
+        spec: SpecSource | None = None,
+        *,
+        plan: canaries_messages.CanaryPlan | None = None,
+        revision: int = 0,
+        candidate: str = "",
+        replace: bool = False,
+        allow_interruption: bool = False,
+        idempotency_key: str | None = None,
+    ) -> canaries_messages.Canary:
+        """Begins a canary of a service or a group.
+
+        Of a service, with one of: `spec`, the keys to change (with `replace` everything), which make the new revision;
+        `revision`, one there has been; neither, for the rollout that is on. Of a group: `candidate`, the member that
+        is to take over. `plan` says how; without it the defaults of the platform hold. Raises InvalidInput, NotFound,
+        Conflict; Refused where a new replica finds no room.
+        """
+        return self._runner.run(
+            self._api.start(
+                name,
+                spec,
+                plan=plan,
+                revision=revision,
+                candidate=candidate,
+                replace=replace,
+                allow_interruption=allow_interruption,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    def get(self, name: str) -> canaries_messages.Canary:
+        """The canary of a service or group that is on, else its last one; or the one with this id. Raises NotFound."""
+        return self._runner.run(self._api.get(name))
+
+    def list(self, name: str = "") -> list[canaries_messages.Canary]:
+        """Those that are on, then past ones, newest first."""
+        return self._runner.run(self._api.list(name))
+
+    def watch(self, name: str) -> Iterator[canaries_messages.Canary]:
+        """The canary now and whenever it changed, about once a second, until it has ended."""
+        return self._runner.iterate(self._api.watch(name))
+
+    def change(
+        self, name: str, action: CanaryAction, *, idempotency_key: str | None = None
+    ) -> canaries_messages.Canary:
+        """promote: to the candidate at once · pause · resume · abort: back to what was stable · step: the next weight,
+        by hand. Raises NotFound, Conflict."""
+        return self._runner.run(self._api.change(name, action, idempotency_key=idempotency_key))
+
+
 class ClientFace:
     """Every API of a platform, sync."""
 
@@ -566,6 +632,7 @@ class ClientFace:
         self.tokens = TokensFace(api.tokens, runner)
         self.mirrors = MirrorsFace(api.mirrors, runner)
         self.comparisons = ComparisonsFace(api.comparisons, runner)
+        self.canaries = CanariesFace(api.canaries, runner)
 
     def wait(
         self,
@@ -613,6 +680,14 @@ class ClientFace:
     def explain(self, name: str) -> list[PartExplanation]:
         """Why the service is as it is: what each part of the platform says, those that do not answer named."""
         return self._runner.run(self._client.explain(name))
+
+    def web_link(self, name: str, *, ttl_s: float = 3600.0, path: str = "/") -> str:
+        """A URL that opens a web application in a browser, for `ttl_s` seconds (30 days at most), at `path`.
+
+        The browser's session that it begins lasts 12 hours; rotating the service's token ends both. Raises NotFound,
+        and InvalidInput where the service is no web application.
+        """
+        return self._runner.run(self._client.web_link(name, ttl_s=ttl_s, path=path))
 
     def predict(
         self,

@@ -7,6 +7,7 @@ plain data of any of them; `easel_sdk.to_datetime(message.create_time)` a dateti
 from __future__ import annotations
 
 from easel_proto.v1.audit_pb2 import AuditRecord
+from easel_proto.v1.canaries_pb2 import Canary, CanaryPlan, TrafficMatch, TrafficSticky
 from easel_proto.v1.common_pb2 import Explanation, Why
 from easel_proto.v1.events_pb2 import Event, EventsToken, Webhook
 from easel_proto.v1.groups_pb2 import Group, GroupMember
@@ -22,6 +23,8 @@ from easel_proto.v1.tokens_pb2 import AccessToken
 __all__ = [
     "AccessToken",
     "AuditRecord",
+    "Canary",
+    "CanaryPlan",
     "CompareOptions",
     "ComparisonReport",
     "Decision",
@@ -48,6 +51,8 @@ __all__ = [
     "ScalingStatus",
     "Service",
     "SourceDigest",
+    "TrafficMatch",
+    "TrafficSticky",
     "Webhook",
     "Why",
 ]

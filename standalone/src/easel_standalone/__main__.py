@@ -25,7 +25,7 @@ def main() -> int:
         return _replace_gateways(arguments.home)
     home = Home(arguments.home)
     options = Options(
-        port=arguments.port, control_port=arguments.control_port, host=arguments.host,
+        port=arguments.port, control_port=arguments.control_port, web_port=arguments.web_port, host=arguments.host,
         insecure=arguments.insecure, tls_cert=arguments.tls_cert, tls_key=arguments.tls_key,
         gateways=arguments.gateways, start_timeout_s=arguments.timeout, restored=arguments.restored,
     )  # fmt: skip
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--home", type=Path, default=Path("~/.easel"), help="data directory (default: ~/.easel)")
     parser.add_argument("--port", type=int, help="data listener (default: 8080, or what the home has)")
     parser.add_argument("--control-port", type=int, help="control listener (default: 8081, or what the home has)")
+    parser.add_argument("--web-port", type=int, help="web applications by host (default: 8082 beside 8080; 0: none)")
     parser.add_argument("--host", help="address the listeners bind (default: 127.0.0.1)")
     parser.add_argument("--insecure", action="store_const", const=True, help="allow --host without TLS")
     parser.add_argument("--tls-cert", help="PEM certificate chain of both listeners")

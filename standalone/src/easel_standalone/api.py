@@ -164,7 +164,8 @@ def status(home: Path) -> Status:
     return Status(
         phase="starting" if held else "stopped",
         message="the supervisor does not answer yet" if held else f"no platform runs in {place.root}",
-        pid=0, control_url=config.control_url, data_url=config.data_url, disk_free_mib=0, processes=[],
+        pid=0, control_url=config.control_url, data_url=config.data_url, web_url=config.web_url,
+        disk_free_mib=0, processes=[],
     )  # fmt: skip
 
 
@@ -222,7 +223,8 @@ def events_credentials(home: Path) -> EventsCredentials:
 def _command(home: Path, wanted: Options) -> list[str]:
     command = [sys.executable, "-P", "-m", "easel_standalone", "--home", str(Home(home).root)]
     for option, value in (
-        ("--port", wanted.port), ("--control-port", wanted.control_port), ("--host", wanted.host),
+        ("--port", wanted.port), ("--control-port", wanted.control_port),
+        ("--web-port", wanted.web_port), ("--host", wanted.host),
         ("--tls-cert", _absolute(wanted.tls_cert)), ("--tls-key", _absolute(wanted.tls_key)),
         ("--gateways", wanted.gateways), ("--timeout", wanted.start_timeout_s),
     ):  # fmt: skip

@@ -48,6 +48,8 @@ class Status(Struct, frozen=True, kw_only=True):
     pid: int
     control_url: str
     data_url: str
+    web_url: str = ""
+    """Empty: no listener for web applications' host names."""
     disk_free_mib: int
     processes: list[ProcessStatus]
 

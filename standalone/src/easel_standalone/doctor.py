@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from easel_contracts.errors import EaselError
 from easel_standalone import control_socket, docker, ports, supported
-from easel_standalone.home import Home
+from easel_standalone.home import Home, listening
 from easel_standalone.life import MIN_DISK_MIB
 from easel_standalone.stores import nats, postgres
 from easel_standalone.stores.postgres import SHIM
@@ -185,12 +185,14 @@ def _writable_cgroup() -> str:
 
 def _ports(place: Home) -> list[Finding]:
     config = place.config()
+    ours = listening(config)
     if place.is_held():
-        message = f"data {config.port}, control {config.control_port}, in use by this platform"
+        message = ", ".join(f"{what} {port}" for what, (_, port) in ours.items()) + ", in use by this platform"
         return [Finding(check="ports", level="ok", message=message)]
-    ports.require_free(config.host, config.port, "data", "--port")
-    ports.require_free(config.host, config.control_port, "control", "--control-port")
-    return [Finding(check="ports", level="ok", message=f"{config.port} and {config.control_port} are free")]
+    for what, (option, port) in ours.items():
+        ports.require_free(config.host, port, what, option)
+    free = ", ".join(str(port) for _, port in ours.values())
+    return [Finding(check="ports", level="ok", message=f"free: {free}")]
 
 
 def _gateways(place: Home) -> list[Finding]:

@@ -9,7 +9,7 @@ from easel_migrate.gateway import advertised, bootstrap_file
 from easel_migrate.processes import PROCESSES
 from easel_migrate.secret_files import write_file
 from easel_standalone.decide.gateways import Process, base_ids
-from easel_standalone.home import MOST_GATEWAYS, Config, Home
+from easel_standalone.home import MOST_GATEWAYS, Config, Home, web_port
 from easel_standalone.keys import Keys
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -54,9 +54,11 @@ def write_bootstrap(home: Home, config: Config, keys: Keys, process: Process) ->
         process_addrs={name: f"unix:{home.socket(name)}" for name in PROCESSES},
         xds_addr=f"unix:{home.socket('xds')}",
         sink_addr=f"unix:{home.socket('sink')}",
+        shadow_addr=f"unix:{home.socket('shadow')}",
         data_addr=f"{host}:{config.port}",
         advertised_addr=advertised(config.data_url),
         control_addr=f"{host}:{config.control_port}",
+        web_addr=f"{host}:{web_port(config)}" if web_port(config) else "",
         admin_socket=str(admin_socket(home, process)),
         probe_addr=f"unix:{probe_socket(home, process)}",
         tls_cert=config.tls_cert,

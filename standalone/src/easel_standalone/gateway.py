@@ -23,7 +23,7 @@ from easel_contracts.errors import Conflict, Refused, Unavailable
 from easel_standalone import envoy, ports, probes
 from easel_standalone.child import Child, Plan
 from easel_standalone.decide.gateways import Process, anew, may_end, successor
-from easel_standalone.home import Config, Home
+from easel_standalone.home import Config, Home, listening
 
 START_S = 30.0
 """For a successor to become ready; then the gateway stays as it is."""
@@ -242,7 +242,7 @@ class Gateway:
 
     def _connections(self, child: Child) -> int | None:
         pid = child.pid
-        return ports.open_connections(pid, self._config.port, self._config.control_port) if pid else 0
+        return ports.open_connections(pid, *(port for _, port in listening(self._config).values())) if pid else 0
 
     def _stand_in_for(self, predecessor: Process) -> None:
         """Listens where a successor would tell its predecessor to end: Envoy 1.40 aborts where nobody does.

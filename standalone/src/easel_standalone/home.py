@@ -29,7 +29,7 @@ from easel_migrate.processes import PROCESSES
 from easel_migrate.secret_files import write_file
 
 CONFIG_VERSION = 1
-DEFAULT_HOST, DATA_PORT, CONTROL_PORT = "127.0.0.1", 8080, 8081
+DEFAULT_HOST, DATA_PORT, CONTROL_PORT, WEB_PORT = "127.0.0.1", 8080, 8081, 8082
 MOST_GATEWAYS = 8
 SOCKET_PATH_MAX = 107
 """Bytes of a unix socket's path on Linux (sun_path less its final zero)."""
@@ -42,11 +42,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     version: int = CONFIG_VERSION
     created: datetime
     host: str = DEFAULT_HOST
-    """Address the two listeners bind."""
+    """Address the listeners bind."""
     port: int = DATA_PORT
     control_port: int = CONTROL_PORT
+    web_port: int | None = None
+    """Of web applications by their host names; 0: no such listener. None: 8082 beside the data listener's own default,
+    none beside another, so that two platforms on one machine need no further option."""
     gateways: int = 1
-    """Envoys that share the two ports."""
+    """Envoys that share the ports."""
     nats_port: int = 0
     """Chosen at the first start and kept; 0: not chosen yet."""
     insecure: bool = False
@@ -55,8 +58,23 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     tls_key: str = ""
     control_url: str = ""
     data_url: str = ""
+    web_url: str = ""
+    """Of web applications, without the label that names one; empty: reached by path alone."""
     ca_file: str = ""
     """Certificate that clients on this machine trust for control_url; empty without TLS."""
+
+
+def web_port(config: Config) -> int:
+    """Where web applications are reached by their host names; 0: nowhere."""
+    if config.web_port is None:
+        return WEB_PORT if config.port == DATA_PORT else 0
+    return config.web_port
+
+
+def listening(config: Config) -> dict[str, tuple[str, int]]:
+    """The listeners' ports: what it is for → (the option that moves it, the port)."""
+    found = {"data": ("--port", config.port), "control": ("--control-port", config.control_port)}
+    return found | ({"web": ("--web-port", port)} if (port := web_port(config)) else {})
 
 
 def is_loopback(host: str) -> bool:
@@ -71,9 +89,11 @@ def with_urls(config: Config) -> Config:
     if config.host in ("0.0.0.0", "::"):
         name = _certified_name(Path(config.tls_cert)) if config.tls_cert else "127.0.0.1"
     name = f"[{name}]" if ":" in name else name
+    # every name below localhost is this machine, which none below an address is
+    web = f"{scheme}://{'localhost' if is_loopback(name) else name}:{web_port(config)}" if web_port(config) else ""
     return msgspec.structs.replace(
         config, control_url=f"{scheme}://{name}:{config.control_port}", data_url=f"{scheme}://{name}:{config.port}",
-        ca_file=config.tls_cert,
+        web_url=web, ca_file=config.tls_cert,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ import msgspec
 from easel_contracts.errors import EaselError, Refused
 from easel_migrate.processes import PROCESSES
 from easel_standalone import envoy, leftovers, options, ports, probes, supported, systemd
-from easel_standalone.home import Config, Home
+from easel_standalone.home import Config, Home, listening
 from easel_standalone.keys import Keys
 from easel_standalone.options import Options
 from easel_standalone.plans import Plans
@@ -136,14 +136,14 @@ def _config(home: Home, wanted: Options) -> Config:
 
 
 def _require_ports(config: Config) -> None:
-    ports.require_free(config.host, config.port, "data", "--port")
-    ports.require_free(config.host, config.control_port, "control", "--control-port")
+    for what, (option, port) in listening(config).items():
+        ports.require_free(config.host, port, what, option)
 
 
 def _require_alone(config: Config, ours: set[int]) -> None:
     """Two that start at the same moment both find the ports free, and Envoy shares them."""
-    ports.require_alone(config.host, config.port, ours, "data", "--port")
-    ports.require_alone(config.host, config.control_port, ours, "control", "--control-port")
+    for what, (option, port) in listening(config).items():
+        ports.require_alone(config.host, port, ours, what, option)
 
 
 def _require_disk(home: Home) -> None:
@@ -161,6 +161,8 @@ def _say_ready(home: Home, config: Config, say: Say, supervisor: Supervisor) -> 
     systemd.notify("READY=1")
     say(f"ready after {time.monotonic() - supervisor.began:.1f} s")
     say(f"calls    {config.data_url}/api/predict/<service>")
+    if config.web_url:
+        say(f"web      {config.web_url.replace('://', '://<service>.')}")
     say(f"control  {config.control_url}    access key in {home.access_key_file}")
 
 

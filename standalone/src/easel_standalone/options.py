@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from easel_contracts.errors import FieldError, InvalidInput
-from easel_standalone.home import MOST_GATEWAYS, Config, is_loopback, with_urls
+from easel_standalone.home import MOST_GATEWAYS, Config, is_loopback, listening, with_urls
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -21,6 +21,7 @@ class Options(Struct, frozen=True, kw_only=True):
 
     port: int | None = None
     control_port: int | None = None
+    web_port: int | None = None
     host: str | None = None
     insecure: bool | None = None
     tls_cert: str | None = None
@@ -54,7 +55,7 @@ def changed(config: Config, options: Options) -> str:
 
 def _given(options: Options) -> dict[str, Any]:
     """Of what the home keeps, what was given."""
-    kept = ("port", "control_port", "host", "insecure", "tls_cert", "tls_key", "gateways")
+    kept = ("port", "control_port", "web_port", "host", "insecure", "tls_cert", "tls_key", "gateways")
     given = {name: value for name in kept if (value := getattr(options, name)) is not None}
     for name in ("tls_cert", "tls_key"):
         if given.get(name):
@@ -63,18 +64,16 @@ def _given(options: Options) -> dict[str, Any]:
 
 
 def _ports(config: Config) -> list[FieldError]:
-    found = [
-        FieldError(path=option, code="OUT_OF_RANGE", message=f"{option} {port} is not a port", hint="1 to 65535")
-        for option, port in (("--port", config.port), ("--control-port", config.control_port))
-        if not 1 <= port <= 65535
-    ]
-    if config.port == config.control_port:
-        found.append(
-            FieldError(
-                path="--control-port", code="INVALID", message=f"--port and --control-port are both {config.port}",
-                hint="give them different ports",
-            )
-        )  # fmt: skip
+    found, seen = [], dict[int, str]()
+    for option, port in listening(config).values():
+        if not 1 <= port <= 65535:
+            allowed = "0 (no such listener), or 1 to 65535" if option == "--web-port" else "1 to 65535"
+            message = f"{option} {port} is not a port"
+            found.append(FieldError(path=option, code="OUT_OF_RANGE", message=message, hint=allowed))
+        elif port in seen:
+            message = f"{seen[port]} and {option} are both {port}"
+            found.append(FieldError(path=option, code="INVALID", message=message, hint="give them different ports"))
+        seen[port] = option
     return found
 
 

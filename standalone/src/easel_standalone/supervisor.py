@@ -183,7 +183,8 @@ class Supervisor:
         await asyncio.gather(*(child.check() for child in self.children.values()))
         return Status(
             phase=self.phase, message=self.message, pid=os.getpid(), control_url=self._config.control_url,
-            data_url=self._config.data_url, disk_free_mib=self._disk_free_mib(),
+            data_url=self._config.data_url, web_url=self._config.web_url,
+            disk_free_mib=self._disk_free_mib(),
             processes=[self._own_status(), *(_status(name, child) for name, child in self.children.items())],
         )  # fmt: skip
 

@@ -187,15 +187,21 @@ async def test_a_browser_gets_a_page(envoy: Envoy, client: aiohttp.ClientSession
     assert (dead, why["code"]) == (503, 14)
 
 
-async def test_tls(xds: Rig, control: str, short_path: Path, client: aiohttp.ClientSession) -> None:
-    """With a certificate both listeners speak TLS, and nothing else."""
-    cert, key = short_path / "cert.pem", short_path / "key.pem"
+async def a_certificate(directory: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1, and its key."""
+    cert, key = directory / "cert.pem", directory / "key.pem"
     made = await asyncio.create_subprocess_exec(
         "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
         "-subj", "/CN=easel", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert,
         stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     assert await made.wait() == 0
+    return cert, key
+
+
+async def test_tls(xds: Rig, control: str, short_path: Path, client: aiohttp.ClientSession) -> None:
+    """With a certificate both listeners speak TLS, and nothing else."""
+    cert, key = await a_certificate(short_path)
     envoy = await xds.envoy(process_addrs={"control": control}, tls_cert=str(cert), tls_key=str(key))
     trust = ssl.create_default_context(cafile=str(cert))
     control_status, _ = await ask(client, f"https://127.0.0.1:{envoy.control_port}/v1/services/ocr", ssl=trust)

@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.message_factory import GetMessageClass
 
 from easel_contracts.spec import Match, Split
-from easel_router.testing import PROCESS_TOKEN, Envoy, Rig, a_plan, free_port, until
+from easel_router.testing import PROCESS_TOKEN, Envoy, Rig, a_group, a_plan, free_port, until
 from tests.flow.router.backends import Backend
 from tests.unit.router import embedded
 
@@ -149,6 +149,23 @@ async def test_the_arm_is_who_answered(
 
     assert Counter(map(arm, entries)) == {"stable": 5}
     assert {e.common_properties.custom_tags["meant"] for e in entries} == {"candidate"}
+
+
+async def test_what_a_group_picked_comes_before_the_members_own_arm(
+    xds: Rig, counting: Envoy, log: Log, servers: list[Backend], client: aiohttp.ClientSession
+) -> None:
+    """Requests of a canary between members are counted as its candidate, whichever replica of that member answered."""
+    old, new = a_plan("old", servers[0].port), a_plan("new", servers[1].port)
+    group = a_group("both", old, new, split=Split(weight_permille=1000, subject=SUBJECT), candidate="new")
+    for plan in (old, new):
+        await xds.acknowledged(xds.put(plan))
+    await xds.acknowledged(xds.put_group(group))
+    for _ in range(5):
+        assert await ask(client, counting, "/api/predict/both/x", authorization="group-tok") == 200
+    entries = await log.have(5)
+
+    assert Counter(map(arm, entries)) == {"candidate": 5}
+    assert servers[1].executions.total() == 5
 
 
 async def test_callers_that_leave_are_told_of(

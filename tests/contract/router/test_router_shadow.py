@@ -23,8 +23,8 @@ from easel_kit.testing import eventually
 from easel_router.comparisons import Comparisons, Report
 from easel_router.comparisons_api import to_proto
 from easel_router.model import Known
-from easel_router.replay import Replayer
-from easel_router.shadow import AT_A_TIME, MOST_WAITING, Collector
+from easel_router.replay import Budget, Replayer
+from easel_router.shadow import AT_A_TIME, MOST_BYTES, MOST_WAITING, Collector
 from easel_router.shadow_server import ShadowServer
 
 SECRET = "hush"
@@ -74,8 +74,11 @@ class Rig:
         self.known = Known("default", ())
         self.comparisons = Comparisons(self.known, cast("Database", None), SystemClock(), "default")
         self.addresses = {"envoy-0": f"unix:{path}/probe.sock"}
-        self.replayer = Replayer(lambda: self.addresses, SECRET, SystemClock())
-        self.collector = Collector(self.known, self.comparisons, self.replayer, SystemClock(), random.Random(1))
+        self.budget = Budget(MOST_BYTES)
+        self.replayer = Replayer(lambda: self.addresses, SECRET, SystemClock(), self.budget)
+        self.collector = Collector(
+            self.known, self.comparisons, self.replayer, self.budget, SystemClock(), random.Random(1)
+        )
         self.server = ShadowServer(f"unix:{self.socket}", SECRET, self.collector)
 
     def service(self, name: str = "ocr", candidate: str = CANDIDATE, **how: Any) -> None:
@@ -152,6 +155,7 @@ async def rig(short_path: Path) -> AsyncIterator[Rig]:
             await made.server.stop()
             await made.collector.close()
             await made.replayer.close()
+            assert made.budget.take(MOST_BYTES), "somebody has not given back what its body held"
 
 
 async def test_a_copy_is_replayed_to_both_sides_as_it_came(rig: Rig) -> None:
@@ -354,6 +358,21 @@ async def test_what_waits_is_bounded(rig: Rig) -> None:
     await rig.counted(MOST_WAITING, Busy=5)
     assert rig.gateway.most == 2 * AT_A_TIME
     assert rig.collector.waiting() == 0
+
+
+async def test_bodies_together_are_bounded(rig: Rig) -> None:
+    """A request that finds no room is not read; an answer that finds none is not compared."""
+    rig.service()
+    held = MOST_BYTES - 3000
+    assert rig.budget.take(held)
+    rig.gateway.answer = by_arm("x" * 1000, "x" * 1000)
+    await rig.copy(body=b"x" * 3001)
+    await rig.counted(0, Busy=1)
+    await rig.copy(body=b"x" * 1500)
+    await rig.counted(0, Busy=2)
+    await rig.copy(body=b"x" * 10)
+    await rig.counted(1, Busy=2)
+    rig.budget.give_back(held)
 
 
 async def test_a_sample_between_other_sides_does_not_count(rig: Rig) -> None:

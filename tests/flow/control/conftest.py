@@ -28,7 +28,14 @@ from easel_kit.settings import load
 from easel_kit.streams import FACTS
 from easel_kit.testing import fresh_database, fresh_streams, process_environment
 from easel_proto.internal.v1 import control_pb2_grpc
-from easel_proto.v1 import audit_pb2_grpc, groups_pb2_grpc, mirrors_pb2_grpc, services_pb2_grpc, tokens_pb2_grpc
+from easel_proto.v1 import (
+    audit_pb2_grpc,
+    canaries_pb2_grpc,
+    groups_pb2_grpc,
+    mirrors_pb2_grpc,
+    services_pb2_grpc,
+    tokens_pb2_grpc,
+)
 
 ENTITIES: dict[type[EntityState], facts.Entity] = {
     ReplicaState: "replica", RouteState: "route", ScaleState: "scale",
@@ -46,7 +53,8 @@ class Control:
         self.process: Process[Settings] = Process("control", self.settings, LISTENS)
         self.key = ""
         self._channels: list[grpc.aio.Channel] = []
-        self._versions = 0
+        self.versions = 0
+        """Of the facts that were published: those of a later process go on from there."""
 
     async def start(self) -> None:
         """Makes the first key and runs the process."""
@@ -94,6 +102,10 @@ class Control:
         """The audit API."""
         return audit_pb2_grpc.AuditStub(self._open(None))
 
+    def canaries(self) -> Any:
+        """The API of canaries."""
+        return canaries_pb2_grpc.CanariesStub(self._open(None))
+
     @property
     def auth(self) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {self.key}"),)
@@ -114,14 +126,14 @@ class Control:
 
     async def hear(self, verb: str, state: EntityState, service: str = "ocr") -> None:
         """Publishes a fact as its owner would."""
-        self._versions += 1
+        self.versions += 1
         kinds: dict[type[EntityState], facts.Entity] = {
             ReplicaState: "replica",
             RouteState: "route",
             ScaleState: "scale",
         }
         entity = kinds[type(state)]
-        version = self._versions
+        version = self.versions
         if isinstance(state, ReplicaState):
             state = msgspec.structs.replace(state, row_version=version)
         fact = Fact(
@@ -139,10 +151,12 @@ def replica(identity: str, state: str, **more: Any) -> ReplicaState:
     return ReplicaState(**{"id": identity, "service": "ocr", "revision": 1, "generation": 1, "state": state, **more})
 
 
-def route(*replicas: str, state: Any = "probed", holding: bool = False) -> RouteState:
+def route(
+    *replicas: str, state: Any = "probed", holding: bool = False, split_permille: int | None = None
+) -> RouteState:
     """A route as the router tells it."""
     return RouteState(service="ocr", generation=1, state=state, version="v", replicas=replicas, apply_ms=12.0,
-                      holding=holding)  # fmt: skip
+                      holding=holding, split_permille=split_permille)  # fmt: skip
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 
 from easel_contracts.metrics import ReplicaMetrics, ServiceMetrics
+from easel_contracts.spec import GatewayPolicy
 from easel_kit.grpc_errors import from_rpc
 from easel_kit.testing import eventually, free_port
 from easel_proto.v1.common_pb2 import ExplainRequest
@@ -51,10 +52,12 @@ async def model() -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def envoy(rig: Rig, path: Path, *ports: int, keepalive_ms: int = 1000) -> AsyncIterator[Envoy]:
+async def envoy(
+    rig: Rig, path: Path, *ports: int, keepalive_ms: int = 1000, gateway: GatewayPolicy | None = None
+) -> AsyncIterator[Envoy]:
     """An Envoy with the router's own configuration, that reports to the monitor."""
     async with xds_rig(path / "xds") as xds:
-        xds.put(a_plan("ocr", *ports, keepalive_ms=keepalive_ms))
+        xds.put(a_plan("ocr", *ports, keepalive_ms=keepalive_ms, gateway=gateway or GatewayPolicy()))
         yield await xds.envoy(sink_addr=rig.environment["EASEL_MONITOR_SINK_ADDR"])
 
 
@@ -158,6 +161,34 @@ async def test_requests_turned_away_are_told_but_are_no_load(
             await eventually(lambda: total(seen, "2xx") == 2)
 
             assert (total(seen, "4xx"), lines) == (0, ["6 requests of ocr"])
+
+
+async def test_what_limits_refuse_is_told_by_code(short_path: Path, nats_url: str, postgres_dsn: str) -> None:
+    """As ServiceMetrics, in the API and in the explanation; a caller who left is 499. None of it is load."""
+    policy = GatewayPolicy(concurrency_limit=1)
+    async with surroundings(short_path, nats_url, postgres_dsn) as rig, monitor(rig), model() as port:
+        await rig.service()
+        seen = await heard(rig)
+        async with envoy(rig, short_path, port, keepalive_ms=10_000, gateway=policy) as gateway:
+            await eventually(lambda: bool(seen))
+            leaves = asyncio.create_task(call(gateway, "late", 1))
+            await eventually(lambda: any(second.in_flight for second in seen))
+            refused = await call(gateway, "", 4)
+            leaves.cancel()
+            await eventually(lambda: sum(second.refused_by_code.get("499", 0) for second in seen) == 1)
+            found = await eventually(lambda: both_refused(rig))
+            lines = (await rig.metrics.Explain(ExplainRequest(name="ocr"), metadata=METADATA)).lines
+
+            assert set(refused) == {429}
+            assert sum(second.refused_by_code.get("429", 0) for second in seen) == 4
+            assert total(seen, "4xx") == 0
+            assert found["429"] / found["499"] == pytest.approx(4)
+            assert [line.message for line in lines if line.code == "Refused"]
+
+
+async def both_refused(rig: Rig) -> dict[str, float] | None:
+    found = dict((await get(rig)).summary.refused_by_code)
+    return found if len(found) == 2 else None
 
 
 async def rejections(rig: Rig) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from aiohttp import WSMsgType, web
@@ -20,6 +20,8 @@ class Backend:
         """Times each `x-id` (or path) was begun."""
         self.active = 0
         self.headers: dict[str, str] = {}
+        self.seen_body: Callable[[int], None] = lambda size: None
+        """Called with the size of each body that has come whole."""
         self._open = asyncio.Event()
         self._runner: web.AppRunner | None = None
 
@@ -55,6 +57,7 @@ class Backend:
         self.active += 1
         try:
             body = await request.read()
+            self.seen_body(len(body))
             if request.path == "/wait":
                 await self._open.wait()
             if request.path == "/sleep":

@@ -34,13 +34,13 @@ from easel_contracts.facts import (
 )
 from easel_contracts.ids import uuid7
 from easel_contracts.metrics import HoldMetrics
-from easel_contracts.spec import Autoscaling, Resources, RevisionSpec, Split, Traffic
+from easel_contracts.spec import Autoscaling, GatewayPolicy, Mirroring, Resources, RevisionSpec, Split, Traffic
 from easel_kit.keyring import sha256_hex
 from easel_kit.testing import eventually, fresh_database, fresh_streams, process_environment
 from easel_proto.internal.v1 import control_pb2, control_pb2_grpc
 from easel_router.bootstrap import BootstrapConfig, bootstrap
 from easel_router.subscriptions import LISTENS
-from easel_router.testing import Envoy, free_port, public_descriptors
+from easel_router.testing import Envoy, public_descriptors, two_free_ports
 
 KEY = "ek_test_" + "0" * 32
 ENVOY_TOKEN = "envoy-process-token"
@@ -133,7 +133,8 @@ class Platform:
         return (self.path / "router.log").read_text()
 
     async def start_envoy(self, node_id: str = "envoy-0", data_port: int = 0) -> Envoy:
-        envoy = Envoy(self.path, node_id, data_port or free_port(), free_port())
+        data, control = two_free_ports()
+        envoy = Envoy(self.path, node_id, data_port or data, control)
         self.envoys.append(envoy)
         await envoy.start(self.envoy_config(envoy))
         return envoy
@@ -144,6 +145,7 @@ class Platform:
                 node_id=envoy.node_id,
                 process_token=ENVOY_TOKEN,
                 xds_addr=self.env["EASEL_ROUTER_XDS_ADDR"],
+                shadow_addr=self.env["EASEL_ROUTER_SHADOW_ADDR"],
                 sink_addr="",
                 process_addrs={"router": self.env["EASEL_ROUTER_ADDR"], "control": self.env["EASEL_CONTROL_ADDR"]},
                 data_addr=f"127.0.0.1:{envoy.data_port}",
@@ -168,7 +170,8 @@ class Platform:
     async def service(
         self, name: str, verb: str = "created", *, wanted: Any = "running", token: str = "tok", version: int = 1,
         status: str = "Running", reason: str = "", message: str = "", intercept: bool | None = None,
-        revision: int = 1, rollout: bool = False, split: Split | None = None, **traffic: Any,
+        revision: int = 1, rollout: bool = False, split: Split | None = None,
+        gateway: GatewayPolicy | None = None, mirroring: Mirroring | None = None, **traffic: Any,
     ) -> None:  # fmt: skip
         """A rollout is from the revision before; `split` is its split."""
         self.secrets.tokens[name] = (token, version)
@@ -183,6 +186,8 @@ class Platform:
         state = ServiceState(
             uid=self._uids[name], name=name, generation=self._generations[name], wanted=wanted, instance=1,
             revision=spec, token_version=version, status=status, reason=reason, message=message, rollout=on,
+            gateway=gateway or GatewayPolicy(),
+            mirroring=mirroring,
             autoscaling=None if intercept is None else Autoscaling(
                 min=0, max=3, targets=(("qps", 1.0),), intercept_traffic=intercept),
         )  # fmt: skip

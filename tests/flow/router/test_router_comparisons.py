@@ -136,7 +136,7 @@ async def test_a_report_outlives_a_kill_and_begins_anew_with_other_sides(world: 
     await world.service(3, rolling=False)  # the rollout is over: what was compared stays to be read
 
     async def is_over() -> bool:
-        return (await world.call()).message.endswith("nothing is compared any more")
+        return (await world.call()).message.endswith("nothing is compared now")
 
     await eventually(is_over)
     assert dict((await world.call()).not_compared) == {"NoReplica": 1}

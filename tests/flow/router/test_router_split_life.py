@@ -172,6 +172,28 @@ async def test_a_retry_after_the_end_of_the_split_finds_a_replica(easel: Platfor
     assert '"b0"' in (await running)[1]
 
 
+async def test_a_split_that_an_envoy_refuses_leaves_nothing_behind(easel: Platform, servers: list[Backend]) -> None:
+    """The last good route stays, without the second cluster; the next good change is taken."""
+    envoy = easel.envoys[0]
+    await easel.service("ocr")
+    stable = await easel.replica("ocr", servers[0].port)
+    candidate = await easel.replica("ocr", servers[1].port, revision=2)
+    await easel.applied("ocr", stable, candidate)
+    bad = Split(weight_permille=500, match=Match(kind="header", name="", value="x"))
+    await easel.service("ocr", "rollout_changed", revision=2, split=bad)
+    await eventually(lambda: easel.routes("ocr", "refused"))
+    assert (await get(envoy.url, "/api/predict/ocr"))[0] == 200
+
+    async def one_cluster() -> bool:
+        return await cluster_names(easel) == {"ocr"}
+
+    await eventually(one_cluster)
+    await easel.service("ocr", "rollout_changed", revision=2, split=Split(weight_permille=500))
+    await told(easel, 500)
+
+    assert (await get(envoy.url, "/api/predict/ocr"))[0] == 200
+
+
 async def test_the_route_says_the_split(easel: Platform, servers: list[Backend]) -> None:
     """Routes.Get by number, Explain in words."""
     split = Split(weight_permille=125, match=TO_CANDIDATE)

@@ -18,6 +18,7 @@ import grpc
 
 from easel_proto.v1 import (
     audit_pb2_grpc,
+    canaries_pb2_grpc,
     events_pb2_grpc,
     groups_pb2_grpc,
     metrics_pb2_grpc,
@@ -29,6 +30,7 @@ from easel_proto.v1 import (
     services_pb2_grpc,
     tokens_pb2_grpc,
 )
+from tests.flow.sdk.canaries import Canaries
 from tests.flow.sdk.comparisons import Comparisons
 from tests.flow.sdk.control import Audit, Services
 from tests.flow.sdk.fleet import Nodes, Replicas, Routes, Scaling
@@ -115,6 +117,7 @@ def running() -> Iterator[Platform]:
     tokens_pb2_grpc.add_TokensServicer_to_server(Tokens(platform), server)
     mirrors_pb2_grpc.add_MirrorsServicer_to_server(Mirrors(platform), server)
     mirrors_pb2_grpc.add_ComparisonsServicer_to_server(Comparisons(platform), server)
+    canaries_pb2_grpc.add_CanariesServicer_to_server(Canaries(platform), server)
     platform.control_port = server.add_insecure_port("127.0.0.1:0")
     data = ThreadingHTTPServer(("127.0.0.1", 0), Data)
     data.daemon_threads = True

@@ -13,6 +13,7 @@ from easel_contracts import errors
 from easel_contracts.errors import EaselError
 from easel_kit.grpc_errors import to_status
 from easel_proto.v1 import (
+    canaries_pb2,
     common_pb2,
     events_pb2,
     groups_pb2,
@@ -59,6 +60,8 @@ class Platform:
         self.tokens: dict[str, list[tokens_pb2.AccessToken]] = {}
         """Of each service or group."""
         self.mirrors: dict[str, mirrors_pb2.Mirror] = {}
+        self.canaries: list[canaries_pb2.Canary] = []
+        """What a watch sees, look by look; the last one is what is."""
         self.reports: dict[str, mirrors_pb2.ComparisonReport] = {}
         self.explanations: dict[str, list[common_pb2.Why]] = {}
         """What a part says instead of being content."""

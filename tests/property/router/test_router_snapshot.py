@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from easel_contracts.facts import Endpoint, ReplicaState, ServiceState
-from easel_contracts.spec import Resources, RevisionSpec, Traffic
+from easel_contracts.spec import GatewayPolicy, Resources, RevisionSpec, Traffic
 from easel_router.decide.snapshot import AT_ZERO, Table, Token, TokenSet, build, plan
 from easel_router.xds.clusters import grpc_cluster
 from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
 from easel_router.xds.render import render
+from easel_router.xds.web import web_scope
 
 NAMES = ("ocr", "ocr2", "filetype", "chat")
 Wanted = Literal["running", "stopped", "deleted"]
@@ -50,6 +51,7 @@ def services(draw: st.DrawFn, name: str) -> ServiceState:
         revision=spec,
         status=draw(st.sampled_from(("Running", "Waiting", "Failed"))),
         reason=draw(st.sampled_from(("Running", AT_ZERO))),
+        gateway=GatewayPolicy(web=draw(st.booleans())),
     )
 
 
@@ -167,7 +169,7 @@ def test_resources_agree_with_each_other(table: Table) -> None:
     """Clusters and endpoints only where replicas are or come, and each cluster has its endpoints."""
     for made in build(table).plans.values():
         resources = render(made, "s").by_type
-        assert set(resources[ROUTE]) == {made.service}
+        assert set(resources[ROUTE]) == {made.service} | ({web_scope(made.service)} if made.web else set())
         assert set(resources[CLUSTER]) == set(resources[ENDPOINTS])
         assert bool(resources[CLUSTER]) == made.awake
         assert made.awake or not made.upstreams

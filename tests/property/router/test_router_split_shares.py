@@ -8,10 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from easel_contracts.facts import Endpoint, ReplicaState, Rollout, ServiceState
-from easel_contracts.spec import Match, Resources, RevisionSpec, Split, Sticky, Traffic
+from easel_contracts.spec import (
+    CANDIDATE,
+    Comparison,
+    Match,
+    Mirroring,
+    Resources,
+    RevisionSpec,
+    Split,
+    Sticky,
+    Traffic,
+)
 from easel_router.decide.snapshot import ServicePlan, Table, Token, TokenSet, plan, problems
 from easel_router.xds import envoy_pb2 as pb
-from easel_router.xds.clusters import cluster_arm, every_cluster
+from easel_router.xds.clusters import cluster_arm, every_cluster, is_shadow
 from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
 from easel_router.xds.render import render
 
@@ -24,6 +34,13 @@ splits = st.builds(
     match=st.none() | st.builds(Match, kind=kinds, name=st.just("n"), value=st.just("v")),
     sticky=st.none() | st.builds(Sticky, kind=kinds, name=st.just("n")),
 )
+mirrorings = st.none() | st.builds(
+    Mirroring,
+    targets=st.sampled_from(((CANDIDATE,), ("copy",))),
+    percent=st.floats(0, 100),
+    compare=st.none() | st.just(Comparison()),
+)
+targets = st.sampled_from((frozenset[str](), frozenset({"ocr"})))
 
 
 @st.composite
@@ -36,8 +53,9 @@ def plans(draw: st.DrawFn) -> ServicePlan:
 
     rollout = Rollout(stable=spec(1), share_percent=50, split=draw(splits))
     state = ServiceState(
-        uid="u", name="ocr", generation=1, wanted="running", instance=1, revision=spec(2), rollout=rollout
-    )
+        uid="u", name="ocr", generation=1, wanted="running", instance=1, revision=spec(2), rollout=rollout,
+        mirroring=draw(mirrorings),
+    )  # fmt: skip
     replicas = tuple(
         ReplicaState(
             id=f"ocr-1-{n}", service="ocr", revision=draw(st.integers(1, 2)), generation=1, grpc=draw(st.booleans()),
@@ -48,6 +66,7 @@ def plans(draw: st.DrawFn) -> ServicePlan:
     )  # fmt: skip
     table = Table(
         services={"ocr": state},
+        targets=draw(targets),
         replicas={"ocr": replicas},
         tokens={"ocr": TokenSet(tokens=(Token(value="t"),), version=1)},
     )
@@ -79,7 +98,9 @@ def test_every_cluster_that_is_led_to_is_there_and_is_counted(made: ServicePlan)
     by_type = render(made, "s").by_type
     led_to = {c.name for r in routes(made) for c in r.route.weighted_clusters.clusters}
     led_to |= {r.route.cluster for r in routes(made) if r.route.cluster}
+    own = {c.cluster for r in routes(made) for c in r.route.request_mirror_policies} - {"easel-shadow", "copy|shadow"}
     assert list(problems("ocr", made)) == []
+    assert own <= set(by_type[CLUSTER])
     assert led_to <= set(by_type[CLUSTER])
     assert set(by_type[CLUSTER]) == set(by_type[ENDPOINTS])
     assert set(by_type[CLUSTER]) <= set(every_cluster("ocr"))
@@ -89,8 +110,21 @@ def test_every_cluster_that_is_led_to_is_there_and_is_counted(made: ServicePlan)
 def test_every_cluster_has_every_replica(made: ServicePlan) -> None:
     """Its own side's first: a retry finds them all."""
     wanted = sorted(u.port for u in made.upstreams)
-    for body in render(made, "s").by_type[ENDPOINTS].values():
+    for name, body in render(made, "s").by_type[ENDPOINTS].items():
+        if is_shadow(name):
+            continue
         load = pb.ClusterLoadAssignment.FromString(body)
         ports = [e.endpoint.address.socket_address.port_value for of in load.endpoints for e in of.lb_endpoints]
         assert sorted(port for port in ports if port) == wanted
         assert load.endpoints[-1].lb_endpoints[0].health_status == pb.DEGRADED
+
+
+@given(plans())
+def test_copies_have_only_the_replicas_that_are_meant(made: ServicePlan) -> None:
+    """And nobody waits for a copy: no hold listener, no other side."""
+    for name, body in render(made, "s").by_type[ENDPOINTS].items():
+        if (shadow := is_shadow(name)) is None:
+            continue
+        load = pb.ClusterLoadAssignment.FromString(body)
+        ports = [e.endpoint.address.socket_address.port_value for of in load.endpoints for e in of.lb_endpoints]
+        assert ports == [u.port for u in made.upstreams if shadow in ("all", u.arm)]

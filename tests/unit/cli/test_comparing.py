@@ -21,8 +21,10 @@ def a_report() -> ComparisonReport:
         fields=[
             FieldDifference(path="body.label", differ=12, examples=[
                 DifferenceExample(request='POST /x\n{"n": 1}', stable='"cat"', candidate="\x1b[2Jdog")]),
-            FieldDifference(path="body.at", differ=200, differ_from_itself=40, examples=[
+            FieldDifference(path="body.more", differ=3, differ_from_itself=0, examples=[
                 DifferenceExample(request="GET /", stable="", candidate="2")]),
+            FieldDifference(path="body.at", differ=200, differ_from_itself=40, examples=[
+                DifferenceExample(request="GET /noise", stable="1", candidate="2")]),
         ],
     )  # fmt: skip
     made.since.FromDatetime(BEGAN)
@@ -57,9 +59,10 @@ def test_the_table_has_a_line_per_field(capsys: pytest.CaptureFixture[str]) -> N
     tell(a_report(), BEGAN)
     lines = capsys.readouterr().out.splitlines()
     at = next(n for n, line in enumerate(lines) if line.startswith("FIELD"))
-    assert [line.split() for line in lines[at : at + 3]] == [
+    assert [line.split() for line in lines[at : at + 4]] == [
         ["FIELD", "DIFFERS", "STABLE", "ITSELF"],
         ["body.label", "12", "(6.0%)", "0", "(0.0%)"],
+        ["body.more", "3", "(1.5%)", "0", "(0.0%)"],
         ["body.at", "200", "(100.0%)", "40", "(100.0%)"],
     ]
 
@@ -68,7 +71,7 @@ def test_many_fields_are_cut_and_a_new_report_is_short(capsys: pytest.CaptureFix
     many = a_report()
     many.fields.extend(FieldDifference(path=f"body.f{n}", differ=1) for n in range(40))
     tell(many, BEGAN)
-    assert f"… {42 - SHOWN_FIELDS} more; -o json shows all" in capsys.readouterr().out
+    assert f"… {43 - SHOWN_FIELDS} more; -o json shows all" in capsys.readouterr().out
     tell(ComparisonReport(name="ocr", verdict="not_enough_data", message="no answer was compared yet"), BEGAN)
     assert capsys.readouterr().out.splitlines() == [
         "Service  ocr", "Verdict  not enough data: no answer was compared yet",

@@ -19,7 +19,7 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(
         volumes_dir=tmp_path, control_addr="control:7000", scheduler_addr="scheduler:7000",
         autoscaler_addr="autoscaler:7000", router_addr="router:7000", monitor_addr="monitor:7000",
-        router_xds_addr="router:7001", monitor_sink_addr="monitor:7001",
+        router_xds_addr="router:7001", router_shadow_addr="router:7002", monitor_sink_addr="monitor:7001",
     )  # fmt: skip
 
 

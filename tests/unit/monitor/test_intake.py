@@ -58,18 +58,20 @@ def test_an_expired_limit_is_a_408_however_envoy_charges_it() -> None:
 
 
 def test_refusals_are_known_by_code() -> None:
-    """Of Envoy's own answers; a model's 429 or 503 is its answer. Who left before an answer is 499."""
+    """Of Envoy's own answers; a model's 429 or 503 is its answer. Who left before an answer is 499; a refused gRPC call
+    has 200."""
     message = pb.StreamMetricsMessage()
     told = {"408": "response_timeout", "429": "local_rate_limited", "450": "reached_concurrency_limit",
             "0": "downstream_remote_disconnect", "503": "no_healthy_upstream", "401": "lua_response"}  # fmt: skip
     for number, (code, via) in enumerate(told.items(), 1):
         counter(message, "easel.local_reply", number, service="ocr", code=code, via=via)
-    for code in ("429", "503"):
+    for code in ("429", "503", "200"):
         counter(message, "easel.local_reply", 50, service="ocr", code=code, via="via_upstream")
+    counter(message, "easel.local_reply", 10, service="ocr", code="200", via="local_rate_limited")
 
     seen = read(message)[KEY]
 
-    assert seen.refused == (1, 2, 3, 4, 5)  # type: ignore[attr-defined]
+    assert seen.refused == (1, 12, 3, 4, 5)  # type: ignore[attr-defined]
     assert seen.requests == (0, 0, 0, 0, 0)  # type: ignore[attr-defined]
 
 

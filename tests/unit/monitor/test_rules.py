@@ -137,6 +137,8 @@ def known(of: Cell | None, envoys: int = 1) -> explain.Known:
         (Cell(start_s=1, interval_s=1.0), 1, ["EnvoyReports", "NoTraffic", "NoUsage"]),
         (Cell(start_s=1, interval_s=1.0, requests=(0, 1, 0, 1, 0), timeouts=1, retries=1, usage_s=1.0), 1,
          ["EnvoyReports", "Traffic", "Timeouts", "Retries"]),
+        (Cell(start_s=1, interval_s=1.0, refused=(0, 3, 0, 1, 9), usage_s=1.0), 1,
+         ["EnvoyReports", "NoTraffic", "Refused"]),
     ],
 )  # fmt: skip
 def test_explain_says_what_is_missing(of: Cell | None, envoys: int, codes: list[str]) -> None:

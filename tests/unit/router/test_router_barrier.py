@@ -176,3 +176,21 @@ async def test_a_replaced_envoys_probe_is_given_up() -> None:
     with pytest.raises(Gone):
         await asyncio.wait_for(probing, 5)
     await envoys.close()
+
+
+async def test_those_that_share_the_requests_are_counted() -> None:
+    """Told when one comes, when one that was lost is given up, and not for a newer process of the same gateway."""
+    catalog = Catalog()
+    server, envoys = barrier(catalog)
+    told: list[int] = []
+    counting = asyncio.create_task(envoys.count(told.append))
+    await until(lambda: told == [0], "nobody")
+    connect(server, catalog, "envoy-0.1")
+    await until(lambda: told == [0, 1], "one")
+    connect(server, catalog, "envoy-1.1")
+    await until(lambda: told == [0, 1, 2], "two")
+    connect(server, catalog, "envoy-0.2", older=("envoy-0.1",))
+    lose(server, "envoy-1.1")
+    assert envoys.serving() == 2, "it counts until it is given up"
+    await until(lambda: told == [0, 1, 2, 1], "one again")
+    counting.cancel()

@@ -27,6 +27,7 @@ ROOTS: dict[type[Message], str] = {
     pb.GrpcLog: "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
     pb.Router: "envoy.extensions.filters.http.router.v3.Router",
     pb.Lua: "envoy.extensions.filters.http.lua.v3.Lua",
+    pb.EarlyHeaderMutation: "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
     pb.LuaPerRoute: "envoy.extensions.filters.http.lua.v3.LuaPerRoute",
     pb.ExtAuthz: "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
     pb.ExtAuthzPerRoute: "envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute",

@@ -28,6 +28,22 @@ def test_home_is_kept_where_nothing_is_given() -> None:
     assert joined.data_url == "http://127.0.0.1:9090"
 
 
+@pytest.mark.parametrize(
+    ("options", "url"),
+    [
+        (Options(port=8080), "http://localhost:8082"),
+        (Options(), ""),
+        (Options(web_port=9999), "http://localhost:9999"),
+        (Options(port=8080, web_port=0), ""),
+        (Options(port=8080, host="0.0.0.0", insecure=True), "http://localhost:8082"),
+        (Options(web_port=9999, host="192.0.2.7", insecure=True), "http://192.0.2.7:9999"),
+    ],
+)
+def test_web_applications_have_a_listener_beside_the_default_port(options: Options, url: str) -> None:
+    """Another port is mostly that of a second platform; there it must be asked for. localhost has names below it."""
+    assert join(CONFIG, options).web_url == url
+
+
 def test_open_listener_needs_tls_or_insecure() -> None:
     """Access keys must not travel in the clear by accident."""
     with pytest.raises(InvalidInput, match=r"0\.0\.0\.0") as refused:
@@ -43,6 +59,9 @@ def test_open_listener_needs_tls_or_insecure() -> None:
         (Options(port=0), "--port"),
         (Options(port=70000), "--port"),
         (Options(port=5000, control_port=5000), "--control-port"),
+        (Options(web_port=9090), "--web-port"),
+        (Options(web_port=-1), "--web-port"),
+        (Options(web_port=70000), "--web-port"),
         (Options(gateways=0), "--gateways"),
         (Options(gateways=9), "--gateways"),
         (Options(tls_cert="/nowhere.pem"), "--tls-cert"),

@@ -50,6 +50,8 @@ class ProcessSettings(Struct, frozen=True, kw_only=True):
     workspace: str = "default"
     data_url: str = "http://127.0.0.1:8080"
     """Where calls of services go, as users see it."""
+    web_url: str = ""
+    """Where web applications are, without the label that names one; empty: they are reached by path alone."""
     mode: str = "standalone"
     host_id: str = ""
     """Machine whose local paths replicas can see; empty: none."""

@@ -10,6 +10,11 @@ from easel_control.admission import Admission
 from easel_control.answers import Answers
 from easel_control.api import ServicesApi
 from easel_control.audit import OTHERS, AuditApi
+from easel_control.canaries import Canaries
+from easel_control.canaries_api import CanariesApi
+from easel_control.canary_commands import CanaryCommands
+from easel_control.canary_sources import CanarySources
+from easel_control.canary_store import CanaryStore
 from easel_control.commands import Commands
 from easel_control.environment import Environments
 from easel_control.expiry import Expiry
@@ -42,6 +47,8 @@ from easel_proto.internal.v1 import control_pb2_grpc
 from easel_proto.v1 import (
     audit_pb2,
     audit_pb2_grpc,
+    canaries_pb2,
+    canaries_pb2_grpc,
     events_pb2,
     groups_pb2,
     groups_pb2_grpc,
@@ -62,6 +69,7 @@ PUBLIC_APIS = {
     api.full_name: owner
     for file, owner in (
         (audit_pb2, "control"), (services_pb2, "control"), (groups_pb2, "control"), (tokens_pb2, "control"),
+        (canaries_pb2, "control"),
         (replicas_pb2, "scheduler"), (nodes_pb2, "scheduler"), (scaling_pb2, "autoscaler"), (routes_pb2, "router"),
         (metrics_pb2, "monitor"), (events_pb2, "monitor"),
     )
@@ -89,7 +97,7 @@ async def build(process: Process[Settings]) -> None:
     placement = Placement(worlds, process.channel("scheduler"))
     group_store, group_tokens = GroupStore(process.db, clock), GroupTokens(vault)
     memberships = Memberships(group_store, group_tokens, clock)
-    views = ServiceViews(admission, memberships, settings.data_url)
+    views = ServiceViews(admission, memberships, settings.data_url, settings.web_url)
     commands = Commands(
         store, admission, mutations, memberships, placement, clock, views.shown, handlers.reconciler.wake
     )
@@ -105,6 +113,14 @@ async def build(process: Process[Settings]) -> None:
     keeper = TokenKeeper(workspace, token_store, owners, mutations, clock)
     tokens = TokensApi(workspace, keeper, mutations, clock)
     process.serve(tokens_pb2_grpc.add_TokensServicer_to_server, tokens, "easel.v1.Tokens")
+    canary_store = CanaryStore(process.db)
+    sources = CanarySources(process.channel("monitor"), process.channel("router"))
+    canaries = Canaries(workspace, canary_store, store, worlds, admission, sources, process.leases, clock,
+                        handlers.reconciler.wake)  # fmt: skip
+    by_hand = CanaryCommands(canary_store, commands, releases, mutations, clock, canaries.reconciler.wake,
+                             handlers.reconciler.wake)  # fmt: skip
+    canaries_api = CanariesApi(workspace, canary_store, by_hand, mutations, clock)
+    process.serve(canaries_pb2_grpc.add_CanariesServicer_to_server, canaries_api, "easel.v1.Canaries")
     mirrors = MirrorsApi(workspace, store, mutations, clock)
     process.serve(mirrors_pb2_grpc.add_MirrorsServicer_to_server, mirrors, "easel.v1.Mirrors")
     audit = AuditApi(process.db, workspace, {owner: process.channel(owner) for owner in OTHERS}, clock)
@@ -122,10 +138,12 @@ async def build(process: Process[Settings]) -> None:
     process.owns("key", partial(list_keys, process.db, clock))
     process.background(handlers.reconciler.run)
     process.background(keeper.sweeper.run)
+    process.background(canaries.reconciler.run)
     expiry = Expiry(workspace, store, memberships, process.leases, clock, handlers.reconciler.wake)
     process.background(Upkeep(settings, store, group_store, code, expiry, clock).run)
     process.watch_loop(handlers.reconciler)
     process.watch_loop(keeper.sweeper)
+    process.watch_loop(canaries.reconciler)
 
 
 async def check_vault(database: Database, vault: Vault) -> None:

@@ -13,6 +13,7 @@ from easel_contracts.ids import uuid7
 from easel_control import audit
 from easel_control.admission import Admission, Prepared, revisions_count
 from easel_control.decide import change as changes
+from easel_control.decide.canary_rollout import refuse_under_canary
 from easel_control.decide.mutation import Change, refuse_locked, unknown_service
 from easel_control.memberships import Memberships
 from easel_control.model import RevisionRow, ServiceRow
@@ -76,24 +77,30 @@ class Commands:
                 return known
             seen = await self.existing(call.workspace, name)
             refuse_locked(seen, call.action)
-            prepared = await self._admission.changed(seen, text, update_type)
-            content, latest, now = prepared.content, seen.latest, self._clock.now()
-            change = changes.updated(seen, content, latest, now, interrupt=allow_interruption)
-            if change is not None and change.new_revision and not allow_interruption:
-                await self._placement.refuse_interruption(seen, change.row.revision)
-
-            async def decide(
-                row: ServiceRow, connection: Connection, seen: ServiceRow = seen, prepared: Prepared = prepared
-            ) -> Change | None:
-                refuse_other(row, seen)
-                newest = max(row.latest, await revisions_count(connection, row))
-                return changes.updated(row, prepared.content, newest, self._clock.now(), interrupt=allow_interruption)
-
+            decide, prepared = await self.updating(seen, text, update_type, allow_interruption=allow_interruption)
             try:
                 return await self.change(call, name, decide, prepared, once=True)
             except Stale:
                 continue
         raise contended(name)
+
+    async def updating(
+        self, seen: ServiceRow, text: str, update_type: str, *, allow_interruption: bool
+    ) -> tuple[Decide, Prepared]:
+        """What an update decides, and what it has to write; the configuration is admitted and room was asked for. The
+        decision raises Stale where the service is no longer as it was seen."""
+        prepared = await self._admission.changed(seen, text, update_type)
+        content, now = prepared.content, self._clock.now()
+        change = changes.updated(seen, content, seen.latest, now, interrupt=allow_interruption)
+        if change is not None and change.new_revision and not allow_interruption:
+            await self._placement.refuse_interruption(seen, change.row.revision)
+
+        async def decide(row: ServiceRow, connection: Connection) -> Change | None:
+            refuse_other(row, seen)
+            newest = max(row.latest, await revisions_count(connection, row))
+            return changes.updated(row, content, newest, self._clock.now(), interrupt=allow_interruption)
+
+        return decide, prepared
 
     async def change(
         self, call: Call, name: str, decide: Decide, prepared: Prepared | None = None, *, once: bool = False
@@ -104,20 +111,27 @@ class Commands:
         """
 
         async def work(connection: Connection) -> Done:
-            before = await self._store.get(call.workspace, plain(name), connection)
-            if before is None:
-                raise unknown_service(name)
-            refuse_locked(before, call.action)
-            change = await decide(before, connection)
-            if change is None:
-                return Done(before)
-            if change.verb == "scaled":
-                change = replace(change, row=self._admission.with_instance(change.row))
-            await self._store.update(connection, change.row)
-            await self._written(connection, call, before, change, prepared)
-            return Done(change.row, change.warnings)
+            return await self.changed(connection, call, name, decide, prepared)
 
         return await (self._transact(call, work) if once else self._again(call, work))
+
+    async def changed(
+        self, connection: Connection, call: Call, name: str, decide: Decide, prepared: Prepared | None = None
+    ) -> Done:
+        """`change` within the caller's transaction."""
+        before = await self._store.get(call.workspace, plain(name), connection)
+        if before is None:
+            raise unknown_service(name)
+        refuse_locked(before, call.action)
+        change = await decide(before, connection)
+        if change is None:
+            return Done(before)
+        refuse_under_canary(before, change, call.action)
+        if change.verb == "scaled":
+            change = replace(change, row=self._admission.with_instance(change.row))
+        await self._store.update(connection, change.row)
+        await self._written(connection, call, before, change, prepared)
+        return Done(change.row, change.warnings)
 
     async def existing(self, workspace: str, name: str) -> ServiceRow:
         """The service; raises NotFound."""

@@ -8,7 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 from easel_contracts.facts import GroupMember, GroupState, Rollout, ServiceState
-from easel_contracts.spec import Autoscaling, GatewayPolicy, Mirroring, RevisionSpec, RolloutPolicy
+from easel_contracts.spec import Autoscaling, GatewayPolicy, Mirroring, RevisionSpec, RolloutPolicy, Split
 
 Wanted = Literal["running", "stopped", "deleted"]
 Lock = Literal["none", "dangerous", "all"]
@@ -21,6 +21,13 @@ class RolloutRow(Struct, frozen=True, kw_only=True):
     share_percent: int
     state: Literal["rolling", "paused"] = "rolling"
     interrupt: bool = False
+    split: Split | None = None
+    """While a canary is on: it decides how far the rollout goes (decide/canary_steps.py), and whether it is taken
+    back."""
+    keep_stable: bool = False
+    """The stable revision stays whole until the canary is over."""
+    canary: str = ""
+    """What the canary is at, in words."""
     began_at: datetime
     progress_at: datetime | None = None
     """When one more replica of the new revision served, or the wave began; None while there is nothing to wait for:
@@ -165,7 +172,8 @@ def service_state(row: ServiceRow) -> ServiceState:
     """What a fact says of the service: no secret in it."""
     rollout = None
     if (r := row.rollout) is not None:
-        rollout = Rollout(stable=r.stable, share_percent=r.share_percent, state=r.state, interrupt=r.interrupt)
+        rollout = Rollout(stable=r.stable, share_percent=r.share_percent, state=r.state, interrupt=r.interrupt,
+                          split=r.split, keep_stable=r.keep_stable)  # fmt: skip
     return ServiceState(
         uid=row.uid, name=row.name, generation=row.generation, wanted=row.wanted, instance=row.instance,
         revision=row.revision, autoscaling=row.autoscaling, autoscaling_generation=row.autoscaling_generation,

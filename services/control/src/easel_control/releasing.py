@@ -8,7 +8,7 @@ import json
 
 from easel_contracts.errors import FieldError, InvalidInput, NotFound, Refused
 from easel_control.admission import Admission, Prepared
-from easel_control.commands import Commands, contended, refuse_other
+from easel_control.commands import Commands, Decide, contended, refuse_other
 from easel_control.decide import releases
 from easel_control.decide.diff import Difference, Side, differences
 from easel_control.decide.mutation import Change, refuse_locked
@@ -59,32 +59,35 @@ class Releases:
                 return known
             seen = await self._commands.existing(call.workspace, name)
             refuse_locked(seen, call.action)
-            revision = await self._revision(seen, number)
-            world = await self._worlds.of(seen.workspace, seen.name)
-            warnings = await self._looked_again(seen, revision, world)
-            if not allow_interruption and releases.needs_room(seen, number):
-                await self._placement.refuse_interruption(seen, revision.spec)
-            laid = self._admission.laid(seen, revision)
-
-            async def decide(
-                row: ServiceRow, connection: Connection, seen: ServiceRow = seen, revision: RevisionRow = revision,
-                world: World = world, laid: releases.Laid = laid, warnings: tuple[str, ...] = warnings,
-            ) -> Change | None:  # fmt: skip
-                refuse_other(row, seen)
-                return releases.switched(row, revision.spec, laid, world, self._clock.now(), warnings=warnings,
-                                         interrupt=allow_interruption)  # fmt: skip
-
+            decide = await self.switching(seen, number, allow_interruption=allow_interruption)
             try:
                 return await self._commands.change(call, name, decide, once=True)
             except Stale:
                 continue
         raise contended(name)
 
+    async def switching(self, seen: ServiceRow, number: int, *, allow_interruption: bool) -> Decide:
+        """What a switch decides; the revision was looked up, its sources looked at again, and room was asked for. The
+        decision raises Stale where the service is no longer as it was seen."""
+        revision = await self._revision(seen, number)
+        world = await self._worlds.of(seen.workspace, seen.name)
+        warnings = await self._looked_again(seen, revision, world)
+        if not allow_interruption and releases.needs_room(seen, number):
+            await self._placement.refuse_interruption(seen, revision.spec)
+        laid = self._admission.laid(seen, revision)
+
+        async def decide(row: ServiceRow, connection: Connection) -> Change | None:
+            refuse_other(row, seen)
+            return releases.switched(row, revision.spec, laid, world, self._clock.now(), warnings=warnings,
+                                     interrupt=allow_interruption)  # fmt: skip
+
+        return decide
+
     async def change_rollout(self, call: Call, name: str, action: str) -> services_pb2.Service:
         """Pauses, resumes or reverts the rollout that is on; raises InvalidInput, NotFound, Conflict."""
         if action not in ACTIONS:
             raise InvalidInput(f"action {plain(action)!r} is not allowed; {', '.join(ACTIONS)} is")
-        actor, failing = call.caller.actor, await self._failing(call.workspace, name)
+        actor, failing = call.caller.actor, await self.failing(call.workspace, name)
 
         async def decide(row: ServiceRow, connection: Connection) -> Change | None:
             now = self._clock.now()
@@ -101,7 +104,7 @@ class Releases:
 
         return await self._commands.change(call, name, decide)
 
-    async def _failing(self, workspace: str, name: str) -> tuple[str, ...]:
+    async def failing(self, workspace: str, name: str) -> tuple[str, ...]:
         """Replicas of the present revision that have failed by now."""
         row = await self._commands.existing(workspace, name)
         world = await self._worlds.of(workspace, row.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 from easel_contracts.facts import GroupMember
 from easel_control.decide.groups import Standing
@@ -11,7 +12,9 @@ from easel_control.model import GroupRow, RevisionRow, RolloutRow, ServiceRow
 from easel_proto.v1 import groups_pb2, services_pb2
 
 
-def service_view(row: ServiceRow, token: str, data_url: str, member: GroupMember | None) -> services_pb2.Service:
+def service_view(
+    row: ServiceRow, token: str, data_url: str, member: GroupMember | None, web_url: str = ""
+) -> services_pb2.Service:
     """The service with EAS's field names. `member`: what it does in its group; None: it is in none."""
     endpoint = endpoint_of(row.name, data_url)
     spec = row.revision
@@ -27,7 +30,7 @@ def service_view(row: ServiceRow, token: str, data_url: str, member: GroupMember
         labels=[services_pb2.Label(label_key=k, label_value=v) for k, v in sorted(row.labels.items())],
         endpoint=endpoint, token=token, revision=spec.number, generation=row.generation,
         observed_generation=row.observed_generation, wanted_instance=row.total, phase_s=row.phase_s,
-        sources=_sources(row),
+        sources=_sources(row), web_endpoint=web_endpoint_of(row.name, web_url) if row.gateway.web else "",
     )  # fmt: skip
     view.create_time.FromDatetime(row.created_at)
     view.update_time.FromDatetime(row.updated_at)
@@ -84,6 +87,17 @@ def group_view(row: GroupRow, standings: Iterable[Standing], token: str, data_ur
     view.create_time.FromDatetime(row.created_at)
     view.update_time.FromDatetime(row.updated_at)
     return view
+
+
+def web_endpoint_of(name: str, web_url: str) -> str:
+    """Where a web application is reached by its host name; empty where it has none.
+
+    A host name has no underscore, and none can stand before an address."""
+    url = urlsplit(web_url)
+    host = url.hostname or ""
+    if not host or ":" in host or host.replace(".", "").isdigit():
+        return ""
+    return f"{url.scheme}://{name.replace('_', '-')}.{url.netloc}/"
 
 
 def endpoint_of(name: str, data_url: str) -> str:

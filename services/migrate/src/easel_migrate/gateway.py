@@ -23,9 +23,9 @@ def advertised(data_url: str) -> str:
     return f"{host}:{url.port or (443 if url.scheme == 'https' else 80)}"
 
 
-def bootstrap_file(keys: Keys, *, process_addrs: dict[str, str], xds_addr: str, sink_addr: str, data_addr: str,
-                   control_addr: str, admin_socket: str, probe_addr: str, tls_cert: str = "", tls_key: str = "",
-                   advertised_addr: str = "", node_id: str = "envoy-0",
+def bootstrap_file(keys: Keys, *, process_addrs: dict[str, str], xds_addr: str, sink_addr: str, shadow_addr: str,
+                   data_addr: str, control_addr: str, admin_socket: str, probe_addr: str, tls_cert: str = "",
+                   tls_key: str = "", advertised_addr: str = "", web_addr: str = "", node_id: str = "envoy-0",
                    older: tuple[str, ...] = ()) -> bytes:  # fmt: skip
     """Envoy's bootstrap as JSON. It holds a process token: the file must be readable by Envoy only."""
     config = BootstrapConfig(
@@ -34,9 +34,11 @@ def bootstrap_file(keys: Keys, *, process_addrs: dict[str, str], xds_addr: str, 
         process_token=keys.process_token("envoy"),
         xds_addr=xds_addr,
         sink_addr=sink_addr,
+        shadow_addr=shadow_addr,
         process_addrs={process: process_addrs[process] for process in OWNERS},
         data_addr=data_addr,
         advertised_addr=advertised_addr,
+        web_addr=web_addr,
         control_addr=control_addr,
         admin_socket=admin_socket,
         probe_addr=probe_addr,

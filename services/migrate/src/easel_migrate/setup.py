@@ -44,12 +44,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     router_addr: str
     monitor_addr: str
     router_xds_addr: str
+    router_shadow_addr: str
     monitor_sink_addr: str
     nats_listen: str = "0.0.0.0:4222"
     data_listen: str = "0.0.0.0:8080"
     data_url: str = ""
     """Where callers reach `data_listen`."""
     control_listen: str = "0.0.0.0:8081"
+    web_listen: str = "0.0.0.0:8082"
     envoy_admin_socket: str = "/run/easel/admin.sock"
     envoy_probe_addr: str = "unix:/run/easel-probe/envoy.sock"
     """A socket that only the router's and Envoy's containers share."""
@@ -130,9 +132,11 @@ def _envoy(settings: Settings, keys: Keys) -> bytes:
         },
         xds_addr=settings.router_xds_addr,
         sink_addr=settings.monitor_sink_addr,
+        shadow_addr=settings.router_shadow_addr,
         data_addr=settings.data_listen,
         advertised_addr=advertised(settings.data_url),
         control_addr=settings.control_listen,
+        web_addr=settings.web_listen,
         admin_socket=settings.envoy_admin_socket,
         probe_addr=settings.envoy_probe_addr,
     )  # fmt: skip

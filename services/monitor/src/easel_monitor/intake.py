@@ -35,6 +35,8 @@ LOCAL_REPLY = "easel.local_reply"
 """The router's counter of answers >= 400 on the data listener, with the tags service, code and via."""
 LEFT = "0"
 """Code of a request whose caller left before anything was answered: 499 to whoever reads."""
+LIMITED = frozenset({"local_rate_limited", "reached_concurrency_limit"})
+"""Causes by which a gRPC call was refused, whose code is 200 whatever happens."""
 REJECTIONS = frozenset({"400", "401", "403", "404", "405", "413", "429", "431", "450"})
 """Codes by which Envoy itself turns a request away before any replica is tried."""
 
@@ -178,6 +180,8 @@ def _exact_code(of: _Cluster, metric: Metric, labels: Mapping[str, str]) -> None
 
 def _local_reply(of: _Cluster, metric: Metric, labels: Mapping[str, str]) -> None:
     via, code = labels.get("via", ""), labels.get("code", "")
+    if code == "200" and via in LIMITED:
+        code = "429"
     if not via.startswith("via_upstream") and (index := _REFUSAL_INDEX.get(code)) is not None:
         of.refused[index] += round(metric.counter.value)
     if via.startswith("stream_idle_timeout"):

@@ -5,11 +5,14 @@ from __future__ import annotations
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from easel_contracts.errors import NotFound
-from easel_contracts.spec import Split
+from easel_contracts.spec import Mirroring, Split
 from easel_kit.clock import Clock
 from easel_proto.v1 import common_pb2, routes_pb2, routes_pb2_grpc
 from easel_router.apply import Applier
+from easel_router.apply_groups import GroupApplier
 from easel_router.coldstarts import ColdStarts
+from easel_router.decide.explain_group import explained
+from easel_router.decide.limits import Limits
 from easel_router.decide.snapshot import ServicePlan
 from easel_router.envoys import Envoys
 from easel_router.hold import Holds
@@ -21,11 +24,11 @@ class RoutesApi(routes_pb2_grpc.RoutesServicer):
     """Reads only."""
 
     def __init__(
-        self, known: Known, store: Store, applier: Applier, envoys: Envoys, holds: Holds, cold_starts: ColdStarts,
-        clock: Clock,
+        self, known: Known, store: Store, applier: Applier, groups: GroupApplier, envoys: Envoys, holds: Holds,
+        cold_starts: ColdStarts, clock: Clock,
     ) -> None:  # fmt: skip
         self._known, self._store, self._applier, self._envoys, self._clock = known, store, applier, envoys, clock
-        self._holds, self._cold_starts = holds, cold_starts
+        self._groups, self._holds, self._cold_starts = groups, holds, cold_starts
 
     async def Get(self, request: routes_pb2.GetRouteRequest, context: object) -> routes_pb2.Route:
         """The route, of a group too, as last acknowledged and probed; `state` shows one that is on the way."""
@@ -87,6 +90,9 @@ class RoutesApi(routes_pb2_grpc.RoutesServicer):
             made.append(_why("NoEnvoy", "no Envoy is connected to the router", "`easel status` shows the processes"))
         if lost:
             made.append(_why("EnvoyLost", f"waiting for Envoy {', '.join(lost)} to come back", ""))
+        if name not in self._known.services:
+            lines = explained(name, self._known.group_plan(name), self._groups.refused.get(name, ""))
+            return [*made, *(_why(line.code, line.message, line.hint) for line in lines)]
         if name not in self._known.tokens:
             made.append(_why("NoToken", "the service's token is not known yet", "control gives it; is it running?"))
         if progress := self._applier.progress.get(name):
@@ -97,6 +103,8 @@ class RoutesApi(routes_pb2_grpc.RoutesServicer):
                 made.append(_why("NetworkNotShared", f"Envoy shares no network with {names}", ""))
             if not plan.serving:
                 made.append(self._without_replica(plan))
+            if limits := _limits(plan.limits):
+                made.append(_why("Limited", limits, "more are answered 429, or 450 where a queue is full"))
             if known := self._cold_starts.typical(name, plan.revision):
                 made.append(_why("ColdStart", _cold_start(known, self._cold_starts.seen(name, plan.revision)), ""))
         if stored is not None and stored.state.state == "probed":
@@ -111,7 +119,16 @@ class RoutesApi(routes_pb2_grpc.RoutesServicer):
             )
             if state.split_permille is not None:
                 made.append(_split(state.split_permille, plan.split if plan else None))
+            if plan is not None and plan.mirroring is not None:
+                made.append(_mirrored(plan.mirroring))
         return made
+
+
+def _limits(limits: Limits) -> str:
+    """What is let through, over all Envoys."""
+    tokens = [f"{each.rate.tokens} requests a second with the token {each.token}" for each in limits.tokens]
+    kinds = [kind.why for kind in (limits.rate, limits.concurrency, limits.queue) if kind is not None]
+    return "at most " + "; ".join([*kinds, *tokens]) if kinds or tokens else ""
 
 
 def _split(permille: int, split: Split | None) -> common_pb2.Why:
@@ -122,6 +139,13 @@ def _split(permille: int, split: Split | None) -> common_pb2.Why:
     if split is not None and split.sticky is not None:
         words += f"; those with the same {split.sticky.kind} {split.sticky.name} go the same way"
     return _why("Split", words, "a side without a replica that takes traffic has no weight")
+
+
+def _mirrored(mirroring: Mirroring) -> common_pb2.Why:
+    to = ", ".join(mirroring.targets)
+    how = "compared" if mirroring.compare is not None else "thrown away"
+    words = f"{mirroring.percent:g} % of the requests are copied to {to}; the answers to copies are {how}"
+    return _why("Mirrored", words, "not copied: WebSockets, gRPC, and bodies above 4 MiB or of unknown length")
 
 
 def _cold_start(known: dict[str, float], seen: int) -> str:

@@ -33,10 +33,10 @@ from easel_router.hold import Holds
 from easel_router.inflight import TrafficApi
 from easel_router.lastgood import LastGood
 from easel_router.model import Known
-from easel_router.replay import Replayer
+from easel_router.replay import Budget, Replayer
 from easel_router.retire import Retirements
 from easel_router.settings import Settings
-from easel_router.shadow import Collector
+from easel_router.shadow import MOST_BYTES, Collector
 from easel_router.shadow_server import ShadowServer
 from easel_router.store import Store
 from easel_router.tokens import Tokens
@@ -101,7 +101,7 @@ async def build(process: Process[Settings]) -> None:
     process.subscribe({"service": world.on_service, "replica": world.on_replica, "group": world.on_group})
     process.owns("route", store.route_facts)
     process.owns("traffic", store.traffic_facts)
-    api = RoutesApi(known, store, applier, envoys, holds, cold_starts, clock)
+    api = RoutesApi(known, store, applier, groups, envoys, holds, cold_starts, clock)
     process.serve(routes_pb2_grpc.add_RoutesServicer_to_server, api, "easel.v1.Routes")
     traffic = TrafficApi(known, loads, envoys)
     process.serve(router_pb2_grpc.add_TrafficServicer_to_server, traffic, "easel.internal.v1.Traffic")
@@ -122,7 +122,7 @@ async def build(process: Process[Settings]) -> None:
     process.watch_loop(drain_loop)
     process.watch_loop(retire_loop)
     process.gauge("held_requests", "Requests that wait for a replica", holds.total)
-    _observe(process, server, envoys, applier)
+    _observe(process, server, envoys, applier, groups)
 
 
 def _shared_anew(known: Known, routes: Reconciler, group_loop: Reconciler) -> Callable[[int], None]:
@@ -149,8 +149,9 @@ async def _compare(process: Process[Settings], known: Known, envoys: Envoys, sec
     process.serve(router_pb2_grpc.add_ComparedServicer_to_server, internal, "easel.internal.v1.Compared")
     process.background(comparisons.run)
     if address:
-        replayer = Replayer(envoys.probe_addresses, secret, clock)
-        collector = Collector(known, comparisons, replayer, clock, random.Random())
+        budget = Budget(MOST_BYTES)
+        replayer = Replayer(envoys.probe_addresses, secret, clock, budget)
+        collector = Collector(known, comparisons, replayer, budget, clock, random.Random())
         server = ShadowServer(address, secret, collector)
         process.background(server.run)
         for hook in (server.stop, collector.close, replayer.close):
@@ -292,14 +293,17 @@ def _is_envoy(name: str | None) -> bool:
     return name is not None and name.startswith("envoy")
 
 
-def _observe(process: Process[Settings], server: XdsServer, envoys: Envoys, applier: Applier) -> None:
+def _observe(
+    process: Process[Settings], server: XdsServer, envoys: Envoys, applier: Applier, groups: GroupApplier
+) -> None:
     def acknowledged_p99_ms() -> float:
         seen = sorted(applier.apply_ms)
         return seen[int(len(seen) * 0.99)] if seen else 0.0
 
     process.ready_when("routes loaded", server.loaded.is_set)
     process.gauge("envoys", "Envoys that count", lambda: len(envoys.live()))
-    process.gauge("refused_routes", "Services whose newest route an Envoy refused", lambda: len(applier.refused))
+    process.gauge("refused_routes", "Services and groups whose newest route is not in use",
+                  lambda: len(applier.refused) + len(groups.refused))  # fmt: skip
     process.gauge("nacks", "Refused discovery messages of the present streams",
                   lambda: sum(s.nacks for s in server.streams.values()))  # fmt: skip
     process.gauge("apply_p99_ms", "Decision to acknowledged and probed, of the last 1000", acknowledged_p99_ms)

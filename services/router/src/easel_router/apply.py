@@ -27,11 +27,12 @@ from easel_router.model import Known
 from easel_router.store import Store, Stored
 from easel_router.tokens import Tokens
 from easel_router.xds.catalog import Catalog
-from easel_router.xds.clusters import endpoints, every_cluster
-from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE, serialised
-from easel_router.xds.render import render
+from easel_router.xds.clusters import every_cluster
+from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
+from easel_router.xds.render import endpoints_of, render
 from easel_router.xds.scopes import Resources
 from easel_router.xds.stream import Gone, Refused, Stream
+from easel_router.xds.web import web_scope
 
 _NO_ENVOY_AGAIN_S = 1.0
 _TOKEN_AGAIN_S = 1.0
@@ -174,10 +175,12 @@ class Applier:
             self._put_route(plan.service, resources)
 
     def _put_route(self, service: str, resources: Resources) -> dict[str, str | None]:
-        return {service: self._catalog.put(ROUTE, service, resources.by_type[ROUTE][service])}
+        wanted = resources.by_type[ROUTE]
+        return {name: self._catalog.put(ROUTE, name, wanted.get(name)) for name in _scopes(service)}
 
     def _put_clusters(self, plan: ServicePlan, resources: Resources) -> Wanted:
-        """Those of the plan; what is left of an earlier one gets the replicas of now, as long as there are any."""
+        """Those of the plan, to be waited for; what is left of an earlier one gets the replicas of now, as long as any
+        are there."""
         service = plan.service
         self._led_to[service] = self._led_to.get(service, frozenset()) | resources.by_type[CLUSTER].keys()
         wanted: Wanted = {}
@@ -186,7 +189,7 @@ class Applier:
         others = set(every_cluster(service)) - resources.by_type[CLUSTER].keys() if plan.awake else set()
         for name in sorted(others):
             if self._catalog.get(CLUSTER, name):
-                wanted[ENDPOINTS][name] = self._catalog.put(ENDPOINTS, name, serialised(endpoints(plan, name)))
+                self._catalog.put(ENDPOINTS, name, endpoints_of(plan, name))
         return wanted
 
     def _leave(self, plan: ServicePlan, resources: Resources) -> None:
@@ -228,7 +231,9 @@ class Applier:
         self.refused[plan.service] = reason
         good = self._last_good.plans.get(plan.service)
         if good is not None and good.uid == plan.uid:
+            self._led_to.pop(plan.service, None)
             self.preload(good)
+            self.retire(plan.service, self.left(plan.service))
         else:
             self._withdraw(plan.service)
         if _same(before, plan, version):
@@ -245,7 +250,7 @@ class Applier:
         before = self._stored.get(service) or await self._store.route(service)
         if before is None or before.state.state != "removed":
             await self.aside(service)
-        gone = {ROUTE: {service: self._catalog.put(ROUTE, service, None)}}
+        gone = {ROUTE: {name: self._catalog.put(ROUTE, name, None) for name in _scopes(service)}}
         if before is None or before.state.state != "removed":
             try:
                 async with asyncio.timeout(self._timeout_s):
@@ -278,9 +283,15 @@ class Applier:
         return True
 
     def _withdraw(self, service: str) -> None:
-        self._catalog.put(ROUTE, service, None)
+        for name in _scopes(service):
+            self._catalog.put(ROUTE, name, None)
         self._led_to.pop(service, None)
         self.retire(service, every_cluster(service))
+
+
+def _scopes(service: str) -> tuple[str, str]:
+    """Names of all that a service may have."""
+    return service, web_scope(service)
 
 
 async def _nobody(service: str) -> None:

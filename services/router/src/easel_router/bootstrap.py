@@ -16,6 +16,8 @@ from easel_router.decide.discovery import ADVERTISED
 from easel_router.holding_listeners import SINK, XDS, internal_clusters, internal_listeners
 from easel_router.statistics import sink, stats
 from easel_router.xds.listener import COUNTS
+from easel_router.xds.messages import SHADOW_CLUSTER
+from easel_router.xds.mirroring import BUFFER, LONGEST_S, MAX_CONNECTIONS, MAX_PENDING, MAX_REQUESTS
 
 Json = dict[str, Any]
 
@@ -23,7 +25,14 @@ OLDER = "older"
 """Key in a node's metadata."""
 TYPE = "type.googleapis.com/envoy."
 OWNERS: dict[str, tuple[str, ...]] = {
-    "control": ("easel.v1.Services", "easel.v1.Groups", "easel.v1.Tokens", "easel.v1.Mirrors", "easel.v1.Audit"),
+    "control": (
+        "easel.v1.Services",
+        "easel.v1.Groups",
+        "easel.v1.Canaries",
+        "easel.v1.Mirrors",
+        "easel.v1.Tokens",
+        "easel.v1.Audit",
+    ),
     "scheduler": ("easel.v1.Replicas", "easel.v1.Nodes"),
     "autoscaler": ("easel.v1.Scaling",),
     "router": ("easel.v1.Routes", "easel.v1.Comparisons"),
@@ -47,12 +56,16 @@ class BootstrapConfig(Struct, frozen=True, kw_only=True):
     """control, scheduler, autoscaler, router, monitor → their gRPC address."""
     data_addr: str
     control_addr: str
+    web_addr: str = ""
+    """Where web applications are reached by their host names; empty: nowhere."""
     admin_socket: str
     """Path of the admin interface's socket (0600)."""
     probe_addr: str
     """Where the router asks this very Envoy what it serves; a unix socket, or an address only the router reaches."""
     descriptors: bytes
     """The public APIs' descriptor set (proto/easel_proto/v1/descriptors.binpb)."""
+    shadow_addr: str = ""
+    """Where the router takes copies of requests whose answers are compared (HTTP/1.1); empty: nowhere."""
     tls_cert: str = ""
     tls_key: str = ""
     """Paths; both listeners speak TLS when they are set."""
@@ -83,6 +96,7 @@ def bootstrap(config: BootstrapConfig) -> Json:
             "clusters": [
                 *(_grpc_cluster(name, addr) for name, addr in _clusters(config).items()),
                 *internal_clusters(counted=bool(config.sink_addr)),
+                *([_shadow_cluster(config.shadow_addr)] if config.shadow_addr else []),
             ],
             "listeners": [
                 _control_listener(config),
@@ -108,6 +122,8 @@ def _metadata(config: BootstrapConfig) -> Json:
     """What the router needs to make this Envoy's data listener."""
     made: Json = {"data_address": config.data_addr, "probe_address": config.probe_addr, OLDER: list(config.older)}
     made[COUNTS] = bool(config.sink_addr)
+    if config.web_addr:
+        made["web_address"] = config.web_addr
     if config.advertised_addr:
         made[ADVERTISED] = config.advertised_addr
     if config.tls_cert and config.tls_key:
@@ -148,6 +164,14 @@ def _clusters(config: BootstrapConfig) -> dict[str, str]:
     return made | ({SINK: config.sink_addr} if config.sink_addr else {})
 
 
+def _shadow_cluster(address: str) -> Json:
+    """Limits as small as those of any target of copies: a router that is away or slow costs dropped copies."""
+    limits = {"max_connections": MAX_CONNECTIONS, "max_pending_requests": MAX_PENDING, "max_requests": MAX_REQUESTS}
+    options: Json = {"http_protocol_options": {}}
+    made = _cluster(SHADOW_CLUSTER, address, limits, options, {"max_stream_duration": f"{LONGEST_S:g}s"})
+    return made | {"per_connection_buffer_limit_bytes": BUFFER}
+
+
 def _grpc_cluster(name: str, address: str) -> Json:
     plenty = {
         "max_connections": 10_000,
@@ -155,17 +179,21 @@ def _grpc_cluster(name: str, address: str) -> Json:
         "max_requests": 100_000,
         "max_retries": 100_000,
     }
+    options = {"http2_protocol_options": {"connection_keepalive": {"interval": "5s", "timeout": "3s"}}}
+    return _cluster(name, address, plenty, options, {})
+
+
+def _cluster(name: str, address: str, limits: Json, protocol: Json, common: Json) -> Json:
     return {
         "name": name,
         "type": "STATIC" if address.startswith("unix:") or _is_ip(address) else "STRICT_DNS",
         "connect_timeout": "1s",
-        "circuit_breakers": {"thresholds": [plenty]},
+        "circuit_breakers": {"thresholds": [limits]},
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": TYPE + "extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {
-                    "http2_protocol_options": {"connection_keepalive": {"interval": "5s", "timeout": "3s"}}
-                },
+                "common_http_protocol_options": common,
+                "explicit_http_config": protocol,
             }
         },
         "load_assignment": {

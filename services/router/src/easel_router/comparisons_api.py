@@ -42,7 +42,7 @@ class ComparisonsApi(mirrors_pb2_grpc.ComparisonsServicer):
             return mirrors_pb2.ComparisonReport(name=name, verdict="not_enough_data", message=_OFF)
         made = to_proto(name, report)
         if self._comparisons.sides(name) is None:
-            made.message += "; nothing is compared any more"
+            made.message += "; nothing is compared now"
         return made
 
 

@@ -44,7 +44,8 @@ class World:
         """A service's spec, wanted state or token changed."""
         if await self._services.apply(fact):
             state = facts.state_of(fact, ServiceState)
-            self._known.take_service(ended(state) if fact.verb == "deleted" else state)
+            for target in self._known.take_service(ended(state) if fact.verb == "deleted" else state):
+                self.wake(target)
         self._wake_all(fact.key)
 
     async def on_replica(self, fact: Fact) -> None:

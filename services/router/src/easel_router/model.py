@@ -9,6 +9,7 @@ from easel_contracts.facts import GroupState, ReplicaState, ServiceState
 from easel_router.decide import groups
 from easel_router.decide.groups import GroupPlan
 from easel_router.decide.limits import is_limited
+from easel_router.decide.mirrors import other_targets
 from easel_router.decide.snapshot import ServicePlan, Table, TokenSet, finishes, plan
 
 
@@ -23,15 +24,27 @@ class Known:
         self._groups_of: dict[str, set[str]] = {}
         """Service → groups that it is a member of."""
         self._replicas: dict[str, dict[str, ReplicaState]] = {}
+        self._mirrors: dict[str, set[str]] = {}
+        """Service → those whose requests it gets copies of."""
         self._envoys = 1
         self._workspace, self._networks = workspace, networks
 
-    def take_service(self, state: ServiceState) -> None:
-        """A service's newest state; the tokens of an earlier one with its name are not its own."""
+    def take_service(self, state: ServiceState) -> frozenset[str]:
+        """A service's newest state; the tokens of an earlier one with its name are not its own.
+
+        Returns the other services that begin or cease to be targets of its mirroring: their plans may change."""
         before = self.services.get(state.name)
         if before is not None and before.uid != state.uid:
             self.tokens.pop(state.name, None)
         self.services[state.name] = state
+        old, new = other_targets(before) if before else frozenset(), other_targets(state)
+        for target in new - old:
+            self._mirrors.setdefault(target, set()).add(state.name)
+        for target in old - new:
+            self._mirrors[target].discard(state.name)
+            if not self._mirrors[target]:
+                del self._mirrors[target]
+        return old ^ new
 
     def take_envoys(self, count: int) -> tuple[list[str], list[str]]:
         """How many Envoys take requests now (0 counts as 1); the services and the groups whose plans that changes."""
@@ -110,6 +123,7 @@ class Known:
             envoys=self._envoys,
             networks=self._networks,
             workspace=self._workspace,
+            targets=frozenset({service} & self._mirrors.keys()),
         )
 
     def plan(self, service: str) -> ServicePlan | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import aiohttp
 from msgspec import Struct
@@ -13,13 +12,11 @@ from yarl import URL
 
 from easel_contracts.spec import Comparison
 from easel_kit.clock import Clock
+from easel_router.decide.arms import Arm
 from easel_router.decide.compare import Answer
 from easel_router.decide.compare.answers import HEADERS
-from easel_router.xds.messages import PROBE_HEADER
+from easel_router.xds.messages import ARM_HEADER, PROBE_HEADER
 
-Arm = Literal["stable", "candidate"]
-
-ARM_HEADER = "x-easel-arm"
 LONGEST_S = 59.0
 """A replay that takes longer is not compared. Shorter than the gateway's own limit on copies: a 408 of the gateway is
 an answer only where the service's callers would get it, too."""
@@ -35,8 +32,8 @@ _NOT_PASSED_ON = frozenset(
 """Of one connection, or of the one request that this is a copy of."""
 _OF_EASEL = ("x-easel-", "x-envoy-")
 
-_REFUSALS = frozenset({"HoldQueueFull", "NoReadyReplica", "NotFound", "ServiceFailed", "TooManyRequests",
-                       "Unauthorized", "WakingUp"})  # fmt: skip
+_REFUSALS = frozenset({"HoldQueueFull", "NoReadyReplica", "NotFound", "QueueFull", "ServiceFailed", "TooManyRequests",
+                       "Unauthorized", "Unavailable", "WakingUp"})  # fmt: skip
 """Codes with which the gateway answers itself: such an answer is neither side's."""
 
 
@@ -46,6 +43,24 @@ class NotReplayed(Exception):
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
+
+
+class Budget:
+    """Bytes that bodies may hold together."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def take(self, size: int) -> bool:
+        """Whether so many more may be held; then they are."""
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """So many are held no more."""
+        self._left += size
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -69,13 +84,15 @@ class Replayed(Struct, frozen=True, kw_only=True):
 class Replayer:
     """Calls services through an Envoy, as nobody else may: without a token, at the side that is asked for."""
 
-    def __init__(self, addresses: Callable[[], Mapping[str, str]], secret: str, clock: Clock) -> None:
+    def __init__(self, addresses: Callable[[], Mapping[str, str]], secret: str, clock: Clock, budget: Budget) -> None:
         """`addresses`: the probe address of each live Envoy, by name."""
-        self._addresses, self._secret, self._clock = addresses, secret, clock
+        self._addresses, self._secret, self._clock, self._budget = addresses, secret, clock, budget
         self._sessions: dict[str, aiohttp.ClientSession] = {}
 
     async def replay(self, service: str, arm: Arm, request: Request, how: Comparison) -> Replayed:
-        """The whole answer of a side of a service's comparison, whichever service that is; raises NotReplayed."""
+        """The whole answer of a side of a service's comparison, whichever service that is; raises NotReplayed.
+
+        The caller gives the bytes of its body back to the budget."""
         session, base = await self._session()
         url = URL(f"{base}/api/predict/{service}{request.path}", encoded=True)
         headers = self._headers(request, arm)
@@ -84,7 +101,7 @@ class Replayer:
             async with session.request(
                 request.method, url, headers=headers, data=request.body or None, allow_redirects=False
             ) as got:
-                body = await _body(got, how.body_kib << 10)
+                body = await self._body(got, how.body_kib << 10)
                 took_ms = (self._clock.monotonic() - began) * 1000
                 kept = {name: value for name in HEADERS if (value := ", ".join(got.headers.getall(name, ())))}
                 answer = Answer(status=got.status, headers=kept, body=body)
@@ -93,6 +110,7 @@ class Replayer:
         except (aiohttp.ClientError, OSError):
             raise NotReplayed("Unreachable") from None
         if _is_refusal(answer):
+            self._budget.give_back(len(answer.body))
             raise NotReplayed("Refused")
         return Replayed(answer=answer, took_ms=took_ms)
 
@@ -111,6 +129,23 @@ class Replayer:
         passed["accept-encoding"] = "identity"
         passed[PROBE_HEADER], passed[ARM_HEADER] = self._secret, arm
         return passed
+
+    async def _body(self, got: aiohttp.ClientResponse, most: int) -> bytes:
+        """The body; raises NotReplayed where it is longer than `most` bytes, and does not read on."""
+        kept = bytearray()
+        try:
+            async for chunk in got.content.iter_any():
+                if len(kept) + len(chunk) > most:
+                    got.close()
+                    raise NotReplayed("TooLarge")
+                if not self._budget.take(len(chunk)):
+                    got.close()
+                    raise NotReplayed("Busy")
+                kept += chunk
+        except BaseException:
+            self._budget.give_back(len(kept))
+            raise
+        return bytes(kept)
 
     async def _session(self) -> tuple[aiohttp.ClientSession, str]:
         living = self._addresses()
@@ -134,17 +169,6 @@ class Replayer:
                 skip_auto_headers=("accept", "content-type", "user-agent"),
             )
         return self._sessions[address], "http://probe" if is_path else f"http://{address}"
-
-
-async def _body(got: aiohttp.ClientResponse, most: int) -> bytes:
-    """The body; raises NotReplayed where it is longer than `most` bytes, and does not read on."""
-    kept = bytearray()
-    async for chunk in got.content.iter_any():
-        kept += chunk
-        if len(kept) > most:
-            got.close()
-            raise NotReplayed("TooLarge")
-    return bytes(kept)
 
 
 def _is_refusal(answer: Answer) -> bool:

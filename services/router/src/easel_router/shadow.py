@@ -18,18 +18,19 @@ from easel_kit.cancelling import ended
 from easel_kit.clock import Clock
 from easel_kit.telemetry import get_logger
 from easel_router.comparisons import Comparisons
+from easel_router.decide.arms import Arm
 from easel_router.decide.compare import Answer, Compared, compare, request_line, weight
 from easel_router.decide.report import Sample
 from easel_router.decide.sides import Sides, answers
 from easel_router.model import Known
-from easel_router.replay import Arm, NotReplayed, Replayer, Request
+from easel_router.replay import Budget, NotReplayed, Replayer, Request
 
 AT_A_TIME = 8
 """Copies of one service that are being replayed at a time."""
 MOST_WAITING = 32
 """Copies of one service that are replayed or wait for that."""
-MOST_BYTES = 64 << 20
-"""Bodies of all copies together."""
+MOST_BYTES = 128 << 20
+"""Bodies of all copies and answers together."""
 _BIG = 16 << 10
 """Bytes of answers from which on they are compared beside the event loop, which serves the Envoys too."""
 
@@ -81,12 +82,11 @@ class Collector:
     """Decides what becomes of a copy, replays and compares it."""
 
     def __init__(
-        self, known: Known, comparisons: Comparisons, replayer: Replayer, clock: Clock, chance: Random
+        self, known: Known, comparisons: Comparisons, replayer: Replayer, budget: Budget, clock: Clock, chance: Random
     ) -> None:
-        self._known, self._comparisons, self._replayer = known, comparisons, replayer
+        self._known, self._comparisons, self._replayer, self._budget = known, comparisons, replayer, budget
         self._clock, self._chance = clock, chance
         self._lanes: dict[str, Lane] = {}
-        self._bytes = 0
         self._running: set[asyncio.Task[None]] = set()
         self._aside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compare")
 
@@ -107,7 +107,6 @@ class Collector:
             self._comparisons.skip(service, between, why)
             return None
         lane.waiting += 1
-        self._bytes += admitted.reserved
         return admitted
 
     def refuse(self, admitted: Admitted, why: str) -> None:
@@ -134,7 +133,7 @@ class Collector:
 
     def _leave(self, admitted: Admitted) -> None:
         admitted.lane.waiting -= 1
-        self._bytes -= admitted.reserved
+        self._budget.give_back(admitted.reserved)
 
     def _why_not(self, admitted: Admitted, headers: Mapping[str, str]) -> str:
         if "upgrade" in headers:
@@ -146,9 +145,11 @@ class Collector:
         between = admitted.sides
         if not all(answers(side, self._known.replicas(side.service)) for side in (between.stable, between.candidate)):
             return "NoReplica"
-        if admitted.lane.waiting >= MOST_WAITING or self._bytes + admitted.reserved > MOST_BYTES:
+        if admitted.lane.waiting >= MOST_WAITING:
             return "Busy"
-        return "" if admitted.lane.bucket.take(between.how.samples_per_s) else "TooMany"
+        if not admitted.lane.bucket.take(between.how.samples_per_s):
+            return "TooMany"
+        return "" if self._budget.take(admitted.reserved) else "Busy"
 
     async def _in_turn(self, admitted: Admitted, request: Request) -> None:
         service, between = admitted.service, admitted.sides
@@ -171,10 +172,12 @@ class Collector:
         tasks = {at: asyncio.create_task(self._replayer.replay(service, arms[at], request, how)) for at in order}
         try:
             stable, candidate, *again = await asyncio.gather(*(tasks[at] for at in range(len(arms))))
+            made = await self._compared(stable.answer, candidate.answer, again[0].answer if again else None, between)
         finally:
             for task in tasks.values():
                 await ended(task)
-        made = await self._compared(stable.answer, candidate.answer, again[0].answer if again else None, between)
+                if not task.cancelled() and task.exception() is None:
+                    self._budget.give_back(len(task.result().answer.body))
         return Sample(
             request=request_line(request.method, request.path, request.body), at_unix_s=self._clock.now().timestamp(),
             candidate=made[0], itself=made[1], stable_ms=stable.took_ms, candidate_ms=candidate.took_ms,

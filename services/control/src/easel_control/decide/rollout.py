@@ -8,6 +8,7 @@ new revision; it is done when they serve, and have for `wave_pause_s`. The sched
   replica is wanted, or none finds room: neither is the revision's fault
 - rolling, the wave done → the next one that adds a replica; after the last, with nothing older left → finished
 - paused by a failure, and `on_failure` is revert → taken back after `revert_after_s`; paused by somebody → waits
+- while requests are split for a canary, only failures and clocks are kept here: how far it goes is the canary's
 
 One call decides one step, from its arguments alone; where nothing is to be done it gives None.
 """
@@ -88,12 +89,12 @@ def advance(rollout: RolloutRow, policy: RolloutPolicy, scene: Scene) -> Move | 
         return _failed(counted, scene)
     timed = _timed(counted, scene)
     need = wave_size(timed.share_percent, scene.wanted)
-    if _is_over(scene, need):
+    if rollout.split is None and _is_over(scene, need):
         return Move(kind="finish", rollout=None, reason="RolledOut",
                     message=f"all {scene.serving} replicas are of the new revision")  # fmt: skip
     if timed.served_at is not None:
         due = timed.served_at + timedelta(seconds=policy.wave_pause_s)
-        if need < scene.wanted and scene.now >= due:
+        if rollout.split is None and need < scene.wanted and scene.now >= due:
             return _next_wave(timed, policy, scene)
     elif (due_at := _gives_up_at(timed, policy)) is not None and scene.now >= due_at:
         return _paused(timed, scene, "NoProgress", _stalled(policy, scene, need))
@@ -106,7 +107,7 @@ def look_again_s(rollout: RolloutRow, policy: RolloutPolicy, scene: Scene) -> fl
         at = reverts_at(rollout, policy)
     elif rollout.served_at is None:
         at = _gives_up_at(rollout, policy)
-    elif wave_size(rollout.share_percent, scene.wanted) < scene.wanted:
+    elif rollout.split is None and wave_size(rollout.share_percent, scene.wanted) < scene.wanted:
         at = rollout.served_at + timedelta(seconds=policy.wave_pause_s)
     else:
         at = None
@@ -127,6 +128,8 @@ def reverts_at(rollout: RolloutRow, policy: RolloutPolicy) -> datetime | None:
     """When a paused rollout is taken back; None: not by itself."""
     if rollout.state != "paused" or rollout.paused_at is None or rollout.reason == "PausedByUser":
         return None
+    if rollout.split is not None:
+        return None  # what follows is the canary's to decide
     return rollout.paused_at + timedelta(seconds=policy.revert_after_s) if policy.on_failure == "revert" else None
 
 
@@ -160,8 +163,8 @@ def _counted(rollout: RolloutRow, scene: Scene) -> RolloutRow:
 def _timed(rollout: RolloutRow, scene: Scene) -> RolloutRow:
     """With its two clocks set: since when the wave serves, and when it last came on."""
     up = 0 < wave_size(rollout.share_percent, scene.wanted) <= scene.serving
-    whole = up and scene.serving >= scene.wanted
-    took_over = whole or (rollout.took_over and not scene.older)
+    whole = up and scene.serving >= scene.wanted and rollout.split is None
+    took_over = whole or (rollout.took_over and not scene.older)  # what a canary tries has not taken over
     if up:
         served_at = rollout.served_at or scene.now
         return replace(rollout, served_at=served_at, progress_at=None, most_serving=0, took_over=took_over)

@@ -9,8 +9,8 @@ are ready, not taken out of traffic, and that the router's last `route.applied` 
   gateway holds requests for the service: the next one starts a replica and is answered by it. Where the service asks
   that requests are not held (`interceptTraffic: false`), this is the one case of Running in which a request gets 503:
   that is what was asked for, and the message says so.
-- a rollout is on and something answers → Updating, with what it does or waits for: RollingOut, RolloutPaused, or the
-  cause for which there is no room.
+- a rollout is on and something answers → Updating, with what it does or waits for: RollingOut, RolloutPaused, Canary,
+  or the cause for which there is no room.
 - serving ≥ wanted and nothing older left → Running; with reason RolledBack where a rollout was taken back.
 - nothing serves: Failed when a replica of the present revision cannot run (with its cause), else Updating while older
   replicas still answer, else Running (WakingUp) when replicas come up from zero without trouble and the gateway holds
@@ -139,6 +139,8 @@ def _rolling_out(row: ServiceRow, view: View) -> Said:
     rollout = row.rollout
     assert rollout is not None
     counts = _counts(view)
+    if rollout.split is not None and not view.no_room:
+        return "Updating", "Canary", f"{counts}; {rollout_told(row, view)}{rolling_hint(row)}"
     if rollout.state == "paused":
         return "Updating", "RolloutPaused", f"{counts}; {rollout_told(row, view)}{rolling_hint(row)}"
     if view.no_room:

@@ -14,6 +14,10 @@ def rollout_told(row: ServiceRow, view: View) -> str:
     assert rollout is not None
     share, waves = rollout.share_percent, len(policy.waves)
     may = wave_size(share, view.total)
+    if rollout.split is not None:
+        new, old = len(view.serving), len(view.older_serving)
+        both = f"{new} of {may} replicas of {_target(row)} serve, {old} of {_stable(row)}"
+        return f"{rollout.canary}; {both}{pause_told(row)}"
     what = (
         f"{_target(row)}, wave {wave_number(share, policy)} of {waves} ({share} %): {len(view.serving)} of {may} serve"
     )
@@ -40,6 +44,8 @@ def rolling_hint(row: ServiceRow, no_room: str = "") -> str:
             "metadata.rolling_strategy.max_unavailable to 1, or make room: " + hint_for(no_room, row.name)
         )
     name = row.name
+    if row.rollout.split is not None:
+        return f" Hint: `easel canary desc {name}` shows what it is judged by"
     decide = f"`easel rollout {name} resume` tries on, `easel rollout {name} revert` goes back at once"
     about = hint_for(row.rollout.cause, name)
     return f" Hint: {about}; {decide}" if about else f" Hint: {decide}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from easel_contracts.metrics import REFUSALS
 from easel_monitor.decide.cell import Cell
 from easel_monitor.decide.point import point
 
@@ -41,7 +42,7 @@ def explain(known: Known) -> list[Line]:
                  "the route is not applied yet, or no replica was ready since Envoy started: easel explain")
         )  # fmt: skip
     else:
-        lines += _traffic(known, cell)
+        lines += [*_traffic(known, cell), *_refused(known, cell)]
     if cell is None or cell.usage_s == 0:
         lines.append(Line("NoUsage", "no agent told CPU and memory of its replicas: none runs, or its agent is away"))
     if known.rejected > 0:
@@ -62,6 +63,19 @@ def _source(known: Known) -> Line:
         return Line("NoEnvoy", "no Envoy sends its statistics now: rates and latencies are unknown, not zero",
                     "easel status shows whether the gateway runs")  # fmt: skip
     return Line("EnvoyReports", f"{known.envoys} Envoy(s) report, the last one {known.envoy_silence_s:.1f} s ago")
+
+
+def _refused(known: Known, cell: Cell) -> list[Line]:
+    """What limits and callers' patience did. No replica (503) is the router's to explain."""
+    told = dict(zip(REFUSALS, cell.refused, strict=True))
+    found = [f"{told[code]} with {code} ({why})" for code, why in _WHY.items() if told[code]]
+    if not found:
+        return []
+    return [Line("Refused", f"in the last {known.window_s} s the gateway answered by itself {', '.join(found)}",
+                 "docs/limits.md says which limits there are")]  # fmt: skip
+
+
+_WHY = {"429": "a rate, or too many at a time", "450": "the queue was full", "499": "the caller had left"}
 
 
 def _traffic(known: Known, cell: Cell) -> list[Line]:

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from easel_contracts.facts import Endpoint, ReplicaState, ServiceState
-from easel_contracts.spec import Split, Traffic
+from easel_contracts.spec import Mirroring, Split, Traffic
 from easel_router.decide.arms import WHOLE, Arm, arm_of, realised
 from easel_router.decide.limits import NONE, Limits, shares
+from easel_router.decide.mirrors import Shadow, realised_mirroring, shadows
 
 AT_ZERO = "ScaledToZero"
 """Control's reason for a running service without replicas that needs none."""
@@ -90,8 +91,14 @@ class ServicePlan(Struct, frozen=True, kw_only=True):
     """Replicas are there or on their way: Envoy keeps the cluster, so that a request being retried finds the next."""
     keep_alive_s: float | None = None
     """The shortest keep-alive of a replica's server, where one is too short for Envoy's own limit."""
+    web: bool = False
+    """A web application: reached by its host name too, and with a browser's session."""
     grpc: bool = False
     """The service, or a replica that it still has, takes gRPC calls."""
+    shadows: tuple[Shadow, ...] = ()
+    """Which of its replicas get copies of requests, its own or others'."""
+    mirroring: Mirroring | None = None
+    """Of its requests, as far as it can be done now."""
     limits: Limits = NONE
     """What each Envoy lets through."""
     split: Split | None = None
@@ -120,6 +127,8 @@ class Table(Struct, frozen=True, kw_only=True):
     networks: tuple[str, ...] = ()
     """Networks that Envoy is in, best first; empty: any address will do."""
     workspace: str = "default"
+    targets: frozenset[str] = frozenset()
+    """Services that get copies of another's requests."""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
@@ -140,6 +149,7 @@ def plan(table: Table, service: str) -> ServicePlan | None:
     replicas = table.replicas.get(service, ())
     chosen, unreachable = _upstreams(state, replicas, table.networks)
     running = state.wanted == "running"
+    mirroring = realised_mirroring(state)
     without = _why_none(state, chosen, unreachable)
     return ServicePlan(
         workspace=table.workspace,
@@ -156,7 +166,10 @@ def plan(table: Table, service: str) -> ServicePlan | None:
         hold=_hold(state, without if unreachable else "") if running and all(u.draining for u in chosen) else None,
         awake=bool(chosen) or (running and state.reason != AT_ZERO),
         keep_alive_s=min((r.keep_alive_s for r in replicas if r.keep_alive_s is not None), default=None),
+        web=state.gateway.web,
         grpc=state.revision.traffic.grpc or any(r.grpc for r in replicas),
+        shadows=shadows(mirroring, is_target=service in table.targets),
+        mirroring=mirroring,
         limits=shares(
             state.gateway,
             replicas=sum(not u.draining for u in chosen),

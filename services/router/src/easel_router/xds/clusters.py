@@ -14,6 +14,7 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 
 from easel_router.decide.arms import Arm
 from easel_router.decide.limits import Limits
+from easel_router.decide.mirrors import SHADOWS, Shadow
 from easel_router.decide.snapshot import ServicePlan, Upstream
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.messages import ARM, EXTENSIONS, HOLD_LISTENER, METADATA, ads, any_of, seconds
@@ -32,6 +33,7 @@ _OPTIONS_KEY = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 _CANDIDATE = "|candidate"
+_SHADOW = "|shadow"
 
 
 def arm_cluster(service: str, arm: Arm) -> str:
@@ -44,6 +46,19 @@ def grpc_cluster(cluster: str) -> str:
     return f"{cluster}|grpc"
 
 
+def shadow_cluster(service: str, shadow: Shadow) -> str:
+    """The cluster for copies of requests."""
+    return f"{service}{_SHADOW}" if shadow == "all" else f"{service}|{shadow}{_SHADOW}"
+
+
+def is_shadow(name: str) -> Shadow | None:
+    """Which replicas get copies over this cluster; None: it is none of those."""
+    if not name.endswith(_SHADOW):
+        return None
+    arm = name.removesuffix(_SHADOW).partition("|")[2]
+    return "stable" if arm == "stable" else "candidate" if arm == "candidate" else "all"
+
+
 def cluster_arm(name: str) -> Arm:
     """The side whose cluster it is."""
     return "candidate" if _CANDIDATE in name else "stable"
@@ -53,7 +68,7 @@ def every_cluster(service: str) -> tuple[str, ...]:
     """All clusters in which the service's replicas may be, whatever its plan: who counts its requests needs them all,
     also those that no route leads to any more. What follows the first `|` is ours alone; metrics count all as one."""
     plain = [arm_cluster(service, arm) for arm in ("stable", "candidate")]
-    return (*plain, *map(grpc_cluster, plain))
+    return (*plain, *map(grpc_cluster, plain), *(shadow_cluster(service, shadow) for shadow in SHADOWS))
 
 
 def upstream_idle_s(keep_alive_s: float | None) -> float:
@@ -63,9 +78,17 @@ def upstream_idle_s(keep_alive_s: float | None) -> float:
 
 def cluster(plan: ServicePlan, name: str, *, grpc: bool) -> pb.Cluster:
     """One of a service's clusters."""
+    made = plain_cluster(plan, name, grpc=grpc)
+    made.circuit_breakers.CopyFrom(_breakers(plan.limits, grpc=grpc))
+    made.outlier_detection.CopyFrom(_ejection())
+    return made
+
+
+def plain_cluster(plan: ServicePlan, name: str, *, grpc: bool, longest_s: float | None = None) -> pb.Cluster:
+    """Without limits and without ejection. `longest_s`: longest time for a request and its answer."""
     made = pb.Cluster(
         name=name,
-        alt_stat_name=plan.service,  # both clusters of a service count as one
+        alt_stat_name=plan.service,  # all clusters of a service count as one
         type=pb.Cluster.EDS,
         eds_cluster_config=pb.Cluster.EdsClusterConfig(eds_config=ads()),
         connect_timeout=seconds(1),
@@ -75,8 +98,6 @@ def cluster(plan: ServicePlan, name: str, *, grpc: bool) -> pb.Cluster:
             healthy_panic_threshold=pb.Percent(value=0), update_merge_window=seconds(0)
         ),
         load_balancing_policy=_least_request(),
-        circuit_breakers=_breakers(plan.limits, grpc=grpc),
-        outlier_detection=_ejection(),
         metadata=_says_arm(cluster_arm(name)),  # always, so that no cluster changes when a split begins or ends
     )
     protocol = pb.UpstreamHttpProtocolOptions.ExplicitHttpConfig()
@@ -88,7 +109,9 @@ def cluster(plan: ServicePlan, name: str, *, grpc: bool) -> pb.Cluster:
         protocol.http_protocol_options.SetInParent()
     idle_s = upstream_idle_s(plan.keep_alive_s)
     options = pb.UpstreamHttpProtocolOptions(
-        common_http_protocol_options=pb.HttpProtocolOptions(idle_timeout=seconds(idle_s)),
+        common_http_protocol_options=pb.HttpProtocolOptions(
+            idle_timeout=seconds(idle_s), max_stream_duration=None if longest_s is None else seconds(longest_s)
+        ),
         explicit_http_config=protocol,
     )
     made.typed_extension_protocol_options[_OPTIONS_KEY].CopyFrom(any_of(_HTTP_OPTIONS, options))
@@ -100,7 +123,7 @@ def endpoints(plan: ServicePlan, name: str) -> pb.ClusterLoadAssignment:
     ranks = _ranks(plan, cluster_arm(name))
     found = [
         pb.LocalityLbEndpoints(
-            locality=pb.Locality(), lb_endpoints=[_replica(plan, u) for u in rank], priority=priority
+            locality=pb.Locality(), lb_endpoints=[replica_endpoint(plan, u) for u in rank], priority=priority
         )
         for priority, rank in enumerate(ranks)
         if rank
@@ -120,7 +143,8 @@ def _ranks(plan: ServicePlan, arm: Arm) -> list[list[Upstream]]:
     return [[u for u in plan.upstreams if u.arm == arm], [u for u in plan.upstreams if u.arm != arm]]
 
 
-def _replica(plan: ServicePlan, upstream: Upstream) -> pb.LbEndpoint:
+def replica_endpoint(plan: ServicePlan, upstream: Upstream) -> pb.LbEndpoint:
+    """A replica as Envoy reaches it."""
     address = pb.SocketAddress(address=upstream.ip, port_value=upstream.port)
     return pb.LbEndpoint(
         endpoint=pb.Endpoint(address=pb.Address(socket_address=address)),

@@ -756,16 +756,20 @@ class HttpProtocolOptions(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    MAX_STREAM_DURATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def idle_timeout(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def max_stream_duration(self) -> _duration_pb2.Duration: ...
     def __init__(
         self,
         *,
         idle_timeout: _duration_pb2.Duration | None = ...,
+        max_stream_duration: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout", "max_stream_duration", b"max_stream_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout", "max_stream_duration", b"max_stream_duration"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -908,10 +912,33 @@ class StringMatcher(_message.Message):
 Global___StringMatcher: _TypeAlias = StringMatcher  # noqa: Y015
 
 @_typing.final
+class Int64Range(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    end: _builtins.int
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Int64Range: _TypeAlias = Int64Range  # noqa: Y015
+
+@_typing.final
 class HeaderMatcher(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    RANGE_MATCH_FIELD_NUMBER: _builtins.int
     PRESENT_MATCH_FIELD_NUMBER: _builtins.int
     STRING_MATCH_FIELD_NUMBER: _builtins.int
     INVERT_MATCH_FIELD_NUMBER: _builtins.int
@@ -921,21 +948,24 @@ class HeaderMatcher(_message.Message):
     invert_match: _builtins.bool
     treat_missing_header_as_empty: _builtins.bool
     @_builtins.property
+    def range_match(self) -> Global___Int64Range: ...
+    @_builtins.property
     def string_match(self) -> Global___StringMatcher: ...
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        range_match: Global___Int64Range | None = ...,
         present_match: _builtins.bool = ...,
         string_match: Global___StringMatcher | None = ...,
         invert_match: _builtins.bool = ...,
         treat_missing_header_as_empty: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["header_match_specifier", b"header_match_specifier", "present_match", b"present_match", "string_match", b"string_match"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header_match_specifier", b"header_match_specifier", "present_match", b"present_match", "range_match", b"range_match", "string_match", b"string_match"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header_match_specifier", b"header_match_specifier", "invert_match", b"invert_match", "name", b"name", "present_match", b"present_match", "string_match", b"string_match", "treat_missing_header_as_empty", b"treat_missing_header_as_empty"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header_match_specifier", b"header_match_specifier", "invert_match", b"invert_match", "name", b"name", "present_match", b"present_match", "range_match", b"range_match", "string_match", b"string_match", "treat_missing_header_as_empty", b"treat_missing_header_as_empty"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_header_match_specifier: _TypeAlias = _typing.Literal["present_match", "string_match"]  # noqa: Y015
+    _WhichOneofReturnType_header_match_specifier: _TypeAlias = _typing.Literal["range_match", "present_match", "string_match"]  # noqa: Y015
     _WhichOneofArgType_header_match_specifier: _TypeAlias = _typing.Literal["header_match_specifier", b"header_match_specifier"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_header_match_specifier) -> _WhichOneofReturnType_header_match_specifier | None: ...
 
@@ -1175,6 +1205,7 @@ class Route(_message.Message):
     MATCH_FIELD_NUMBER: _builtins.int
     ROUTE_FIELD_NUMBER: _builtins.int
     DIRECT_RESPONSE_FIELD_NUMBER: _builtins.int
+    REQUEST_HEADERS_TO_ADD_FIELD_NUMBER: _builtins.int
     RESPONSE_HEADERS_TO_ADD_FIELD_NUMBER: _builtins.int
     REQUEST_HEADERS_TO_REMOVE_FIELD_NUMBER: _builtins.int
     TYPED_PER_FILTER_CONFIG_FIELD_NUMBER: _builtins.int
@@ -1187,6 +1218,8 @@ class Route(_message.Message):
     @_builtins.property
     def direct_response(self) -> Global___DirectResponseAction: ...
     @_builtins.property
+    def request_headers_to_add(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderValueOption]: ...
+    @_builtins.property
     def response_headers_to_add(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderValueOption]: ...
     @_builtins.property
     def request_headers_to_remove(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
@@ -1198,6 +1231,7 @@ class Route(_message.Message):
         match: Global___RouteMatch | None = ...,
         route: Global___RouteAction | None = ...,
         direct_response: Global___DirectResponseAction | None = ...,
+        request_headers_to_add: _abc.Iterable[Global___HeaderValueOption] | None = ...,
         response_headers_to_add: _abc.Iterable[Global___HeaderValueOption] | None = ...,
         request_headers_to_remove: _abc.Iterable[_builtins.str] | None = ...,
         typed_per_filter_config: _abc.Mapping[_builtins.str, _any_pb2.Any] | None = ...,
@@ -1205,7 +1239,7 @@ class Route(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "name", b"name", "request_headers_to_remove", b"request_headers_to_remove", "response_headers_to_add", b"response_headers_to_add", "route", b"route", "typed_per_filter_config", b"typed_per_filter_config"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "direct_response", b"direct_response", "match", b"match", "name", b"name", "request_headers_to_add", b"request_headers_to_add", "request_headers_to_remove", b"request_headers_to_remove", "response_headers_to_add", b"response_headers_to_add", "route", b"route", "typed_per_filter_config", b"typed_per_filter_config"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["route", "direct_response"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
@@ -1756,6 +1790,44 @@ class DirectResponseAction(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DirectResponseAction: _TypeAlias = DirectResponseAction  # noqa: Y015
+
+@_typing.final
+class EarlyHeaderMutation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Mutation(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        APPEND_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def append(self) -> Global___HeaderValueOption: ...
+        def __init__(
+            self,
+            *,
+            append: Global___HeaderValueOption | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["append", b"append"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["append", b"append"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    MUTATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def mutations(self) -> _containers.RepeatedCompositeFieldContainer[Global___EarlyHeaderMutation.Mutation]: ...
+    def __init__(
+        self,
+        *,
+        mutations: _abc.Iterable[Global___EarlyHeaderMutation.Mutation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mutations", b"mutations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EarlyHeaderMutation: _TypeAlias = EarlyHeaderMutation  # noqa: Y015
 
 @_typing.final
 class LuaPerRoute(_message.Message):
@@ -3286,6 +3358,7 @@ class HttpConnectionManager(_message.Message):
     ALWAYS_SET_REQUEST_ID_IN_RESPONSE_FIELD_NUMBER: _builtins.int
     LOCAL_REPLY_CONFIG_FIELD_NUMBER: _builtins.int
     REQUEST_HEADERS_TIMEOUT_FIELD_NUMBER: _builtins.int
+    EARLY_HEADER_MUTATION_EXTENSIONS_FIELD_NUMBER: _builtins.int
     stat_prefix: _builtins.str
     server_name: _builtins.str
     server_header_transformation: Global___HttpConnectionManager.ServerHeaderTransformation.ValueType
@@ -3312,6 +3385,8 @@ class HttpConnectionManager(_message.Message):
     def local_reply_config(self) -> Global___LocalReplyConfig: ...
     @_builtins.property
     def request_headers_timeout(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def early_header_mutation_extensions(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypedExtensionConfig]: ...
     def __init__(
         self,
         *,
@@ -3330,10 +3405,11 @@ class HttpConnectionManager(_message.Message):
         always_set_request_id_in_response: _builtins.bool = ...,
         local_reply_config: Global___LocalReplyConfig | None = ...,
         request_headers_timeout: _duration_pb2.Duration | None = ...,
+        early_header_mutation_extensions: _abc.Iterable[Global___TypedExtensionConfig] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["common_http_protocol_options", b"common_http_protocol_options", "generate_request_id", b"generate_request_id", "http2_protocol_options", b"http2_protocol_options", "local_reply_config", b"local_reply_config", "request_headers_timeout", b"request_headers_timeout", "scoped_routes", b"scoped_routes", "stream_idle_timeout", b"stream_idle_timeout", "use_remote_address", b"use_remote_address"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_log", b"access_log", "always_set_request_id_in_response", b"always_set_request_id_in_response", "common_http_protocol_options", b"common_http_protocol_options", "generate_request_id", b"generate_request_id", "http2_protocol_options", b"http2_protocol_options", "http_filters", b"http_filters", "local_reply_config", b"local_reply_config", "request_headers_timeout", b"request_headers_timeout", "scoped_routes", b"scoped_routes", "server_header_transformation", b"server_header_transformation", "server_name", b"server_name", "stat_prefix", b"stat_prefix", "stream_idle_timeout", b"stream_idle_timeout", "upgrade_configs", b"upgrade_configs", "use_remote_address", b"use_remote_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_log", b"access_log", "always_set_request_id_in_response", b"always_set_request_id_in_response", "common_http_protocol_options", b"common_http_protocol_options", "early_header_mutation_extensions", b"early_header_mutation_extensions", "generate_request_id", b"generate_request_id", "http2_protocol_options", b"http2_protocol_options", "http_filters", b"http_filters", "local_reply_config", b"local_reply_config", "request_headers_timeout", b"request_headers_timeout", "scoped_routes", b"scoped_routes", "server_header_transformation", b"server_header_transformation", "server_name", b"server_name", "stat_prefix", b"stat_prefix", "stream_idle_timeout", b"stream_idle_timeout", "upgrade_configs", b"upgrade_configs", "use_remote_address", b"use_remote_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3368,11 +3444,13 @@ class ScopedRoutes(_message.Message):
                     element_separator: _builtins.str = ...,
                     index: _builtins.int = ...,
                 ) -> None: ...
-                _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+                _HasFieldArgType: _TypeAlias = _typing.Literal["extract_type", b"extract_type", "index", b"index"]  # noqa: Y015
                 def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-                _ClearFieldArgType: _TypeAlias = _typing.Literal["element_separator", b"element_separator", "index", b"index", "name", b"name"]  # noqa: Y015
+                _ClearFieldArgType: _TypeAlias = _typing.Literal["element_separator", b"element_separator", "extract_type", b"extract_type", "index", b"index", "name", b"name"]  # noqa: Y015
                 def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-                def WhichOneof(self, oneof_group: _Never) -> None: ...
+                _WhichOneofReturnType_extract_type: _TypeAlias = _typing.Literal["index"]  # noqa: Y015
+                _WhichOneofArgType_extract_type: _TypeAlias = _typing.Literal["extract_type", b"extract_type"]  # noqa: Y015
+                def WhichOneof(self, oneof_group: _WhichOneofArgType_extract_type) -> _WhichOneofReturnType_extract_type | None: ...
 
             HEADER_VALUE_EXTRACTOR_FIELD_NUMBER: _builtins.int
             @_builtins.property
@@ -3859,6 +3937,7 @@ class AccessLogFilter(_message.Message):
     OR_FILTER_FIELD_NUMBER: _builtins.int
     HEADER_FILTER_FIELD_NUMBER: _builtins.int
     RESPONSE_FLAG_FILTER_FIELD_NUMBER: _builtins.int
+    GRPC_STATUS_FILTER_FIELD_NUMBER: _builtins.int
     METADATA_FILTER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status_code_filter(self) -> Global___StatusCodeFilter: ...
@@ -3871,6 +3950,8 @@ class AccessLogFilter(_message.Message):
     @_builtins.property
     def response_flag_filter(self) -> Global___ResponseFlagFilter: ...
     @_builtins.property
+    def grpc_status_filter(self) -> Global___GrpcStatusFilter: ...
+    @_builtins.property
     def metadata_filter(self) -> Global___MetadataFilter: ...
     def __init__(
         self,
@@ -3880,13 +3961,14 @@ class AccessLogFilter(_message.Message):
         or_filter: Global___OrFilter | None = ...,
         header_filter: Global___HeaderFilter | None = ...,
         response_flag_filter: Global___ResponseFlagFilter | None = ...,
+        grpc_status_filter: Global___GrpcStatusFilter | None = ...,
         metadata_filter: Global___MetadataFilter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "or_filter", b"or_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "grpc_status_filter", b"grpc_status_filter", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "or_filter", b"or_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "or_filter", b"or_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["and_filter", b"and_filter", "filter_specifier", b"filter_specifier", "grpc_status_filter", b"grpc_status_filter", "header_filter", b"header_filter", "metadata_filter", b"metadata_filter", "or_filter", b"or_filter", "response_flag_filter", b"response_flag_filter", "status_code_filter", b"status_code_filter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_filter_specifier: _TypeAlias = _typing.Literal["status_code_filter", "and_filter", "or_filter", "header_filter", "response_flag_filter", "metadata_filter"]  # noqa: Y015
+    _WhichOneofReturnType_filter_specifier: _TypeAlias = _typing.Literal["status_code_filter", "and_filter", "or_filter", "header_filter", "response_flag_filter", "grpc_status_filter", "metadata_filter"]  # noqa: Y015
     _WhichOneofArgType_filter_specifier: _TypeAlias = _typing.Literal["filter_specifier", b"filter_specifier"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_filter_specifier) -> _WhichOneofReturnType_filter_specifier | None: ...
 
@@ -3911,6 +3993,41 @@ class AndFilter(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AndFilter: _TypeAlias = AndFilter  # noqa: Y015
+
+@_typing.final
+class GrpcStatusFilter(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Status:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GrpcStatusFilter._Status.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        OK: GrpcStatusFilter._Status.ValueType  # 0
+        RESOURCE_EXHAUSTED: GrpcStatusFilter._Status.ValueType  # 8
+        UNAVAILABLE: GrpcStatusFilter._Status.ValueType  # 14
+
+    class Status(_Status, metaclass=_StatusEnumTypeWrapper): ...
+    OK: GrpcStatusFilter.Status.ValueType  # 0
+    RESOURCE_EXHAUSTED: GrpcStatusFilter.Status.ValueType  # 8
+    UNAVAILABLE: GrpcStatusFilter.Status.ValueType  # 14
+
+    STATUSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def statuses(self) -> _containers.RepeatedScalarFieldContainer[Global___GrpcStatusFilter.Status.ValueType]: ...
+    def __init__(
+        self,
+        *,
+        statuses: _abc.Iterable[Global___GrpcStatusFilter.Status.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["statuses", b"statuses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrpcStatusFilter: _TypeAlias = GrpcStatusFilter  # noqa: Y015
 
 @_typing.final
 class OrFilter(_message.Message):

@@ -13,9 +13,9 @@ from google.protobuf.wrappers_pb2 import BoolValue
 from easel_router.decide.groups import WHOLE, GroupPlan, Member, MemberSplit, endpoint
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.auth import keys
-from easel_router.xds.limiting import in_group, of_group, words
+from easel_router.xds.limiting import GROUP_LIMITS_FILTER, in_group, of_group, words
 from easel_router.xds.messages import AUTH_FILTER, HOLD_FILTER, PICK_FILTER, ROUTE, serialised
-from easel_router.xds.scopes import Resources, digest, lua, lua_off, not_held, probe, stamp
+from easel_router.xds.scopes import Resources, digest, left_out, lua, lua_off, not_held, probe, stamp
 
 
 def render_group(plan: GroupPlan, probe_secret: str) -> Resources:
@@ -37,26 +37,35 @@ def render_group(plan: GroupPlan, probe_secret: str) -> Resources:
 
 
 def _scope(name: str, opened_by: dict[str, str], choice: str) -> pb.ScopedRouteConfiguration:
-    """The route is only there to be replaced. What a script needs stands twice: its context, and, for requests whose
-    scope was found late, the virtual host's metadata (see render.py)."""
+    base = f"/api/predict/{name}"
+    return front(name, name, (pb.RouteMatch(prefix=base + "/"), pb.RouteMatch(path=base)), opened_by, choice)
+
+
+def front(
+    name: str, key: str, matches: tuple[pb.RouteMatch, ...], opened_by: dict[str, str], choice: str
+) -> pb.ScopedRouteConfiguration:
+    """A scope in front of services' own ones: who may call, and which service pick.lua then makes the path of.
+
+    The route is only there to be replaced. What a script needs stands twice: its context, and, for requests whose scope
+    was found late, the virtual host's metadata (see render.py)."""
     metadata = pb.Metadata()
     metadata.filter_metadata[AUTH_FILTER].update(opened_by)
     metadata.filter_metadata["easel"].update({"service": name})
-    base = f"/api/predict/{name}"
     replaced = pb.DirectResponseAction(status=503)
     host = pb.VirtualHost(
         name=name,
         domains=["*"],
-        routes=[
-            pb.Route(name=name, match=match, direct_response=replaced)
-            for match in (pb.RouteMatch(prefix=base + "/"), pb.RouteMatch(path=base))
-        ],
-        typed_per_filter_config={AUTH_FILTER: lua(opened_by), PICK_FILTER: lua({"group": choice})},
+        routes=[pb.Route(name=name, match=match, direct_response=replaced) for match in matches],
+        typed_per_filter_config={
+            AUTH_FILTER: lua(opened_by),
+            PICK_FILTER: lua({"group": choice}),
+            GROUP_LIMITS_FILTER: left_out(),
+        },
         metadata=metadata,
     )
     return pb.ScopedRouteConfiguration(
         name=name,
-        key=pb.ScopedRouteConfiguration.Key(fragments=[pb.ScopedRouteConfiguration.Key.Fragment(string_key=name)]),
+        key=pb.ScopedRouteConfiguration.Key(fragments=[pb.ScopedRouteConfiguration.Key.Fragment(string_key=key)]),
         route_configuration=pb.RouteConfiguration(
             name=name,
             virtual_hosts=[host],

@@ -95,13 +95,19 @@ function envoy_on_request(h)
   local path = headers:get(":path") or ""
   local service, arm = choose(group, headers, path)
   if service == nil then
-    h:respond({ [":status"] = "530" }, -- NO_MEMBER of listener.py
+    h:respond({ [":status"] = "530" }, -- NO_MEMBER of replies.py
       "no member of group " .. group.name .. " takes part in its traffic")
     return
   end
-  headers:replace(":path", "/api/predict/" .. service .. match(path, "^/api/predict/[^/?]+(.*)$"))
+  if group.web then -- a web application by its host name: the path is the model's own
+    headers:replace("x-easel-host", service)
+    headers:replace(":path", "/api/predict/" .. service .. (sub(path, 1, 1) == "/" and path or "/" .. path))
+  else
+    headers:replace(":path", "/api/predict/" .. service .. match(path, "^/api/predict/[^/?]+(.*)$"))
+  end
   h:clearRouteCache()
   h:metadata() -- asking for it makes Envoy choose the route again
+  if group.web then headers:remove("x-easel-host") end
   -- Requests under analysis are counted by the access log: as the group's, or as the member's own.
   local subject = group.subject or h:virtualHost():metadata():get("subject")
   if subject == nil then return end

@@ -1,7 +1,8 @@
 """A service's plan as Envoy's resources: pure, same plan, same bytes.
 
 Holds every choice about Envoy's behaviour per route (limits, retries, holding); decides nothing about which replicas
-there are. Never put a secret anywhere but into the route's filter context and the probe's header match.
+there are. Never put a secret anywhere but into the route's filter context, the header match of the router's own routes,
+and the copies that go to the router itself.
 """
 
 from __future__ import annotations
@@ -16,8 +17,17 @@ from easel_router.decide.arms import Arm
 from easel_router.decide.holding import MAX_TRIES
 from easel_router.decide.snapshot import ServicePlan
 from easel_router.xds import envoy_pb2 as pb
+from easel_router.xds import mirroring
 from easel_router.xds.auth import keys
-from easel_router.xds.clusters import EJECTED_AFTER, arm_cluster, cluster, endpoints, grpc_cluster
+from easel_router.xds.clusters import (
+    EJECTED_AFTER,
+    arm_cluster,
+    cluster,
+    endpoints,
+    grpc_cluster,
+    is_shadow,
+    shadow_cluster,
+)
 from easel_router.xds.limiting import of_service, words
 from easel_router.xds.messages import (
     AUTH_FILTER,
@@ -34,8 +44,10 @@ from easel_router.xds.messages import (
     seconds,
     serialised,
 )
+from easel_router.xds.mirroring import Policies
 from easel_router.xds.scopes import Resources, digest, held, left_out, lua, not_held, probe, stamp
 from easel_router.xds.splitting import Way, ways
+from easel_router.xds.web import render_web, web_scope
 
 _LEAST_IDLE_S = 300
 
@@ -49,36 +61,49 @@ def render(plan: ServicePlan, probe_secret: str) -> Resources:
     if plan.awake:
         for name, grpc in _clusters(plan).items():
             by_type[CLUSTER][name] = serialised(cluster(plan, name, grpc=grpc))
-            by_type[ENDPOINTS][name] = serialised(endpoints(plan, name))
-    scope = _scope(plan, probe(plan.service, probe_secret))
-    route_hash = digest([serialised(scope)])
+            by_type[ENDPOINTS][name] = endpoints_of(plan, name)
+        for shadow in plan.shadows:
+            name = shadow_cluster(plan.service, shadow)
+            by_type[CLUSTER][name] = serialised(mirroring.cluster(plan, shadow))
+            by_type[ENDPOINTS][name] = endpoints_of(plan, name)
+    scope = _scope(plan, probe_secret)
+    web = {web_scope(plan.service): serialised(render_web(plan))} if plan.web else {}
+    route_hash = digest([serialised(scope), *web.values()])
     stamp(scope, route_hash)
-    by_type[ROUTE][plan.service] = serialised(scope)
+    by_type[ROUTE] = {plan.service: serialised(scope)} | web
     made = digest([body for kind in by_type.values() for body in kind.values()])
     return Resources(by_type=by_type, hash=made, route_hash=route_hash)
 
 
+def endpoints_of(plan: ServicePlan, name: str) -> bytes:
+    """The endpoints of any of a service's clusters, also of one that the plan does not name any more."""
+    shadow = is_shadow(name)
+    return serialised(endpoints(plan, name) if shadow is None else mirroring.endpoints(plan, shadow))
+
+
 def _clusters(plan: ServicePlan) -> dict[str, bool]:
-    """Name → whether it is the one for gRPC."""
+    """Those that requests take: name → whether it is the one for gRPC."""
     arms: tuple[Arm, ...] = ("stable",) if plan.split is None else ("stable", "candidate")
     plain = [arm_cluster(plan.service, arm) for arm in arms]
     return dict.fromkeys(plain, False) | (dict.fromkeys(map(grpc_cluster, plain), True) if plan.grpc else {})
 
 
-def _scope(plan: ServicePlan, probed: pb.Route) -> pb.ScopedRouteConfiguration:
+def _scope(plan: ServicePlan, probe_secret: str) -> pb.ScopedRouteConfiguration:
     """What is the same for all routes stands once, at the virtual host: each copy costs every Envoy kilobytes, and
     microseconds at its start."""
-    told = keys(plan.tokens)
+    told = keys(plan.tokens, web=plan.service if plan.web else "", home=f"/api/predict/{plan.service}")
     if plan.split is not None and plan.split.subject:
         told[SUBJECT] = plan.split.subject
     metadata = _metadata(plan)  # the filter's context does not follow a change of route, this does
     metadata.filter_metadata[AUTH_FILTER].update(told)
     if SUBJECT in told:  # for those who come by way of a group
         metadata.filter_metadata[PICK_FILTER].update({SUBJECT: told[SUBJECT]})
+    copies = mirroring.policies(plan, probe_secret)
+    routes = [*mirroring.replay_routes(plan, probe_secret), *_routes(plan, copies), probe(plan.service, probe_secret)]
     host = pb.VirtualHost(
         name=plan.service,
         domains=["*"],
-        routes=[*_routes(plan), probed],
+        routes=routes,
         typed_per_filter_config={
             AUTH_FILTER: lua(told),
             PICK_FILTER: left_out(),
@@ -105,13 +130,13 @@ def _scope(plan: ServicePlan, probed: pb.Route) -> pb.ScopedRouteConfiguration:
     )
 
 
-def _routes(plan: ServicePlan) -> list[pb.Route]:
+def _routes(plan: ServicePlan, copies: Policies) -> list[pb.Route]:
     """In order: gRPC (every call is a POST), what may be repeated, the rest."""
     before_sent = _before_sent(plan)
     routes = _grpc_routes(plan) if plan.grpc else []
     for headers in _repeatable(plan.traffic.retry):
-        routes += _pair(plan, "safe", headers)
-    return routes + _pair(plan, before_sent, [])
+        routes += _pair(plan, "safe", headers, copies)
+    return routes + _pair(plan, before_sent, [], copies)
 
 
 def _grpc_routes(plan: ServicePlan) -> list[pb.Route]:
@@ -147,18 +172,22 @@ def _no_stream() -> list[pb.HeaderMatcher]:
     ]
 
 
-def _pair(plan: ServicePlan, retry: str, headers: list[pb.HeaderMatcher]) -> list[pb.Route]:
+def _pair(plan: ServicePlan, retry: str, headers: list[pb.HeaderMatcher], copies: Policies) -> list[pb.Route]:
     """`/api/predict/x/...` and `/api/predict/x`: two plain routes cost less than one regular expression."""
     base = f"/api/predict/{plan.service}"
-    matches = [pb.RouteMatch(prefix=base + "/", headers=headers), pb.RouteMatch(path=base, headers=headers)]
-    return [_route(plan, way, retry) for match in matches for way in ways(plan, match, grpc=False)]
+    made = []
+    for more, to in mirroring.kinds(copies):
+        told = [*headers, *more]
+        for match in (pb.RouteMatch(prefix=base + "/", headers=told), pb.RouteMatch(path=base, headers=told)):
+            made += [_route(plan, way, retry, to) for way in ways(plan, match, grpc=False)]
+    return made
 
 
-def _route(plan: ServicePlan, way: Way, retry: str) -> pb.Route:
+def _route(plan: ServicePlan, way: Way, retry: str, copies: Policies = ()) -> pb.Route:
     return pb.Route(
         name=plan.service,
         match=way.match,
-        route=_action(plan, way.to, retry),
+        route=_action(plan, way.to, retry, copies),
         typed_per_filter_config={HOLD_FILTER: _held(plan, retry)} if plan.hold is not None else {},
     )
 
@@ -176,7 +205,7 @@ def _held(plan: ServicePlan, retry: str) -> Any:
     return held(settings)
 
 
-def _action(plan: ServicePlan, to: pb.RouteAction, retry: str) -> pb.RouteAction:
+def _action(plan: ServicePlan, to: pb.RouteAction, retry: str, copies: Policies) -> pb.RouteAction:
     """The time limit to the first byte, and the limit on silence after it.
 
     Envoy has no such limit as one setting. `per_try_timeout` ends with the answer's first byte, but a try that ran
@@ -185,6 +214,7 @@ def _action(plan: ServicePlan, to: pb.RouteAction, retry: str) -> pb.RouteAction
     """
     limit_s = plan.traffic.keepalive_ms / 1000
     action = pb.RouteAction(
+        request_mirror_policies=copies,
         prefix_rewrite="/",
         timeout=seconds(0),  # a stream that produces is not cut
         idle_timeout=seconds(limit_s if retry == "safe" else max(limit_s + 5, _LEAST_IDLE_S)),
