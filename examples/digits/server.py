@@ -54,10 +54,13 @@ async def predict(request: Request) -> JSONResponse:
     try:
         pixels = [float(value) for value in (await request.json())["pixels"]]
     except (ValueError, KeyError, TypeError):
-        return _refused('send {"pixels": [64 numbers]}')
+        return _failed(400, "BAD_INPUT", 'send {"pixels": [64 numbers]}')
     if len(pixels) != PIXELS:
-        return _refused(f"{len(pixels)} pixels, where {PIXELS} are needed")
-    return JSONResponse(await run_in_threadpool(read, pixels))
+        return _failed(400, "BAD_INPUT", f"{len(pixels)} pixels, where {PIXELS} are needed")
+    try:
+        return JSONResponse(await run_in_threadpool(read, pixels))
+    except ValueError as error:
+        return _failed(500, "MODEL_FAILED", str(error))
 
 
 async def health(request: Request) -> JSONResponse:
@@ -65,8 +68,8 @@ async def health(request: Request) -> JSONResponse:
     return JSONResponse({"status": "ok"})
 
 
-def _refused(message: str) -> JSONResponse:
-    return JSONResponse({"error": {"code": "BAD_INPUT", "message": message}}, status_code=400)
+def _failed(status: int, code: str, message: str) -> JSONResponse:
+    return JSONResponse({"error": {"code": code, "message": message}}, status_code=status)
 
 
 app = Starlette(routes=[Route("/", predict, methods=["POST"]), Route("/health", health, methods=["GET"])])
