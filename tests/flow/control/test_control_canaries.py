@@ -17,8 +17,8 @@ from easel_control.subscriptions import LISTENS
 from easel_kit.grpc import Server
 from easel_kit.keyring import Keyring
 from easel_kit.testing import eventually, fresh_database, fresh_streams, process_environment
-from easel_proto.internal.v1 import monitor_pb2, monitor_pb2_grpc
-from easel_proto.v1 import audit_pb2, canaries_pb2, services_pb2
+from easel_proto.internal.v1 import monitor_pb2, monitor_pb2_grpc, router_pb2_grpc
+from easel_proto.v1 import audit_pb2, canaries_pb2, mirrors_pb2, services_pb2
 from tests.flow.control.conftest import Control, replica, route
 from tests.flow.control.test_control_mutations import refused, service_facts
 from tests.flow.control.test_control_rollouts import rollout, running, switch, update
@@ -263,6 +263,39 @@ async def test_replicas_that_fail_take_it_back(control: Control) -> None:
         over = await gets_to(control, "rolled_back", ended=True)
         assert (over.reason, "exited with 1" in over.message) == ("ReplicasFail", True)
         assert (await becomes(control, "Running", "RolledBack")).current_version == 1
+
+
+class Router(router_pb2_grpc.ComparedServicer):
+    """What compared answers came to."""
+
+    def __init__(self) -> None:
+        self.verdict = "not_enough_data"
+
+    async def Report(self, request: mirrors_pb2.ReportRequest, context: Any) -> mirrors_pb2.ComparisonReport:
+        assert request.name == "ocr"
+        return mirrors_pb2.ComparisonReport(name="ocr", verdict=self.verdict, message=f"compared: {self.verdict}")
+
+
+async def test_compared_answers_hold_it_back(control: Control) -> None:
+    """Without the router, and without enough samples, it waits; answers that differ take it back."""
+    async with surroundings(control):
+        await running(control)
+        await start(control, {"metadata.cpu": 2}, plan={"mirror_gate": True})
+
+        async def waits(words: str) -> bool:
+            assert words in (await canary(control)).waits_for
+            return True
+
+        await eventually(lambda: waits("compared answers: the router does not tell them"), 40.0)
+        router = Router()
+        server = Server(control.settings.router_addr, Keyring(control.settings.peers_file))
+        server.add(router_pb2_grpc.add_ComparedServicer_to_server, router, "easel.internal.v1.Compared")
+        await server.start()
+        await eventually(lambda: waits("compared answers: compared: not_enough_data"), 40.0)
+        router.verdict = "differs"
+        over = await gets_to(control, "rolled_back", ended=True)
+        assert (over.reason, over.message) == ("AnswersDiffer", "compared: differs")
+        await server.stop(0)
 
 
 async def test_somebody_decides(control: Control) -> None:

@@ -13,6 +13,8 @@ from easel_control.audit import OTHERS, AuditApi
 from easel_control.canaries import Canaries
 from easel_control.canaries_api import CanariesApi
 from easel_control.canary_commands import CanaryCommands
+from easel_control.canary_groups import GroupCanaries
+from easel_control.canary_services import ServiceCanaries
 from easel_control.canary_sources import CanarySources
 from easel_control.canary_store import CanaryStore
 from easel_control.commands import Commands
@@ -115,9 +117,11 @@ async def build(process: Process[Settings]) -> None:
     process.serve(tokens_pb2_grpc.add_TokensServicer_to_server, tokens, "easel.v1.Tokens")
     canary_store = CanaryStore(process.db)
     sources = CanarySources(process.channel("monitor"), process.channel("router"))
-    canaries = Canaries(workspace, canary_store, store, worlds, admission, sources, process.leases, clock,
-                        handlers.reconciler.wake)  # fmt: skip
-    by_hand = CanaryCommands(canary_store, commands, releases, mutations, clock, canaries.reconciler.wake,
+    canaries = Canaries(
+        workspace, canary_store, ServiceCanaries(store, worlds, admission, clock),
+        GroupCanaries(group_store, store, worlds, clock), sources, process.leases, clock, handlers.reconciler.wake,
+    )  # fmt: skip
+    by_hand = CanaryCommands(canary_store, group_store, commands, releases, mutations, clock, canaries.reconciler.wake,
                              handlers.reconciler.wake)  # fmt: skip
     canaries_api = CanariesApi(workspace, canary_store, by_hand, mutations, clock)
     process.serve(canaries_pb2_grpc.add_CanariesServicer_to_server, canaries_api, "easel.v1.Canaries")

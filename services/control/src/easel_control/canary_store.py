@@ -32,6 +32,14 @@ class CanaryStore:
                 data = await reader.fetchval(query, workspace, name)
         return None if data is None else _canary.decode(data)
 
+    async def any_on(self, workspace: str, names: list[str], connection: Connection) -> str:
+        """One of the names of which a canary is on; empty: none is."""
+        found: str | None = await connection.fetchval(
+            "SELECT name FROM canaries WHERE workspace = $1 AND name = ANY($2) AND ended_at IS NULL LIMIT 1",
+            workspace, names,
+        )  # fmt: skip
+        return found or ""
+
     async def find(self, workspace: str, name: str) -> Canary | None:
         """The newest of a name, or the one with this id."""
         async with self.database.connection() as connection:

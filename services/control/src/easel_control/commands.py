@@ -35,6 +35,7 @@ class Done(Struct, frozen=True):
 
     row: ServiceRow
     warnings: tuple[str, ...] = ()
+    is_changed: bool = True
 
 
 class Commands:
@@ -125,7 +126,7 @@ class Commands:
         refuse_locked(before, call.action)
         change = await decide(before, connection)
         if change is None:
-            return Done(before)
+            return Done(before, is_changed=False)
         refuse_under_canary(before, change, call.action)
         if change.verb == "scaled":
             change = replace(change, row=self._admission.with_instance(change.row))

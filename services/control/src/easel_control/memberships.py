@@ -99,4 +99,5 @@ def shown(row: GroupRow) -> dict[str, Any]:
         "rate_limit": row.gateway.rate_limit_qps,
         "concurrency_limit": row.gateway.concurrency_limit,
         "token_version": row.token_version,
+        "canary": "" if row.split is None else f"{row.candidate} at {row.split.weight_permille / 10:g} %",
     }

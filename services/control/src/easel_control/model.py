@@ -144,6 +144,10 @@ class GroupRow(Struct, frozen=True, kw_only=True):
     mode: Literal["auto", "customized"] = "auto"
     members: tuple[GroupMember, ...]
     """Sorted by service; empty only in the last fact."""
+    split: Split | None = None
+    """While a canary between members is on (decide/canary_group.py)."""
+    candidate: str = ""
+    """The member that it is about."""
     gateway: GatewayPolicy = GatewayPolicy()
     token_sealed: bytes
     """Of the token `default`; further ones are in the table `tokens`."""
@@ -187,5 +191,6 @@ def group_state(row: GroupRow) -> GroupState:
     """What a fact says of the group: no secret in it."""
     return GroupState(
         uid=row.uid, name=row.name, generation=row.generation, mode=row.mode, members=row.members,
-        token_version=row.token_version, gateway=row.gateway, created_at=row.created_at,
+        token_version=row.token_version, gateway=row.gateway, split=row.split, candidate=row.candidate,
+        created_at=row.created_at,
     )  # fmt: skip

@@ -14,6 +14,9 @@ def explain_group(row: GroupRow, standings: Sequence[Standing]) -> list[Why]:
     part = [s for s in standings if s.member.state == "grouping"]
     how = "by replicas in traffic" if row.mode == "auto" else "by weights"
     lines = [Why("Group", f"{len(part)} of {len(standings)} members take part; traffic mode {row.mode}: {how}")]
+    if row.split is not None:
+        lines.append(Why("Canary", f"a canary is on: {row.candidate} gets {row.split.weight_permille / 10:g} % of the "
+                         "requests, the others share the rest as below", f"`easel canary {row.name}`"))  # fmt: skip
     taking = [s for s in standings if s.share]
     if not taking:
         first = standings[0].member.service

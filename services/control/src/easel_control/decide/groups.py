@@ -93,6 +93,8 @@ def updated(
         concurrency_limit=gateway.concurrency_limit if concurrency_limit is None else concurrency_limit,
     )  # fmt: skip
     kind = cast("Literal['auto', 'customized']", mode or before.mode)
+    if kind != before.mode:
+        _refuse_under_canary(before)
     if (kind, gateway) == (before.mode, before.gateway):
         return None
     said = [f"traffic mode {kind}, was {before.mode}"] if kind != before.mode else []
@@ -119,6 +121,7 @@ def released(before: GroupRow, service: str, state: str, weight: int | None, now
     mode = "customized" if weight is not None and weight != BY_REPLICAS else before.mode
     if (after, mode) == (member, before.mode):
         return None
+    _refuse_under_canary(before)
     others = tuple(m for m in before.members if m is not member)
     row = _raised(before, now, mode=mode, members=_sorted((*others, after)))
     said = f"{service} takes part" if kind == "grouping" else f"{service} is standalone"
@@ -168,6 +171,15 @@ def refuse(errors: list[FieldError]) -> None:
     """Raises InvalidInput where there are any."""
     if errors:
         raise InvalidInput("; ".join(f"{e.path}: {e.message}" for e in errors), tuple(errors))
+
+
+def _refuse_under_canary(before: GroupRow) -> None:
+    """Raises Conflict for a change of how requests are shared while a canary shares them."""
+    if before.split is not None:
+        name = before.name
+        raise Conflict("CANARY_ON", f"a canary of {name} is on, with {before.candidate} as its candidate; how requests "
+                       "are shared is not changed meanwhile",
+                       f"`easel canary promote {name}` or `easel canary abort {name}` first")  # fmt: skip
 
 
 def _wrong(path: str, given: str, allowed: str) -> FieldError:
