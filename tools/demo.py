@@ -2,9 +2,10 @@
 
 Starts a platform in a scratch directory, deploys examples/ocr, reads its sample images through the gateway, drives load
 so that replicas go 1 → 3 → 1, kills a replica and then Envoy with SIGKILL under load; then examples/filetype is updated
-under load, updated badly, sent to zero and woken (demo_releases.py), and examples/digits gets a canary that goes back
-by itself and a mirror whose answers are compared; a web page is opened by its link (demo_traffic.py). Prints a summary. Exits non-zero when something
-was not as promised. --runtime docker: the same with containers instead of processes. --keep leaves the platform up.
+under load, updated badly, sent to zero and woken (demo_releases.py); examples/digits gets a canary that goes back by
+itself and a mirror whose answers are compared, and a web page is opened by its link (demo_traffic.py). Prints a
+summary. Exits non-zero when something was not as promised. --runtime docker: the same with containers instead of
+processes. --keep leaves the platform up.
 """
 
 from __future__ import annotations

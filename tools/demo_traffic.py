@@ -67,7 +67,7 @@ async def mirror(platform: Platform, spec: Path, load: Load) -> dict[str, str]:
     before = time.monotonic()
     await asyncio.to_thread(
         platform.show, "mirror", NAME, "--target", OTHER, "--ratio", "100", "--compare", "--no-side-effects",
-        "--samples-per-s", "30", "--twice-percent", "100", "--ignore", "score", "--ignore", "model.name",
+        "--samples-per-s", "30", "--twice", "100", "--ignore", "score", "--ignore", "model.name",
     )  # fmt: skip
 
     def sure() -> bool:
