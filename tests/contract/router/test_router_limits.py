@@ -13,7 +13,7 @@ import aiohttp
 import grpc.aio
 import pytest
 
-from easel_contracts.spec import GatewayPolicy
+from easel_contracts.spec import GatewayPolicy, Split
 from easel_kit.clock import SystemClock
 from easel_kit.testing import eventually
 from easel_router.decide.holding import Refuse, unreachable
@@ -72,7 +72,7 @@ async def test_a_rate_is_one_bucket_for_all_routes_and_for_those_with_a_token(
     assert [status for status, _, _ in ways] == [429] * 3
     _, body, headers = ways[0]
     assert body["code"] == "TooManyRequests"
-    assert "1 requests a second" in body["message"]
+    assert "1 request a second" in body["message"]
     assert "rate_limit" in body["hint"]
     assert int(headers["retry-after"]) >= 1
 
@@ -497,3 +497,34 @@ async def test_a_web_applications_requests_count_together(xds: Rig, servers: lis
 
     assert strangers == [401] * 3
     assert found == [200, 200, 429, 429]
+
+
+async def test_workers_stay_strict_while_routes_and_weights_change(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: Client
+) -> None:
+    """Each replica of both sides works on one, whatever is pushed meanwhile; a new replica begins with its own."""
+    stable, candidate, new = servers
+    policy = GatewayPolicy(worker_threads=1, max_queue_size=50)
+    running: list[asyncio.Task[Answer]] = []
+    for weight, keepalive_ms, ports in (
+        (500, 20_000, (stable.port,)),
+        (800, 20_000, (stable.port,)),
+        (800, 30_000, (stable.port,)),
+        (200, 30_000, (stable.port, new.port)),
+    ):
+        split = Split(weight_permille=weight)
+        await xds.acknowledged(
+            xds.put(
+                a_plan(
+                    "ocr", *ports, candidates=(candidate.port,), split=split, gateway=policy, keepalive_ms=keepalive_ms
+                )
+            )
+        )
+        running += waiting(client, envoy, "ocr", 30)
+        await until(lambda: stable.active == candidate.active == 1, "at work")
+    await until(lambda: new.active == 1, "the new one too")
+    assert [server.active for server in servers] == [1, 1, 1]
+    for server in servers:
+        server.release()
+
+    assert [status for status, _, _ in await asyncio.gather(*running)] == [200] * len(running)

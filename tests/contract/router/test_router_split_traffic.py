@@ -112,6 +112,21 @@ async def test_a_caller_stays_and_growing_takes_nobody_back(
     assert set(without) == {"b0", "b1"}  # requests without it are decided by chance
 
 
+async def test_a_caller_is_on_the_same_side_of_every_envoy(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: Client
+) -> None:
+    """The hash has no seed."""
+    other = await xds.envoy("envoy-1")
+    split = Split(weight_permille=500, sticky=Sticky(kind="header", name="who"))
+    await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, candidates=(servers[1].port,), split=split)))
+    callers = [{"who": f"user-{n}"} for n in range(60)]
+    first = [await answered(client, envoy, headers=who) for who in callers]
+    second = [await answered(client, other, headers=who) for who in callers]
+
+    assert first == second
+    assert set(first) == {"b0", "b1"}
+
+
 async def test_a_retry_finds_the_other_side(xds: Rig, envoy: Envoy, servers: list[Backend], client: Client) -> None:
     """Every replica of a side is dead, and nobody was told: the other answers, the router is not asked."""
     for dead in ((free_port(),), (free_port(), free_port())):

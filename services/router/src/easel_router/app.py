@@ -90,7 +90,7 @@ async def build(process: Process[Settings]) -> None:
     routes = Reconciler("routes", applier.reconcile, clock, _names(known), concurrency=64, backoff_s=_BACKOFF_S)
     group_loop = Reconciler("groups", groups.reconcile, clock, _group_names(known, last_good), backoff_s=_BACKOFF_S)
     drain_loop = Reconciler("drains", drains.reconcile, clock, drains.keys, concurrency=256, backoff_s=_BACKOFF_S)
-    retirements = Retirements(applier, loads, envoys, clock)
+    retirements = Retirements(applier.placing, loads, envoys, clock)
     retire_loop = Reconciler("retirements", retirements.reconcile, clock, _none, concurrency=64, backoff_s=_BACKOFF_S)
     applier.emptying = retire_loop.wake
     learning = Learning(known, cold_starts, process)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -24,15 +24,13 @@ from easel_router.envoys import Envoys, NoEnvoy
 from easel_router.hold import Holds
 from easel_router.lastgood import LastGood
 from easel_router.model import Known
+from easel_router.placing import Placing
 from easel_router.store import Store, Stored
 from easel_router.tokens import Tokens
 from easel_router.xds.catalog import Catalog
-from easel_router.xds.clusters import every_cluster
-from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
-from easel_router.xds.render import endpoints_of, render
+from easel_router.xds.render import render
 from easel_router.xds.scopes import Resources
 from easel_router.xds.stream import Gone, Refused, Stream
-from easel_router.xds.web import web_scope
 
 _NO_ENVOY_AGAIN_S = 1.0
 _TOKEN_AGAIN_S = 1.0
@@ -40,8 +38,6 @@ _LEASE_AGAIN_S = 0.5
 """Another copy holds the lease and will tell; or it has died, and the lease runs out."""
 
 log = get_logger("apply")
-
-Wanted = dict[str, dict[str, str | None]]
 
 
 class Applier:
@@ -51,15 +47,14 @@ class Applier:
         self, *, known: Known, tokens: Tokens, catalog: Catalog, envoys: Envoys, store: Store, leases: Leases,
         last_good: LastGood, holds: Holds, clock: Clock, probe_secret: str, timeout_s: float,
     ) -> None:  # fmt: skip
-        self._known, self._tokens, self._catalog, self._envoys = known, tokens, catalog, envoys
+        self._known, self._tokens, self._envoys = known, tokens, envoys
+        self.placing = Placing(catalog)
         self._store, self._leases, self._last_good, self._clock = store, leases, last_good, clock
         self._holds = holds
         self._settled: dict[str, ServicePlan] = {}
         """Plans that are live and told, so that a look without news costs no query."""
         self._stored: dict[str, Stored] = {}
         """Rows as we wrote them; another copy's write makes ours Stale, and the row is read again."""
-        self._led_to: dict[str, frozenset[str]] = {}
-        """Service → clusters to which a route may lead that an Envoy has, or is about to get."""
         self._secret, self._timeout_s = probe_secret, timeout_s
         self.progress: dict[str, str] = {}
         """Service → built, sent or acknowledged, while its route is on the way."""
@@ -94,20 +89,9 @@ class Applier:
         again = await self._apply(plan)
         return again if token_is_new else _TOKEN_AGAIN_S
 
-    def left(self, service: str) -> tuple[str, ...]:
-        """Clusters of the service that Envoys have, although no route leads to them."""
-        led_to = self._led_to.get(service, frozenset())
-        return tuple(name for name in every_cluster(service) if name not in led_to and self._catalog.get(CLUSTER, name))
-
-    def retire(self, service: str, names: Collection[str]) -> None:
-        """They are empty: away with those that are still left."""
-        for name in set(names) & set(self.left(service)):
-            for kind in (CLUSTER, ENDPOINTS):
-                self._catalog.put(kind, name, None)
-
     def preload(self, plan: ServicePlan, *, routed: bool = True) -> None:
         """Puts a plan into the catalog without waiting: the last good one, at start; of a deleted service no route."""
-        self._put_all(plan, render(plan, self._secret), routed=routed)
+        self.placing.everything(plan, render(plan, self._secret), routed=routed)
 
     async def _apply(self, plan: ServicePlan) -> float | None:
         started = self._clock.monotonic()
@@ -117,7 +101,7 @@ class Applier:
             return await self._refuse(plan, resources.hash, before, "; ".join(wrong))
         if before is not None and _same(before, plan, resources.hash):
             if before.state.state == "probed":
-                self._put_all(plan, resources)
+                self.placing.everything(plan, resources)
                 self._is_live(plan, took_s=0.0)
             return None
         self.progress[plan.service] = "built"
@@ -146,17 +130,18 @@ class Applier:
             await self._reachable(plan, resources)
             self._holds.opened(plan)
             streams = await self._routed(plan.service, resources)
-        self._leave(plan, resources)
+        if self.placing.only(plan, resources):
+            self.emptying(plan.service)
         return len(streams)
 
     async def _reachable(self, plan: ServicePlan, resources: Resources) -> list[Stream]:
         """Clusters and endpoints, acknowledged."""
-        return await self._envoys.everywhere(self._put_clusters(plan, resources))
+        return await self._envoys.everywhere(self.placing.clusters(plan, resources))
 
     async def _routed(self, service: str, resources: Resources) -> list[Stream]:
         """The route, acknowledged and answering with its hash. An Envoy's workers take things over in the order it
         acknowledged them, so the answer comes after the endpoints too, even where the route is as it was."""
-        streams = await self._envoys.everywhere({ROUTE: self._put_route(service, resources)})
+        streams = await self._envoys.everywhere(self.placing.route(service, resources))
         self.progress[service] = "acknowledged"
         await self._envoys.probed(streams, service, resources.route_hash)
         return streams
@@ -168,37 +153,6 @@ class Applier:
         self._settled[plan.service] = plan
         self._last_good.put(plan)
         self.applied(plan, took_s)
-
-    def _put_all(self, plan: ServicePlan, resources: Resources, *, routed: bool = True) -> None:
-        self._put_clusters(plan, resources)
-        if routed:
-            self._put_route(plan.service, resources)
-
-    def _put_route(self, service: str, resources: Resources) -> dict[str, str | None]:
-        wanted = resources.by_type[ROUTE]
-        return {name: self._catalog.put(ROUTE, name, wanted.get(name)) for name in _scopes(service)}
-
-    def _put_clusters(self, plan: ServicePlan, resources: Resources) -> Wanted:
-        """Those of the plan, to be waited for; what is left of an earlier one gets the replicas of now, as long as any
-        are there."""
-        service = plan.service
-        self._led_to[service] = self._led_to.get(service, frozenset()) | resources.by_type[CLUSTER].keys()
-        wanted: Wanted = {}
-        for kind in (CLUSTER, ENDPOINTS):
-            wanted[kind] = {name: self._catalog.put(kind, name, body) for name, body in resources.by_type[kind].items()}
-        others = set(every_cluster(service)) - resources.by_type[CLUSTER].keys() if plan.awake else set()
-        for name in sorted(others):
-            if self._catalog.get(CLUSTER, name):
-                self._catalog.put(ENDPOINTS, name, endpoints_of(plan, name))
-        return wanted
-
-    def _leave(self, plan: ServicePlan, resources: Resources) -> None:
-        """The plan's route is the only one now."""
-        self._led_to[plan.service] = frozenset(resources.by_type[CLUSTER])
-        if not plan.awake:  # no replica is left, so nobody can be at one
-            self.retire(plan.service, every_cluster(plan.service))
-        elif self.left(plan.service):
-            self.emptying(plan.service)
 
     async def _live(
         self, plan: ServicePlan, resources: Resources, before: Stored | None, *, envoys: int, took_ms: float
@@ -231,11 +185,9 @@ class Applier:
         self.refused[plan.service] = reason
         good = self._last_good.plans.get(plan.service)
         if good is not None and good.uid == plan.uid:
-            self._led_to.pop(plan.service, None)
-            self.preload(good)
-            self.retire(plan.service, self.left(plan.service))
+            self.placing.back_to(good, render(good, self._secret))
         else:
-            self._withdraw(plan.service)
+            self.placing.nothing(plan.service)
         if _same(before, plan, version):
             return None
         lease = self._leases.token_for(plan.service)
@@ -250,7 +202,7 @@ class Applier:
         before = self._stored.get(service) or await self._store.route(service)
         if before is None or before.state.state != "removed":
             await self.aside(service)
-        gone = {ROUTE: {name: self._catalog.put(ROUTE, name, None) for name in _scopes(service)}}
+        gone = self.placing.route(service, None)
         if before is None or before.state.state != "removed":
             try:
                 async with asyncio.timeout(self._timeout_s):
@@ -265,7 +217,7 @@ class Applier:
             if plan := self._last_good.plans.get(service):
                 self.applied(all_draining(plan), 0.0)
             return None  # the last replica's end wakes it again
-        self._withdraw(service)
+        self.placing.nothing(service)
         self._last_good.remove(service)
         self.refused.pop(service, None)
         self._known.forget(service)
@@ -281,17 +233,6 @@ class Applier:
         cause = Cause(actor="router", reason="ServiceDeleted", message=f"{service} was deleted")
         await self._write(state, before, lease, cause)
         return True
-
-    def _withdraw(self, service: str) -> None:
-        for name in _scopes(service):
-            self._catalog.put(ROUTE, name, None)
-        self._led_to.pop(service, None)
-        self.retire(service, every_cluster(service))
-
-
-def _scopes(service: str) -> tuple[str, str]:
-    """Names of all that a service may have."""
-    return service, web_scope(service)
 
 
 async def _nobody(service: str) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 
 from easel_kit.clock import Clock
-from easel_router.apply import Applier
 from easel_router.envoys import Envoys
+from easel_router.placing import Placing
 from easel_router.xds.load import Loads
 
 _LOOKS = 2
@@ -24,12 +24,12 @@ _ROUND_S = 10.0
 class Retirements:
     """Clusters that were left."""
 
-    def __init__(self, applier: Applier, loads: Loads, envoys: Envoys, clock: Clock) -> None:
-        self._applier, self._loads, self._envoys, self._clock = applier, loads, envoys, clock
+    def __init__(self, placing: Placing, loads: Loads, envoys: Envoys, clock: Clock) -> None:
+        self._placing, self._loads, self._envoys, self._clock = placing, loads, envoys, clock
 
     async def reconcile(self, service: str) -> float | None:
         """Removes what was left of one service, as soon as it is empty."""
-        names = self._applier.left(service)
+        names = self._placing.left(service)
         if not names:
             return None
         with self._loads.watching(names):
@@ -37,8 +37,8 @@ class Retirements:
                 if not await self._empty(names):
                     return _AGAIN_S
                 await self._clock.sleep(_BETWEEN_LOOKS_S)
-        self._applier.retire(service, names)
-        return _AGAIN_S if self._applier.left(service) else None
+        self._placing.retire(service, names)
+        return _AGAIN_S if self._placing.left(service) else None
 
     async def _empty(self, names: tuple[str, ...]) -> bool:
         asked = [self._loads.next_by_address(envoy, names) for envoy in self._envoys.live()]

@@ -109,10 +109,10 @@ def _rate(policy: GatewayPolicy, replicas: int, envoys: int) -> Rate | None:
     """The smaller of the two. Without a replica in traffic as if there were one: requests may be held."""
     kinds = []
     if policy.rate_limit_qps:
-        kinds.append((policy.rate_limit_qps, f"{policy.rate_limit_qps} requests a second"))
+        kinds.append((policy.rate_limit_qps, f"{_requests(policy.rate_limit_qps)} a second"))
     if policy.replica_rate_limit_qps:
         qps = policy.replica_rate_limit_qps * max(1, replicas)
-        each = f"{policy.replica_rate_limit_qps} requests a second and replica, {max(1, replicas)} in traffic"
+        each = f"{_requests(policy.replica_rate_limit_qps)} a second and replica, {max(1, replicas)} in traffic"
         kinds.append((qps, each))
     if not kinds:
         return None
@@ -123,7 +123,7 @@ def _rate(policy: GatewayPolicy, replicas: int, envoys: int) -> Rate | None:
 def _concurrency(limit: int, envoys: int) -> Room | None:
     if not limit:
         return None
-    return Room(requests=_share(limit, envoys), why=f"{limit} requests at a time{_of(envoys)}")
+    return Room(requests=_share(limit, envoys), why=f"{_requests(limit)} at a time{_of(envoys)}")
 
 
 def _queue(policy: GatewayPolicy, replicas: int, envoys: int) -> Room:
@@ -135,3 +135,7 @@ def _queue(policy: GatewayPolicy, replicas: int, envoys: int) -> Room:
 
 def _of(envoys: int) -> str:
     return "" if envoys == 1 else f" (approximate: shared by {envoys} gateways)"
+
+
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count} requests"

@@ -2380,7 +2380,6 @@ class LocalRateLimit(_message.Message):
     FILTER_ENFORCED_FIELD_NUMBER: _builtins.int
     RESPONSE_HEADERS_TO_ADD_FIELD_NUMBER: _builtins.int
     DESCRIPTORS_FIELD_NUMBER: _builtins.int
-    ALWAYS_CONSUME_DEFAULT_TOKEN_BUCKET_FIELD_NUMBER: _builtins.int
     RATE_LIMITED_AS_RESOURCE_EXHAUSTED_FIELD_NUMBER: _builtins.int
     RATE_LIMITS_FIELD_NUMBER: _builtins.int
     ENABLE_RETRY_AFTER_HEADER_FIELD_NUMBER: _builtins.int
@@ -2400,8 +2399,6 @@ class LocalRateLimit(_message.Message):
     @_builtins.property
     def descriptors(self) -> _containers.RepeatedCompositeFieldContainer[Global___LocalRateLimitDescriptor]: ...
     @_builtins.property
-    def always_consume_default_token_bucket(self) -> _wrappers_pb2.BoolValue: ...
-    @_builtins.property
     def rate_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___RateLimit]: ...
     def __init__(
         self,
@@ -2413,14 +2410,13 @@ class LocalRateLimit(_message.Message):
         filter_enforced: Global___RuntimeFractionalPercent | None = ...,
         response_headers_to_add: _abc.Iterable[Global___HeaderValueOption] | None = ...,
         descriptors: _abc.Iterable[Global___LocalRateLimitDescriptor] | None = ...,
-        always_consume_default_token_bucket: _wrappers_pb2.BoolValue | None = ...,
         rate_limited_as_resource_exhausted: _builtins.bool = ...,
         rate_limits: _abc.Iterable[Global___RateLimit] | None = ...,
         enable_retry_after_header: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["always_consume_default_token_bucket", b"always_consume_default_token_bucket", "filter_enabled", b"filter_enabled", "filter_enforced", b"filter_enforced", "status", b"status", "token_bucket", b"token_bucket"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter_enabled", b"filter_enabled", "filter_enforced", b"filter_enforced", "status", b"status", "token_bucket", b"token_bucket"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["always_consume_default_token_bucket", b"always_consume_default_token_bucket", "descriptors", b"descriptors", "enable_retry_after_header", b"enable_retry_after_header", "filter_enabled", b"filter_enabled", "filter_enforced", b"filter_enforced", "rate_limited_as_resource_exhausted", b"rate_limited_as_resource_exhausted", "rate_limits", b"rate_limits", "response_headers_to_add", b"response_headers_to_add", "stat_prefix", b"stat_prefix", "status", b"status", "token_bucket", b"token_bucket"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["descriptors", b"descriptors", "enable_retry_after_header", b"enable_retry_after_header", "filter_enabled", b"filter_enabled", "filter_enforced", b"filter_enforced", "rate_limited_as_resource_exhausted", b"rate_limited_as_resource_exhausted", "rate_limits", b"rate_limits", "response_headers_to_add", b"response_headers_to_add", "stat_prefix", b"stat_prefix", "status", b"status", "token_bucket", b"token_bucket"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ LIMITS_FILTER = "easel.limits"
 GROUP_LIMITS_FILTER = "easel.group_limits"
 
 QUEUE_FULL, TOO_MANY_AT_ONCE, TOKEN_RATE = pb.InsufficientStorage, pb.LoopDetected, pb.NotExtended
-"""What the filters answer, to be told apart; callers see 450 and 429 (`listener`). Envoy's configuration has no 450."""
+"""What the filters answer, to be told apart; callers see 450 and 429 (`replies`). Envoy's configuration has no 450."""
 
 _HTTP = EXTENSIONS + "filters.http."
 _MATCHING = EXTENSIONS + "common.matching.v3."
@@ -101,9 +101,7 @@ def _token_rates(tokens: tuple[TokenRate, ...], group: str) -> pb.TypedExtension
     )
     limit = _rate_limit("token_rate", _ALL)
     limit.status.code = TOKEN_RATE
-    wait_s = max(
-        math.ceil(each.rate.every_s / each.rate.tokens) for each in tokens
-    )  # Envoy tells that with a 429 alone
+    wait_s = max(math.ceil(each.rate.every_s / each.rate.tokens) for each in tokens)  # Envoy says it with 429 alone
     limit.response_headers_to_add.add(header=pb.HeaderValue(key="retry-after", value=str(wait_s)))
     limit.rate_limits.append(pb.RateLimit(actions=[pb.RateLimit.Action(metadata=known_as)]))
     for each in tokens:
