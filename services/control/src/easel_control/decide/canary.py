@@ -108,8 +108,8 @@ class Canary(Struct, frozen=True, kw_only=True):
     evidence: Evidence
     journal: tuple[Note, ...] = ()
     started_at: datetime
-    limited_from: datetime
-    """When the time limit began: at its start, or when it was last resumed."""
+    resumed_at: datetime | None = None
+    """When it was last resumed, and the time limit begun anew; None: never."""
     ended_at: datetime | None = None
     """None: it is on."""
 

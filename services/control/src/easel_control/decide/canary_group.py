@@ -27,7 +27,7 @@ def begun(
     canary = Canary(
         id=identity, workspace=row.workspace, name=row.name, kind="group", uid=row.uid, plan=plan, reason="",
         message="", candidate=candidate, share_permille=plan.steps_permille[0], step_at=now,
-        evidence=begin(plan.limits), started_at=now, limited_from=now,
+        evidence=begin(plan.limits), started_at=now,
     )  # fmt: skip
     canary = noted(canary, now, "Started", f"{actor} started it: {candidate} beside the other members")
     return goes_on(row, canary, now), canary

@@ -26,7 +26,7 @@ def begun(row: ServiceRow, plan: Plan, identity: str, actor: str, now: datetime)
         id=identity, workspace=row.workspace, name=row.name, uid=row.uid, plan=plan, reason="", message="",
         stable_revision=row.rollout.stable.number, candidate_revision=row.revision.number,
         restart_nonce=row.revision.restart_nonce, share_permille=plan.steps_permille[0], step_at=now,
-        evidence=begin(plan.limits), started_at=now, limited_from=now,
+        evidence=begin(plan.limits), started_at=now,
     )  # fmt: skip
     said = f"{actor} started it: revision {canary.candidate_revision} beside {canary.stable_revision}"
     canary = noted(canary, now, "Started", said)

@@ -235,7 +235,7 @@ def _not_yet(c: Canary, s: Sight) -> str:
 def _is_late(c: Canary, s: Sight) -> bool:
     """Whether it goes on no more by itself."""
     by_itself = c.state in ("ramping", "promoting") and not (c.by_hand or c.step_asked or c.plan.manual)
-    return by_itself and s.now - c.limited_from >= timedelta(seconds=c.plan.time_limit_s)
+    return by_itself and s.now - (c.resumed_at or c.started_at) >= timedelta(seconds=c.plan.time_limit_s)
 
 
 def _gate(c: Canary, s: Sight, weight: int) -> str:
