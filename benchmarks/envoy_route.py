@@ -100,12 +100,13 @@ def signature(path: str) -> list[str]:
     return [f"Authorization: EAS {signed}", f"Date: {date}", f"Content-Type: {kind}", f"Content-MD5: {md5}"]
 
 
-async def load(url: str, headers: list[str], connections: int, seconds: int) -> tuple[int, float, float]:
-    """Requests answered, requests per second, median in ms."""
+async def load(url: str, headers: list[str], connections: int, seconds: int, *options: str) -> tuple[int, float, float]:
+    """Requests answered, requests per second, median in ms. `options`: further ones of wrk."""
     args = [a for h in headers for a in ("-H", h)]
     wrk = await asyncio.create_subprocess_exec(
-        "wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", *args, url, stdout=asyncio.subprocess.PIPE
-    )
+        "wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", *options, *args, url,
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
     out = (await wrk.communicate())[0].decode()
     if "Non-2xx" in out or "Socket errors" in out:
         raise SystemExit(f"not every request was answered with 200:\n{out}")

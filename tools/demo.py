@@ -2,8 +2,10 @@
 
 Starts a platform in a scratch directory, deploys examples/ocr, reads its sample images through the gateway, drives load
 so that replicas go 1 → 3 → 1, kills a replica and then Envoy with SIGKILL under load; then examples/filetype is updated
-under load, updated badly, sent to zero and woken (demo_releases.py). Prints a summary. Exits non-zero when something
-was not as promised. --runtime docker: the same with containers instead of processes. --keep leaves the platform up.
+under load, updated badly, sent to zero and woken (demo_releases.py); examples/digits gets a canary that goes back by
+itself and a mirror whose answers are compared, and a web page is opened by its link (demo_traffic.py). Prints a
+summary. Exits non-zero when something was not as promised. --runtime docker: the same with containers instead of
+processes. --keep leaves the platform up.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from typing import Any
 from demo_parts import EASEL, ROOT, SPEC_FILES, Failed, Load, Platform, make_images, until
 from demo_releases import EXAMPLE as RELEASED
 from demo_releases import releases
+from demo_traffic import EXAMPLE as DIGITS
+from demo_traffic import traffic
 
 EXAMPLE = ROOT / "examples" / "ocr"
 SCRATCH = ROOT / ".demo"
@@ -110,17 +114,19 @@ def main() -> int:
     arguments = parser.parse_args()
     shutil.rmtree(SCRATCH, ignore_errors=True)
     if arguments.runtime == "docker":
-        make_images([EXAMPLE, RELEASED])
+        make_images([EXAMPLE, RELEASED, DIGITS])
     platform = Platform(SCRATCH / "home", arguments.runtime)
     started = time.monotonic()
     try:
-        platform.show("up", "--port", str(platform.port), "--control-port", str(platform.control_port), "--detach")
+        platform.show("up", "--port", str(platform.port), "--control-port", str(platform.control_port),
+                      "--web-port", str(platform.web_port), "--detach")  # fmt: skip
         seen = {"platform up": f"{time.monotonic() - started:.1f} s"}
         platform.show("create", str(platform.spec(EXAMPLE)), "--wait", "--timeout", "300")
         service = platform.read("desc", "ocr")
         images = read_samples(platform, service)
         seen |= asyncio.run(scale_and_heal(platform, service, images))
         seen |= asyncio.run(releases(platform))
+        seen |= asyncio.run(traffic(platform))
         tell(platform, service, seen)
     except Failed as error:
         print(f"\nNOT AS PROMISED: {error}", file=sys.stderr)

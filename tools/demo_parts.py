@@ -33,7 +33,7 @@ class Platform:
     def __init__(self, home: Path, runtime: str = "process") -> None:
         """`runtime`: what the examples run as, `process` or `docker`."""
         self.home, self.runtime = home, runtime
-        self.port, self.control_port = free_port(), free_port()
+        self.port, self.control_port, self.web_port = free_port(), free_port(), free_port()
 
     def easel(self, *arguments: str) -> str:
         """Output of `easel ...`; ends the demo where it fails."""

@@ -149,6 +149,22 @@ async def test_filetype_knows_its_samples(tmp_path: Path) -> None:
         assert call(url, bytes(17 * 1024 * 1024))[0] == 413
 
 
+@pytest.mark.timeout(400)
+async def test_digits_are_read(tmp_path: Path) -> None:
+    """Every sample, and nearly all of the 200; what is no digit is refused with the reason."""
+    with serving("digits", tmp_path) as url:
+        await ready(url)
+        for sample, known in samples("digits").items():
+            status, answer = call(url, body("digits", sample))
+            assert (status, answer["digit"]) == (200, known), sample
+        more = json.loads(body("digits", "more.json"))
+        right = [call(url, json.dumps({"pixels": one["pixels"]}).encode())[1]["digit"] == one["digit"] for one in more]
+        assert sum(right) >= 0.98 * len(more)
+
+        status, answer = call(url, b'{"pixels": [1, 2]}')
+        assert (status, answer["error"]["message"]) == (400, "2 pixels, where 64 are needed")
+
+
 @pytest.mark.docker
 @pytest.mark.timeout(600)
 async def test_ocr_needs_no_library_for_screens() -> None:

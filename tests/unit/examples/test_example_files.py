@@ -58,8 +58,9 @@ def test_requirements_name_what_is_imported(name: str) -> None:
         (node.module if isinstance(node, ast.ImportFrom) else alias.name).split(".")[0]  # type: ignore[union-attr]
         for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names
     }  # fmt: skip
-    third_party = imported & {"rapidocr", "magika", "PIL", "cv2", "numpy", "starlette", "uvicorn", "onnxruntime"}
-    distribution = {"PIL": "pillow", "cv2": "rapidocr", "numpy": "rapidocr"}
+    third_party = imported & {"rapidocr", "magika", "PIL", "cv2", "numpy", "starlette", "uvicorn", "onnxruntime",
+                              "sklearn"}  # fmt: skip
+    distribution = {"PIL": "pillow", "cv2": "rapidocr", "numpy": "rapidocr", "sklearn": "scikit-learn"}
     wanted = {distribution.get(module, module) for module in third_party}
     listed = required(service_json(name))
 

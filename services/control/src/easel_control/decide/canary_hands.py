@@ -73,6 +73,7 @@ HANDS: dict[str, Callable[[Canary, str, datetime], Move | None]] = {
 def _unpaused(canary: Canary, now: datetime) -> Canary:
     if canary.state != "paused":
         return canary
+    canary = replace(canary, resumed_at=now)
     if canary.is_fallen:
         return replace(
             canary, state="starting", paused_by="", step=-1, share_permille=canary.plan.steps_permille[0],
