@@ -67,6 +67,68 @@ async def test_every_right_form(
     assert answers == [200] * len(forms)
 
 
+SENT_AND_SIGNED = [
+    ("/api/predict/ocr?id=a%20b", "/api/predict/ocr?id=a%20b"),
+    ("/api/predict/ocr?id=a%20b", "/api/predict/ocr?id=a b"),
+    ("/api/predict/ocr?id=1", "/api/predict/ocr?id=1"),
+    ("/api/predict/ocr/a%20b", "/api/predict/ocr/a b"),
+    ("/api/predict/ocr/a%20b/%e8%af%86?x=%22%E8%AF%86%22", '/api/predict/ocr/a b/识?x="识"'),
+    ("/api/predict/ocr/a%2Fb%20c", "/api/predict/ocr/a%2Fb c"),
+    ("/api/predict/ocr/a%2Fb", "/api/predict/ocr/a%2Fb"),
+    ("/api/predict/ocr/100%25?x=100%25", "/api/predict/ocr/100%?x=100%"),
+    ("/api/predict/ocr/a%zz%2", "/api/predict/ocr/a%zz%2"),
+]
+"""Targets, and over what the client signed them: a service's name with more behind it, as somebody typed it."""
+
+SENT_AND_SIGNED_OTHERWISE = [
+    ("/api/predict/ocr?id=2", "/api/predict/ocr?id=1"),
+    ("/api/predict/ocr/x?id=1", "/api/predict/ocr?id=1"),
+    ("/api/predict/ocr/x", "/api/predict/ocr/x?id=1"),
+    ("/api/predict/ocr?id=1&more=2", "/api/predict/ocr?id=1"),
+    ("/api/predict/ocr?id=1", "?id=1"),
+    ("/api/predict/ocr/a%20b", "/api/predict/ocr/a+b"),
+    ("/api/predict/ocr/a%20b", "/api/predict/ocr/"),
+    ("/api/predict/ocr/a%2Fb", "/api/predict/ocr/a/b"),
+    ("/api/predict/ocr/a%3Fid=1", "/api/predict/ocr/a?id=1"),
+    ("/api/predict/ocr/a?x=1%26y=2", "/api/predict/ocr/a?x=1&y=2"),
+    ("/api/predict/ocr/a%23b", "/api/predict/ocr/a#b"),
+    ("/api/predict/ocr/a%0Ab", "/api/predict/ocr/a\nb"),
+    ("/api/predict/ocr/a%252Fb", "/api/predict/ocr/a%2Fb"),
+    ("/api/predict/ocr/a%2520b", "/api/predict/ocr/a b"),
+    ("/api/predict/ocr/..%2Fother", "/api/predict/other"),
+    ("/api/predict/%6Fcr/x", "/api/predict/ocr/x"),
+]
+"""A signature of another target, also where the two would be one once all escapes were undone."""
+
+
+async def send(client: aiohttp.ClientSession, envoy: Envoy, target: str, headers: dict[str, str]) -> int:
+    """The target goes as it is."""
+    url = yarl.URL(envoy.url + target, encoded=True)
+    async with client.post(url, headers=headers, data=b"hello") as answer:
+        return answer.status
+
+
+@pytest.mark.parametrize("more", [(), (Token(name="partner", value="partner-token"),)], ids=["one", "several"])
+async def test_signatures_of_what_was_typed(
+    xds: Rig, envoy: Envoy, servers: list[Backend], client: aiohttp.ClientSession, more: tuple[Token, ...]
+) -> None:
+    """Names with a query or with escapes are signed as they were given, and sent as HTTP has them; each signature is
+    good for its target alone, and its token."""
+    await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, token=TOKEN, more=more)))
+    tokens = [TOKEN, *(token.value for token in more)]
+    good = [
+        (await send(client, envoy, sent, signed(token, typed)), sent)
+        for sent, typed in SENT_AND_SIGNED for token in tokens
+    ]  # fmt: skip
+    answered = servers[0].executions.total()
+    bad = [(await send(client, envoy, sent, signed(TOKEN, typed)), sent) for sent, typed in SENT_AND_SIGNED_OTHERWISE]
+    bad += [(await send(client, envoy, sent, signed("other", typed)), sent) for sent, typed in SENT_AND_SIGNED]
+
+    assert [found for found in good if found[0] != 200] == []
+    assert [found for found in bad if found[0] not in (401, 404)] == []
+    assert servers[0].executions.total() == answered == len(good)
+
+
 async def test_every_wrong_form(xds: Rig, envoy: Envoy, servers: list[Backend], client: aiohttp.ClientSession) -> None:
     """Each is 401, says which form failed, and reaches no replica."""
     await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port, token=TOKEN)))

@@ -28,12 +28,31 @@ local function reroute(h, headers, path)
   return keys:get("token"), keys:get("tokens"), keys
 end
 
--- What an EAS signature is over.
-local function message_of(headers, path)
-  local cut = find(path, "?", 1, true)
-  if cut then path = sub(path, 1, cut - 1) end
-  return (headers:get(":method") or "") .. "\n" .. (headers:get("content-md5") or "") .. "\n"
-    .. (headers:get("content-type") or "") .. "\n" .. (headers:get("date") or "") .. "\n" .. path
+-- A target as its caller typed it: clients escape what cannot stand in a target, and sign what they were given. Other
+-- escapes stay, so that no two targets that mean different things become one: those of delimiters ("%2F" is no "/"),
+-- of control characters, and of a "%" which would make another escape.
+local function typed(target)
+  return (gsub(target, "()%%(%x%x)", function(at, hex)
+    local c = char(tonumber(hex, 16))
+    if find(c, "[%w%c._~!$&'()*+,;=:@/?#-]") or c == "%" and find(target, "^%x%x", at + 3) then return nil end
+    return c
+  end))
+end
+
+-- What `is(message)` finds for a message that an EAS signature may be over: the path; a service's name may have been
+-- given with a query or with characters that were escaped on the way, then the whole target as sent, or as typed.
+-- Long ones are not looked at: strangers would have us hash for milliseconds, once for each token.
+local LONGEST_SIGNED = 4096
+local function signed(headers, target, is)
+  local head = (headers:get(":method") or "") .. "\n" .. (headers:get("content-md5") or "") .. "\n"
+    .. (headers:get("content-type") or "") .. "\n" .. (headers:get("date") or "") .. "\n"
+  local cut = find(target, "?", 1, true)
+  local path, most = cut and sub(target, 1, cut - 1) or target, LONGEST_SIGNED - #head
+  local found = #path <= most and is(head .. path)
+  if found or #target > most then return found end
+  if cut then found = is(head .. target) end
+  if not found and find(target, "%", 1, true) then found = is(head .. typed(target)) end
+  return found
 end
 
 -- Several tokens, or one with an expiry or a limit: lines "EXPIRES NAME VALUE" (see auth.py), read once and kept.
@@ -66,7 +85,7 @@ end
 local NONE = "no Authorization header: send the service's token as it is, or 'Bearer TOKEN', or 'EAS SIGNATURE'"
 local WRONG = "the token is not the token of this service"
 local WRONG_BEARER = "the Bearer token is not the token of this service"
-local WRONG_SIGNATURE = "the EAS signature is wrong: base64(HMAC-SHA1(token, METHOD \\n Content-MD5 \\n Content-Type \\n Date \\n path without query))"
+local WRONG_SIGNATURE = "the EAS signature is wrong: base64(HMAC-SHA1(token, METHOD \\n Content-MD5 \\n Content-Type \\n Date \\n path, alone or with its query), of at most 4096 bytes)"
 local EXPIRED = "this token has expired"
 
 -- Limits of a token are told by its name.
@@ -82,8 +101,10 @@ local function one_of(h, headers, set, path)
   local found = find_token(set, function(value) return same(given, value) end)
   if not found and sub(given, 1, 4) == "EAS " then
     wrong = WRONG_SIGNATURE
-    local signature, message = sub(given, 5), message_of(headers, path or headers:get(":path") or "")
-    found = find_token(set, function(value) return same(signature, base64(hmac(value, message))) end)
+    local signature = sub(given, 5)
+    found = signed(headers, path or headers:get(":path") or "", function(message)
+      return find_token(set, function(value) return same(signature, base64(hmac(value, message))) end)
+    end)
   elseif not found and find(given, "^[Bb]earer ") then
     wrong = WRONG_BEARER
     local bare = sub(given, 8)
@@ -122,8 +143,9 @@ local function admitted(h, context)
   if same(given, token) then return true, path end
   local first = sub(given, 1, 4)
   if first == "EAS " then
-    local message = message_of(headers, path or headers:get(":path") or "")
-    if same(sub(given, 5), base64(hmac(token, message))) then return true, path end
+    local signature = sub(given, 5)
+    local function is(message) return same(signature, base64(hmac(token, message))) end
+    if signed(headers, path or headers:get(":path") or "", is) then return true, path end
     return refuse(h, WRONG_SIGNATURE)
   end
   if (first == "Bear" or first == "bear") and find(given, "^[Bb]earer ") then
@@ -135,7 +157,12 @@ end
 
 function envoy_on_request(h)
   local context = h:filterContext()
-  local ok, rerouted = admitted(h, context)
+  -- Envoy lets a request go on whose script broke off. (An answer ends the script for good: it never comes back here.)
+  local ran, ok, rerouted = pcall(admitted, h, context)
+  if not ran then
+    h:logErr("who may call could not be told, so nobody may: " .. tostring(ok))
+    return h:respond({ [":status"] = "503" }, "the gateway could not tell whether this request may pass")
+  end
   if not ok then return end
   if rerouted then context = h:virtualHost():metadata() end
   local subject = context:get("subject") -- requests to a service under analysis are counted by the access log
