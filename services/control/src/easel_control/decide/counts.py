@@ -8,7 +8,6 @@ from msgspec import Struct
 
 from easel_contracts.metrics import bin_upper_ms
 
-
 LEAST_ABOVE = 0.2
 """Of the part that should lie above a quantile, how much must for its bin to divide."""
 
