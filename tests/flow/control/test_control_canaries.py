@@ -322,12 +322,17 @@ async def test_somebody_decides(control: Control) -> None:
         assert (await by_hand(control, "pause")).state == "paused"
         assert "canary paused at 1 %" in (await becomes(control, "Updating", "Canary")).message
         assert (await by_hand(control, "resume")).state == "ramping"
-        why = await control.services().Explain(common_pb2.ExplainRequest(name="ocr"), metadata=control.auth)
-        assert {"Canary", "CanaryWaits", "CanarySeen"} <= {line.code for line in why.lines}
+        await eventually(lambda: _explained(control))
         await by_hand(control, "promote")
         await gets_to(control, "promoted", ended=True)
         assert isinstance(await refused(by_hand(control, "abort")), Conflict)
         assert (await get(control)).rollout.share_percent == 100
+
+
+async def _explained(control: Control) -> bool:
+    why = await control.services().Explain(common_pb2.ExplainRequest(name="ocr"), metadata=control.auth)
+    assert {"Canary", "CanaryWaits", "CanarySeen"} <= {line.code for line in why.lines}
+    return True
 
 
 async def test_aborted_and_ended_by_a_stop(control: Control) -> None:
