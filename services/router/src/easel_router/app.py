@@ -85,7 +85,7 @@ async def build(process: Process[Settings]) -> None:
         known=known, tokens=tokens, catalog=catalog, envoys=envoys, store=store, leases=process.leases,
         last_good=last_good, clock=clock, probe_secret=secret, timeout_s=settings.apply_timeout_s,
     )  # fmt: skip
-    applier.aside = groups.aside
+    applier.aside, applier.taken = groups.aside, groups.holds
     drains = Drains(known, loads, envoys, store, process.leases)
     routes = Reconciler("routes", applier.reconcile, clock, _names(known), concurrency=64, backoff_s=_BACKOFF_S)
     group_loop = Reconciler("groups", groups.reconcile, clock, _group_names(known, last_good), backoff_s=_BACKOFF_S)
