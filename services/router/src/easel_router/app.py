@@ -90,6 +90,7 @@ async def build(process: Process[Settings]) -> None:
     _wire(world, applier, drains, routes, drain_loop, learning)
     world.ended = cold_starts.ended
     world.wake_group = group_loop.wake
+    tokens.changed = world.wake_groups
 
     process.subscribe({"service": world.on_service, "replica": world.on_replica, "group": world.on_group})
     process.owns("route", store.route_facts)
