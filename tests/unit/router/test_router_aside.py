@@ -16,6 +16,7 @@ from easel_router.decide.snapshot import Token, TokenSet
 from easel_router.lastgood import LastGood
 from easel_router.model import Known
 from easel_router.testing import a_plan
+from easel_router.told import Told
 from easel_router.xds.catalog import Catalog
 from easel_router.xds.messages import ROUTE
 from easel_router.xds.render import render
@@ -50,7 +51,7 @@ class Away:
 def made(known: Known, catalog: Catalog, path: Path) -> Applier:
     away = cast("Any", Away())
     return Applier(
-        known=known, tokens=away, catalog=catalog, envoys=away, store=away, leases=away,
+        known=known, tokens=away, catalog=catalog, envoys=away, told=Told(away), leases=away,
         last_good=LastGood(path, 1), holds=away, clock=SystemClock(), probe_secret="s", timeout_s=5,
     )  # fmt: skip
 

@@ -34,6 +34,7 @@ from easel_router.shadow_server import ShadowServer
 from easel_router.start import Start
 from easel_router.store import Store
 from easel_router.tokens import Tokens
+from easel_router.told import Told
 from easel_router.xds.catalog import Catalog
 from easel_router.xds.listener import listeners
 from easel_router.xds.load import Loads
@@ -70,12 +71,13 @@ async def build(process: Process[Settings]) -> None:
     Direct(catalog, envoys)
     known.take_envoys(envoys.serving())
     tokens = Tokens(process.channel("control"), known, settings.workspace)
+    told = Told(store)
     applier = Applier(
-        known=known, tokens=tokens, catalog=catalog, envoys=envoys, store=store, leases=process.leases,
+        known=known, tokens=tokens, catalog=catalog, envoys=envoys, told=told, leases=process.leases,
         last_good=last_good, holds=holds, clock=clock, probe_secret=secret, timeout_s=settings.apply_timeout_s,
     )  # fmt: skip
     groups = GroupApplier(
-        known=known, tokens=tokens, catalog=catalog, envoys=envoys, store=store, leases=process.leases,
+        known=known, tokens=tokens, catalog=catalog, envoys=envoys, told=told, leases=process.leases,
         last_good=last_good, clock=clock, probe_secret=secret, timeout_s=settings.apply_timeout_s,
     )  # fmt: skip
     applier.aside, applier.taken = groups.aside, groups.holds
