@@ -62,6 +62,8 @@ class Applier:
         """Called after a plan is live on every Envoy, with the seconds since it was decided (0: it was so before)."""
         self.aside: Callable[[str], Awaitable[None]] = _nobody
         """Called before a service's route changes that can answer no more: groups send its requests to others."""
+        self.taken: Callable[[str], bool] = lambda name: False
+        """Whether a name's scope and row are a group's: it may have the name of a service that was deleted."""
         self.refused: dict[str, str] = {}
         """Service → reason, while its newest plan is refused."""
         self.emptying: Callable[[str], None] = lambda service: None
@@ -200,10 +202,11 @@ class Applier:
     async def _remove(self, service: str) -> float | None:
         """First nothing new; clusters and endpoints stay while a replica may still have a request."""
         before = self._stored.get(service) or await self._store.route(service)
-        if before is None or before.state.state != "removed":
+        told = before is not None and before.state.state == "removed"
+        if not told:
             await self.aside(service)
-        gone = self.placing.route(service, None)
-        if before is None or before.state.state != "removed":
+        gone = self.placing.without_route(service, taken=self.taken(service))
+        if not told and not self.taken(service):
             try:
                 async with asyncio.timeout(self._timeout_s):
                     await self._envoys.probed(await self._envoys.everywhere(gone), service, "")
@@ -217,7 +220,7 @@ class Applier:
             if plan := self._last_good.plans.get(service):
                 self.applied(all_draining(plan), 0.0)
             return None  # the last replica's end wakes it again
-        self.placing.nothing(service)
+        self.placing.nothing(service, taken=self.taken(service))
         self._last_good.remove(service)
         self.refused.pop(service, None)
         self._known.forget(service)

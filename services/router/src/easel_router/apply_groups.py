@@ -74,6 +74,10 @@ class GroupApplier:
         for group in self._known.groups_of(service):
             await self.reconcile(group)
 
+    def holds(self, name: str) -> bool:
+        """Whether the scope of this name is a group's."""
+        return name in self._scopes
+
     def preload(self, plan: GroupPlan) -> None:
         """Puts a plan into the catalog without waiting: the last good one, at start."""
         self._put(plan, render_group(plan, self._secret))
