@@ -33,7 +33,7 @@ BY_PATH = "/api/predict/ocr_app"
 HTML = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
-def proof(what: str, expires: int, token: str = TOKEN, service: str = "ocr_app") -> str:
+def proof(what: str, expires: int | str, token: str = TOKEN, service: str = "ocr_app") -> str:
     """A link's or a cookie's value, as anybody with the token can make it."""
     digest = hmac.new(token.encode(), f"{what}\n{service}\n{expires}".encode(), hashlib.sha1).digest()
     return f"{expires}." + base64.urlsafe_b64encode(digest).decode().rstrip("=")

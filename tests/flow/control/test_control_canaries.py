@@ -18,7 +18,7 @@ from easel_kit.grpc import Server
 from easel_kit.keyring import Keyring
 from easel_kit.testing import eventually, fresh_database, fresh_streams, process_environment
 from easel_proto.internal.v1 import monitor_pb2, monitor_pb2_grpc, router_pb2_grpc
-from easel_proto.v1 import audit_pb2, canaries_pb2, mirrors_pb2, services_pb2
+from easel_proto.v1 import audit_pb2, canaries_pb2, common_pb2, mirrors_pb2, services_pb2
 from tests.flow.control.conftest import Control, replica, route
 from tests.flow.control.test_control_mutations import refused, service_facts
 from tests.flow.control.test_control_rollouts import rollout, running, switch, update
@@ -322,10 +322,17 @@ async def test_somebody_decides(control: Control) -> None:
         assert (await by_hand(control, "pause")).state == "paused"
         assert "canary paused at 1 %" in (await becomes(control, "Updating", "Canary")).message
         assert (await by_hand(control, "resume")).state == "ramping"
+        await eventually(lambda: _explained(control))
         await by_hand(control, "promote")
         await gets_to(control, "promoted", ended=True)
         assert isinstance(await refused(by_hand(control, "abort")), Conflict)
         assert (await get(control)).rollout.share_percent == 100
+
+
+async def _explained(control: Control) -> bool:
+    why = await control.services().Explain(common_pb2.ExplainRequest(name="ocr"), metadata=control.auth)
+    assert {"Canary", "CanaryWaits", "CanarySeen"} <= {line.code for line in why.lines}
+    return True
 
 
 async def test_aborted_and_ended_by_a_stop(control: Control) -> None:

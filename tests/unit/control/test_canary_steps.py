@@ -116,7 +116,10 @@ def test_all_requests_only_go_over_where_it_is_not_worse() -> None:
     assert "not enough data to show that it is not worse" in scene.canary.waits_for
     scene.looks(200)
     assert scene.canary.waits_for.startswith("the time limit of 300 s is over, so it stays until somebody decides; not")
-    assert scene.canary.state == "ramping"
+    assert (scene.canary.state, reasons(scene.canary)[-1], reasons(scene.canary).count("TimeLimit")) == (
+        "ramping", "TimeLimit", 1,
+    )  # fmt: skip
+    assert told(scene.canary).endswith("it stays there, the time limit is over")
 
 
 def test_compared_answers_are_a_gate() -> None:

@@ -142,6 +142,14 @@ def test_no_errors_and_equal_latency_are_shown_not_to_be_worse() -> None:
     assert found.sentence.startswith("not worse: errors 0 of 3,000")
 
 
+def test_a_model_that_always_takes_as_long_is_shown_not_to_be_slower() -> None:
+    evidence = after(begin(), 20, answers(100, ms=200.0), answers(100, ms=200.0), 0.5)
+    assert not_worse(evidence, LIMITS).proven
+    slow = after(begin(), 20, answers(100, ms=200.0), answers(100, ms=260.0), 0.5)
+    assert not not_worse(slow, LIMITS).proven
+    assert breach(slow, LIMITS) is not None
+
+
 def test_an_error_rate_at_the_limit_is_not_shown_to_be_below() -> None:
     evidence = after(with_baseline(), 100, answers(500, errors=2), answers(500, errors=3), 0.5)
     assert not_worse(evidence, Limits(metrics=("errors",))).ratios["errors"] < 20

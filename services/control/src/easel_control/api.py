@@ -10,6 +10,7 @@ from typing import Any
 from easel_contracts.errors import InvalidInput
 from easel_control import audit
 from easel_control.admission import Admission
+from easel_control.canary_store import CanaryStore
 from easel_control.commands import Commands, Decide
 from easel_control.decide import change as changes
 from easel_control.decide.explain import explain
@@ -36,10 +37,10 @@ class ServicesApi(services_pb2_grpc.ServicesServicer):
 
     def __init__(
         self, settings: Settings, store: Store, admission: Admission, views: ServiceViews, commands: Commands,
-        releases: Releases, mutations: Mutations, code: CodeStore, worlds: Worlds, clock: Clock,
+        releases: Releases, canaries: CanaryStore, mutations: Mutations, code: CodeStore, worlds: Worlds, clock: Clock,
     ) -> None:  # fmt: skip
         self._settings, self._store, self._admission, self._views = settings, store, admission, views
-        self._commands, self._releases, self._mutations = commands, releases, mutations
+        self._commands, self._releases, self._canaries, self._mutations = commands, releases, canaries, mutations
         self._code, self._worlds, self._clock = code, worlds, clock
 
     async def GetInfo(self, request: services_pb2.GetInfoRequest, context: object) -> services_pb2.Info:
@@ -164,7 +165,8 @@ class ServicesApi(services_pb2_grpc.ServicesServicer):
     async def Explain(self, request: common_pb2.ExplainRequest, context: object) -> common_pb2.Explanation:
         """Why the service has its status."""
         row = await self._commands.existing(self._workspace(request.workspace), request.name)
-        lines = explain(row, await self._worlds.of(row.workspace, row.name))
+        canary = await self._canaries.on(row.workspace, row.name)
+        lines = explain(row, await self._worlds.of(row.workspace, row.name), canary)
         answer = common_pb2.Explanation(
             part="control", lines=[common_pb2.Why(code=w.code, message=w.message, hint=w.hint) for w in lines]
         )

@@ -104,7 +104,10 @@ async def build(process: Process[Settings]) -> None:
         store, admission, mutations, memberships, placement, clock, views.shown, handlers.reconciler.wake
     )
     releases = Releases(store, admission, commands, placement, worlds, clock)
-    services = ServicesApi(settings, store, admission, views, commands, releases, mutations, code, worlds, clock)
+    canary_store = CanaryStore(process.db)
+    services = ServicesApi(
+        settings, store, admission, views, commands, releases, canary_store, mutations, code, worlds, clock
+    )
     process.serve(services_pb2_grpc.add_ServicesServicer_to_server, services, "easel.v1.Services")
     grouping = Grouping(group_store, store, group_tokens, worlds, mutations, clock, settings.data_url)
     groups = GroupsApi(workspace, grouping, mutations, clock)
@@ -115,7 +118,6 @@ async def build(process: Process[Settings]) -> None:
     keeper = TokenKeeper(workspace, token_store, owners, mutations, clock)
     tokens = TokensApi(workspace, keeper, mutations, clock)
     process.serve(tokens_pb2_grpc.add_TokensServicer_to_server, tokens, "easel.v1.Tokens")
-    canary_store = CanaryStore(process.db)
     sources = CanarySources(process.channel("monitor"), process.channel("router"))
     canaries = Canaries(
         workspace, canary_store, ServiceCanaries(store, worlds, admission, clock),

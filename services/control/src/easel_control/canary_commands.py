@@ -207,7 +207,9 @@ def _refuse_mixed(request: canaries_pb2.StartCanaryRequest, group: GroupRow | No
 
 
 def _wrong(path: str, message: str) -> InvalidInput:
-    return InvalidInput(f"{path}: {message}", (FieldError(path=path, code="CONFLICT", message=message),))
+    return InvalidInput(
+        f"the canary cannot be started: {path}: {message}", (FieldError(path=path, code="CONFLICT", message=message),)
+    )
 
 
 def _refuse_second(row: ServiceRow) -> None:

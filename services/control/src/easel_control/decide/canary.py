@@ -20,6 +20,8 @@ from easel_control.decide.rollout import wave_size
 State = Literal["starting", "baseline", "ramping", "paused", "promoting", "promoted", "rolled_back", "aborted"]
 VERDICTS = frozenset(("promoted", "rolled_back", "aborted"))
 """States in which nothing is open any more but that the weight is 0 everywhere."""
+TIME_LIMIT = "TimeLimit"
+"""Reason of a canary that goes on no more by itself."""
 KEEP_NOTES = 100
 ALL = 1000
 
@@ -106,6 +108,8 @@ class Canary(Struct, frozen=True, kw_only=True):
     evidence: Evidence
     journal: tuple[Note, ...] = ()
     started_at: datetime
+    resumed_at: datetime | None = None
+    """When it was last resumed, and the time limit begun anew; None: never."""
     ended_at: datetime | None = None
     """None: it is on."""
 
@@ -160,7 +164,8 @@ def told(canary: Canary) -> str:
         case "baseline":
             return "canary: what is stable is measured before the first step"
         case "ramping":
-            return f"canary at {weighted(canary.weight_permille)}: step {canary.step + 1} of {len(steps)}"
+            stays = "; it stays there, the time limit is over" if canary.reason == TIME_LIMIT else ""
+            return f"canary at {weighted(canary.weight_permille)}: step {canary.step + 1} of {len(steps)}{stays}"
         case "promoting":
             return f"canary at {weighted(canary.weight_permille)}: {what} takes over"
         case "paused":

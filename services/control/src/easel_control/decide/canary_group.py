@@ -75,7 +75,10 @@ def _refuse(row: GroupRow, candidate: str, plan: Plan) -> None:
 
 
 def _wrong(path: str, message: str) -> InvalidInput:
-    return InvalidInput(f"{path}: {message}", (FieldError(path=path, code="OUT_OF_RANGE", message=message),))
+    return InvalidInput(
+        f"the canary cannot be started: {path}: {message}",
+        (FieldError(path=path, code="OUT_OF_RANGE", message=message),),
+    )
 
 
 def _raised(row: GroupRow, now: datetime, **changes: object) -> GroupRow:

@@ -27,7 +27,7 @@ def paused(canary: Canary, actor: str, now: datetime) -> Move | None:
     _refuse_over(canary)
     if canary.state == "paused":
         return None
-    after = replace(canary, state="paused", paused_by="user", by_hand=False, step_asked=False)
+    after = replace(canary, state="paused", paused_by="user", by_hand=False, step_asked=False, waits_for="")
     return Move(canary=noted(after, now, "PausedByUser", f"{actor} paused it"), act="split")
 
 
@@ -73,6 +73,7 @@ HANDS: dict[str, Callable[[Canary, str, datetime], Move | None]] = {
 def _unpaused(canary: Canary, now: datetime) -> Canary:
     if canary.state != "paused":
         return canary
+    canary = replace(canary, resumed_at=now, waits_for="")
     if canary.is_fallen:
         return replace(
             canary, state="starting", paused_by="", step=-1, share_permille=canary.plan.steps_permille[0],

@@ -20,12 +20,14 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from easel_control.decide.canary import ALL, VERDICTS, Canary, noted, weighted
+from easel_control.decide.canary import ALL, TIME_LIMIT, VERDICTS, Canary, noted, weighted
 from easel_control.decide.canary_harm import Harm, finishable, harm, promotable
 from easel_control.decide.evidence import BASELINE_REQUESTS, LEAST_BASELINE, freeze, is_frozen, required_requests
 
 BASELINE_S = 60
 """Thresholds are taken after so long at the latest, if stable has answered LEAST_BASELINE requests."""
+QUIET_S = 10.0
+"""From when on it is said that no request comes; the newest seconds are always still to be counted."""
 LEAVE_S = 10.0
 """How long the gateways get to take up weight 0 before the rollout is taken back all the same."""
 
@@ -85,6 +87,9 @@ def _next(c: Canary, s: Sight) -> Move:
     found = harm(c, s.replicas_fail) or _differs(c, s)
     if found is not None:
         return fallen(c, found, s.now)
+    if _is_late(c, s) and c.reason != TIME_LIMIT:
+        said = f"the time limit of {c.plan.time_limit_s} s is over: it stays at {weighted(c.weight_permille)}"
+        return Move(canary=noted(c, s.now, TIME_LIMIT, said), act="split")
     match c.state:
         case "starting":
             return _start(c, s)
@@ -136,7 +141,8 @@ def _start(c: Canary, s: Sight) -> Move:
     if (missing := _missing(c, s)) or s.realised is None:
         return _waits(c, missing or "the gateways take up the split")
     after = replace(c, state="baseline", step_at=s.now)
-    said = f"{s.serving} replicas of the candidate serve; stable is measured first"
+    many = "replica of the candidate serves" if s.serving == 1 else "replicas of the candidate serve"
+    said = f"{s.serving} {many}; stable is measured first"
     return Move(canary=_waits(noted(after, s.now, "Baseline", said), "").canary, act="split")
 
 
@@ -166,7 +172,7 @@ def _ramp(c: Canary, s: Sight) -> Move:
     weight = c.plan.steps_permille[following]
     if (wait := _not_yet(c, s) or _gate(c, s, weight)) != "":
         return _waits(c, wait)
-    if c.share_permille < weight:
+    if c.share_permille < weight and c.kind == "service":
         said = f"replicas for {weighted(weight)} come up"
         return Move(canary=noted(replace(c, share_permille=weight, waits_for=""), s.now, "Replicas", said), act="split")
     if (missing := _missing(c, s)) != "":
@@ -212,17 +218,24 @@ def _not_yet(c: Canary, s: Sight) -> str:
     if c.plan.manual:
         do = "promote" if c.weight_permille == ALL else "step"
         return f"steps are taken by hand: `easel canary {do} {c.name}`"
-    if s.now - c.started_at >= timedelta(seconds=c.plan.time_limit_s):
+    if _is_late(c, s):
         gate = promotable(c)
         return f"the time limit of {c.plan.time_limit_s} s is over, so it stays until somebody decides" + (
             f"; {gate}" if gate else ""
         )
     needed = c.plan.min_requests or required_requests(c.evidence, c.weight_permille)
     if c.step_requests < needed:
-        none = "no request has reached the candidate in this step" if not c.step_requests else ""
-        return (none or f"{c.step_requests} of {needed} requests of the candidate in this step") + _away(s)
+        if not c.step_requests and s.now - c.live_at >= timedelta(seconds=QUIET_S):
+            return f"no request has reached the candidate in this step; {needed} are needed{_away(s)}"
+        return f"{c.step_requests} of {needed} requests of the candidate in this step{_away(s)}"
     until = c.live_at + timedelta(seconds=c.plan.step_time_s)
     return f"the step lasts until {until:%H:%M:%S} UTC" if s.now < until else ""
+
+
+def _is_late(c: Canary, s: Sight) -> bool:
+    """Whether it goes on no more by itself."""
+    by_itself = c.state in ("ramping", "promoting") and not (c.by_hand or c.step_asked or c.plan.manual)
+    return by_itself and s.now - (c.resumed_at or c.started_at) >= timedelta(seconds=c.plan.time_limit_s)
 
 
 def _gate(c: Canary, s: Sight, weight: int) -> str:

@@ -8,6 +8,9 @@ from msgspec import Struct
 
 from easel_contracts.metrics import bin_upper_ms
 
+LEAST_ABOVE = 0.2
+"""Of the part that should lie above a quantile, how much must for its bin to divide."""
+
 
 class Counts(Struct, frozen=True):
     """What one arm answered."""
@@ -44,6 +47,13 @@ def quantile_bin(counts: Counts, q: float) -> int:
         if seen >= wanted:
             return number
     return 0
+
+
+def dividing_bin(counts: Counts, q: float) -> int:
+    """The bin of a quantile, or where hardly anything lies above it, because many answers take the same time, the one
+    below: a bound that stable never exceeds leaves nothing to compare with."""
+    number = quantile_bin(counts, q)
+    return number if slower(counts, number) >= LEAST_ABOVE * (1 - q) * sum(counts.bins.values()) else number - 1
 
 
 def quantile_ms(counts: Counts, q: float) -> float:

@@ -30,7 +30,7 @@ from easel_contracts.metrics import BIN_GROWTH, bin_upper_ms
 from easel_control.decide.betting import Arms, Bets, log_mean, log_rate_below, opened, placed, rate_ratio
 from easel_control.decide.counts import Counts as Counts
 from easel_control.decide.counts import Second as Second
-from easel_control.decide.counts import added, quantile_bin, slower
+from easel_control.decide.counts import added, dividing_bin, quantile_bin, slower
 from easel_control.decide.counts import quantile_ms as quantile_ms
 
 ERRORS = "errors"
@@ -84,7 +84,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     baseline: Counts = Counts()
     """Stable's until the thresholds were frozen."""
     thresholds: dict[str, int] = {}
-    """Kind → the bin that is just not slower; empty: not frozen yet."""
+    """Kind → the bin that is just not slower; empty: not frozen yet. WITHIN's is for stable; the limit is above it."""
     slack_bins: int
     """Bins by which the limit of latency lies above stable's p95."""
     bets: dict[str, Bets] = {}
@@ -168,6 +168,7 @@ def freeze(evidence: Evidence) -> Evidence:
     if is_frozen(evidence) or sum(evidence.baseline.bins.values()) < LEAST_BASELINE:
         return evidence
     thresholds = {kind: quantile_bin(evidence.baseline, q) for kind, q in SLOWER.items()}
+    thresholds[WITHIN] = dividing_bin(evidence.baseline, SLOWER["slower_than_p95"])
     return replace(evidence, thresholds=thresholds)
 
 
@@ -263,11 +264,8 @@ def _judged(evidence: Evidence, second: Second, share: float) -> dict[str, Bets]
     arms = {ERRORS: Arms(stable.errors, stable.requests, candidate.errors, candidate.requests)}
     answered = (sum(stable.bins.values()), sum(candidate.bins.values()))
     for kind, bound in evidence.thresholds.items():
-        arms[kind] = Arms(slower(stable, bound), answered[0], slower(candidate, bound), answered[1])
-    if evidence.thresholds:
-        bound = evidence.thresholds["slower_than_p95"]
-        arms[WITHIN] = Arms(slower(stable, bound), answered[0], slower(candidate, bound + evidence.slack_bins),
-                            answered[1])  # fmt: skip
+        slack = evidence.slack_bins if kind == WITHIN else 0
+        arms[kind] = Arms(slower(stable, bound), answered[0], slower(candidate, bound + slack), answered[1])
     return {kind: placed(bets, arms[kind], arms[kind].share if busy else share, GRIDS[kind]) if kind in arms else bets
             for kind, bets in evidence.bets.items()}  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from easel_contracts.facts import ReplicaState
+from easel_control.decide.canary import Canary
 from easel_control.decide.expiry import expires_at
 from easel_control.decide.hints import hint_for
 from easel_control.decide.mirroring import told
@@ -35,13 +36,14 @@ class _Hints:
         return hint_for(cause, self._service)
 
 
-def explain(row: ServiceRow, world: World) -> list[Why]:
-    """The reasons, the most important first."""
+def explain(row: ServiceRow, world: World, canary: Canary | None = None) -> list[Why]:
+    """The reasons, the most important first. `canary`: the one that is on."""
     hints = _Hints(row.name)
     said = row.message.partition(" Hint: ")[0]  # the status's sentence ends with the hint, which stands beside it here
     lines = [Why(row.reason or row.status, f"{row.status}: {said}", hints.once(row.reason))]
     lines.append(Why("Wanted", _wanted(row, world)))
     lines += _release(row, world)
+    lines += _canary(canary) if canary is not None else []
     routed = set(world.route.replicas) if world.route is not None else set()
     for replica in world.replicas:
         where = "in the gateway's route" if replica.id in routed else "not in the gateway's route"
@@ -76,6 +78,8 @@ def _release(row: ServiceRow, world: World) -> list[Why]:
     if row.rollout is not None:
         said = rollout_told(row, view_of(row, world))
         paused = row.rollout.state == "paused"
+        if row.rollout.split is not None:
+            return [Why("Canary", said, f"`easel canary {row.name}` shows what it is judged by")]
         room = "; old replicas may make room, one at a time" if row.rollout.interrupt else ""
         hint = rolling_hint(row).removeprefix(" Hint: ") if paused else ""
         return [Why("RolloutPaused" if paused else "RollingOut", said + room, hint)]
@@ -83,6 +87,17 @@ def _release(row: ServiceRow, world: World) -> list[Why]:
         at = f"{row.reverted.at:%Y-%m-%d %H:%M:%S} UTC"
         return [Why("RolledBack", f"at {at} {row.reverted.message}", f"`easel revisions {row.name}` lists them")]
     return []
+
+
+def _canary(canary: Canary) -> list[Why]:
+    """What the canary waits for, and what it has seen."""
+    stable, candidate = canary.evidence.stable, canary.evidence.candidate
+    seen = (
+        f"since {canary.started_at:%Y-%m-%d %H:%M:%S} UTC the candidate answered {candidate.requests} requests with "
+        f"{candidate.errors} errors, stable {stable.requests} with {stable.errors}"
+    )
+    waits = [Why("CanaryWaits", canary.waits_for)] if canary.waits_for else []
+    return [*waits, Why("CanarySeen", seen)]
 
 
 def _life(row: ServiceRow, world: World) -> list[Why]:

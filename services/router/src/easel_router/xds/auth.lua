@@ -41,12 +41,16 @@ end
 
 -- What `is(message)` finds for a message that an EAS signature may be over: the path; a service's name may have been
 -- given with a query or with characters that were escaped on the way, then the whole target as sent, or as typed.
+-- Long ones are not looked at: strangers would have us hash for milliseconds, once for each token.
+local LONGEST_SIGNED = 4096
 local function signed(headers, target, is)
   local head = (headers:get(":method") or "") .. "\n" .. (headers:get("content-md5") or "") .. "\n"
     .. (headers:get("content-type") or "") .. "\n" .. (headers:get("date") or "") .. "\n"
   local cut = find(target, "?", 1, true)
-  local found = is(head .. (cut and sub(target, 1, cut - 1) or target))
-  if not found and cut then found = is(head .. target) end
+  local path, most = cut and sub(target, 1, cut - 1) or target, LONGEST_SIGNED - #head
+  local found = #path <= most and is(head .. path)
+  if found or #target > most then return found end
+  if cut then found = is(head .. target) end
   if not found and find(target, "%", 1, true) then found = is(head .. typed(target)) end
   return found
 end
@@ -81,7 +85,7 @@ end
 local NONE = "no Authorization header: send the service's token as it is, or 'Bearer TOKEN', or 'EAS SIGNATURE'"
 local WRONG = "the token is not the token of this service"
 local WRONG_BEARER = "the Bearer token is not the token of this service"
-local WRONG_SIGNATURE = "the EAS signature is wrong: base64(HMAC-SHA1(token, METHOD \\n Content-MD5 \\n Content-Type \\n Date \\n path, alone or with its query))"
+local WRONG_SIGNATURE = "the EAS signature is wrong: base64(HMAC-SHA1(token, METHOD \\n Content-MD5 \\n Content-Type \\n Date \\n path, alone or with its query), of at most 4096 bytes)"
 local EXPIRED = "this token has expired"
 
 -- Limits of a token are told by its name.
@@ -153,7 +157,12 @@ end
 
 function envoy_on_request(h)
   local context = h:filterContext()
-  local ok, rerouted = admitted(h, context)
+  -- Envoy lets a request go on whose script broke off. (An answer ends the script for good: it never comes back here.)
+  local ran, ok, rerouted = pcall(admitted, h, context)
+  if not ran then
+    h:logErr("who may call could not be told, so nobody may: " .. tostring(ok))
+    return h:respond({ [":status"] = "503" }, "the gateway could not tell whether this request may pass")
+  end
   if not ok then return end
   if rerouted then context = h:virtualHost():metadata() end
   local subject = context:get("subject") -- requests to a service under analysis are counted by the access log

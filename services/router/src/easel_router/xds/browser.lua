@@ -23,7 +23,7 @@ local function take_sessions(headers)
   if cookies == nil then return {} end
   local sessions, others = {}, {}
   for cookie in gmatch(cookies, "[^;]+") do
-    cookie = match(cookie, "^%s*(.-)%s*$")
+    cookie = match(cookie, "^%s*(.*%S)") or "" -- trimmed, in time that grows as its length
     local value = match(cookie, "^easel_session=(.*)$")
     if value then
       if #sessions < MOST_SESSIONS then sessions[#sessions + 1] = value end
@@ -44,7 +44,7 @@ local function take_link(path)
     local value = match(parameter, "^easel_link=(.*)$")
     if value then link = value else others[#others + 1] = parameter end
   end
-  local clean = "/" .. gsub(sub(path, 1, cut - 1), "^/+", "")
+  local clean = "/" .. gsub(sub(path, 1, cut - 1), "^[/\\]+", "") -- browsers take \ for /, and two of them for a host
   return link, #others > 0 and clean .. "?" .. concat(others, "&") or clean
 end
 
@@ -76,10 +76,13 @@ end
 
 function by_browser(h, headers, set, path, service, home)
   local sessions = take_sessions(headers)
-  if headers:get("authorization") ~= nil then return one_of(h, headers, set, path) end
-  local method, link, clean = headers:get(":method"), take_link(headers:get(":path") or "")
+  local whole, method, has_token = headers:get(":path") or "", headers:get(":method"), headers:get("authorization") ~= nil
+  local link, clean = take_link(whole)
+  local follows = link and not has_token and (method == "GET" or method == "HEAD")
+  if link and not follows then headers:replace(":path", clean) end -- what opens it is not for the model
+  if has_token then return one_of(h, headers, set, path or whole) end
   local why
-  if link and (method == "GET" or method == "HEAD") then
+  if follows then
     local token, reason = proven(set, "easel-link", service, link)
     if token then return redirect(h, clean, session_cookie(headers, token, service, home)) end
     why = "this link " .. reason

@@ -58,7 +58,8 @@ end
 local function carried(headers, path, what)
   if what.kind == "header" then return headers:get(what.name) end
   if what.kind == "cookie" then
-    for name, value in gmatch(headers:get("cookie") or "", "([^=;%s]+)=([^;]*)") do
+    for cookie in gmatch(headers:get("cookie") or "", "[^;]+") do -- anchored below: a long text is looked at once
+      local name, value = match(cookie, "^%s*([^=%s]+)=(.*)$")
       if name == what.name then return value end
     end
     return nil
