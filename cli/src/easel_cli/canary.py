@@ -155,7 +155,7 @@ async def start(
     return 0
 
 
-@command(canary_app, "desc", panel=PANEL, output=True, example="easel canary ocr\neasel canary ocr -f")
+@command(canary_app, "desc", panel=PANEL, output=True, example="easel canary desc ocr\neasel canary ocr -f")
 async def describe(cli: Session, name: Of, follow: Follow = False) -> int:
     """Shows the canary of a service or group that is on, or its last one: weights, counts of both sides, evidence.
 

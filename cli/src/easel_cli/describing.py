@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from easel_cli import rollouts
 from easel_cli.output import pairs, when
@@ -11,7 +13,9 @@ from easel_cli.progress import phases, phases_of
 
 if TYPE_CHECKING:
     from easel_sdk import Client
-    from easel_sdk.types import Route, Service
+    from easel_sdk.types import AccessToken, Canary, Mirror, Route, Service
+
+T = TypeVar("T")
 
 
 def show_how_to_call(service: Service) -> None:
@@ -46,8 +50,21 @@ async def route_of(client: Client, name: str) -> tuple[Route | None, str]:
         return None, f"not known: {error.message}"
 
 
-def description(service: Service, route: Route | None, silence: str, replicas: str) -> list[tuple[str, object]]:
-    """EASCMD's two columns; `silence` says why there is no route, `replicas` has a line for each."""
+async def traffic_of(client: Client, name: str) -> list[tuple[str, object]]:
+    """A line for its tokens, for the mirror and for the canary that is on; none for what there is not."""
+    tokens, mirror, canary = await asyncio.gather(
+        _told(client.tokens.list(name), _tokens),
+        _told(client.mirrors.get(name), _mirror),
+        _told(client.canaries.get(name), _canary),
+    )
+    return [(key, said) for key, said in (("Tokens", tokens), ("Mirror", mirror), ("Canary", canary)) if said]
+
+
+def description(
+    service: Service, route: Route | None, silence: str, replicas: str, traffic: list[tuple[str, object]]
+) -> list[tuple[str, object]]:
+    """EASCMD's two columns; `silence` says why there is no route, `replicas` has a line for each, `traffic` are rows of
+    `traffic_of`."""
     return [
         ("Status", service.status),
         ("Reason", service.reason),
@@ -74,6 +91,7 @@ def description(service: Service, route: Route | None, silence: str, replicas: s
         ("Generation", f"{service.generation} (observed {service.observed_generation})"),
         ("Phases", phases(service)),
         *_at_the_gateway(route, silence),
+        *traffic,
         ("Replicas", replicas),
         ("Sources", "\n".join(f"{s.source} {s.digest}" for s in service.sources)),
         ("Labels", ", ".join(f"{label.label_key}={label.label_value}" for label in service.labels)),
@@ -91,6 +109,34 @@ async def replicas_of(client: Client, name: str) -> str:
     except EaselError as error:
         return f"not known: {error.message}"
     return "\n".join(f"{r.name}  {r.status}  {runs(r)}{f' on {r.node}' if r.node else ''}" for r in found)
+
+
+async def _told(asked: Awaitable[T], words: Callable[[T], str]) -> str:
+    """The answer in words; nothing where there is none, and why where nobody answers."""
+    from easel_sdk.errors import EaselError, NotFound
+
+    try:
+        return words(await asked)
+    except NotFound:
+        return ""
+    except EaselError as error:
+        return f"not known: {error.message}"
+
+
+def _tokens(tokens: list[AccessToken]) -> str:
+    return f"{len(tokens)}: {', '.join(token.name for token in tokens)}" if tokens else ""
+
+
+def _mirror(mirror: Mirror) -> str:
+    compared = ", answers compared" if mirror.HasField("compare") else ""
+    share = f"{mirror.percent:g} %" if mirror.percent else "off:"
+    return f"{share} to {', '.join(mirror.targets)}{compared}"
+
+
+def _canary(canary: Canary) -> str:
+    from easel_cli.canary_words import line
+
+    return "" if canary.HasField("end_time") else line(canary)
 
 
 def _group(service: Service) -> str:

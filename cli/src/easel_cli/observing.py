@@ -65,9 +65,12 @@ async def top(
         await _live(client, interval)
 
 
-@command(app, "explain", panel=PANEL, output=True, example="easel explain ocr")
-async def explain(cli: Session, name: Name) -> None:
-    """Says why a service is as it is: what each part of the platform knows and decided."""
+@command(app, "explain", panel=PANEL, output=True, example="easel explain ocr\neasel explain my_group")
+async def explain(
+    cli: Session,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the service or group.", show_default=False)],
+) -> None:
+    """Says why a service or a group is as it is: what each part of the platform knows and decided."""
     from easel_cli.output import show
     from easel_sdk.documents import to_dict
 

@@ -10,7 +10,7 @@ import typer
 
 from easel_cli.command import Session, command
 from easel_cli.options import PANEL, AllowInterruption, Define, DryRun, Name, Spec, Timeout, Wait, Yes
-from easel_cli.settling import changes, settle, source
+from easel_cli.settling import changes, settle
 
 app = typer.Typer()
 
@@ -24,20 +24,20 @@ class SafetyLock(StrEnum):
 
 
 @command(app, "create", panel=PANEL, output=True,
-         example="easel create service.json --wait\neasel create service.json --dry-run")  # fmt: skip
+         example="easel create service.json --wait\neasel create service.json -Dmetadata.cpu=2 --dry-run")  # fmt: skip
 async def create(
     cli: Session,
     file: Annotated[str, typer.Argument(metavar="FILE", help="A service.json; - reads it from stdin.")],
+    define: Define = None,
     wait: Wait = False,
     timeout: Timeout = None,
     dry_run: DryRun = False,
 ) -> None:
     """Deploys a service.json and prints where and with which token to call it."""
     from easel_cli.output import note
-    from easel_sdk.spec_file import read_spec
 
-    spec = read_spec(source(file))
     async with cli.client() as client:
+        spec = await changes(client, "", file, define or [], merged=False)
         service = await client.services.create(spec, dry_run=dry_run)
         if dry_run:
             note(f"[OK] {file} would be accepted as service {service.service_name}")
@@ -128,8 +128,8 @@ async def list_services(cli: Session) -> None:
 
 @command(app, "desc", panel=PANEL, output=True, example="easel desc ocr\neasel desc ocr -o json")
 async def describe(cli: Session, name: Name) -> None:
-    """Shows everything about a service: what is wanted, what is, its rollout, and who waits at the gateway."""
-    from easel_cli.describing import description, replicas_of, route_of
+    """Shows everything about a service: what is wanted, what is, its rollout, and what the gateway does."""
+    from easel_cli.describing import description, replicas_of, route_of, traffic_of
     from easel_cli.output import pairs, show
     from easel_sdk.documents import to_dict
 
@@ -137,8 +137,9 @@ async def describe(cli: Session, name: Name) -> None:
         service = await client.services.get(name)
         route, silence = await route_of(client, name)
         replicas = await replicas_of(client, name) if cli.is_table else ""
+        traffic = await traffic_of(client, name) if cli.is_table else []
     if not show(cli, to_dict(service) | {"route": to_dict(route) if route else None}, [name]):
-        pairs(description(service, route, silence, replicas))
+        pairs(description(service, route, silence, replicas, traffic))
 
 
 @command(app, "start", panel=PANEL, output=True, example="easel start ocr --wait")

@@ -115,7 +115,9 @@ class Client:
             yield look
 
     async def explain(self, name: str) -> list[PartExplanation]:
-        """Why the service is as it is: what each part of the platform says, those that do not answer named."""
+        """Why a service or a group is as it is: what each part of the platform says, those that do not answer named.
+
+        Of a group only control and the router know. Raises NotFound."""
         return await explain(self._transport, self._workspace, name)
 
     async def web_link(self, name: str, *, ttl_s: float = 3600.0, path: str = "/") -> str:

@@ -1,4 +1,4 @@
-"""Why a service is as it is: every part's own explanation, joined; a part that does not answer is named."""
+"""Why a service or a group is as it is: every part's own explanation, joined; a part that does not answer is named."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from easel_proto.v1.common_pb2 import ExplainRequest, Explanation
+from easel_proto.v1.groups_pb2_grpc import GroupsStub
 from easel_proto.v1.metrics_pb2_grpc import MetricsStub
 from easel_proto.v1.replicas_pb2_grpc import ReplicasStub
 from easel_proto.v1.routes_pb2_grpc import RoutesStub
@@ -37,18 +38,28 @@ class PartExplanation:
 
 
 async def explain(transport: Transport, workspace: str, name: str) -> list[PartExplanation]:
-    """What every part says about the service, in the order of PARTS. Raises control's error when it knows no
-    such service, or when no part answers."""
+    """What every part says about the service, in the order of PARTS; of a group, which only control and the router
+    know, what these say. Raises control's error when it knows neither a service nor a group of this name, or when no
+    part answers."""
     request = ExplainRequest(workspace=workspace, name=name)
-    parts = list(await asyncio.gather(*(_ask(transport, part, request) for part in PARTS)))
+    asked = (_ask(transport, part, stub, request) for part, stub in _STUB_OF.items())
+    parts = list(await asyncio.gather(*asked))
     control = parts[0].error
-    if control is not None and (isinstance(control, NotFound) or all(part.error for part in parts)):
+    if isinstance(control, NotFound):
+        group = await _ask(transport, "control", GroupsStub, request)
+        if isinstance(group.error, NotFound):
+            raise control
+        parts = [group, *(part for part in parts if part.part == "router")]
+        control = group.error
+    if control is not None and all(part.error for part in parts):
         raise control
     return parts
 
 
-async def _ask(transport: Transport, part: str, request: ExplainRequest) -> PartExplanation:
-    stub = _STUB_OF[part](transport.channel())
+async def _ask(
+    transport: Transport, part: str, stub_of: Callable[..., Any], request: ExplainRequest
+) -> PartExplanation:
+    stub = stub_of(transport.channel())
     try:
         found = await transport.call(
             lambda t, m: stub.Explain(request, timeout=t, metadata=m), timeout_s=_TIMEOUT_S, retry=False

@@ -678,7 +678,9 @@ class ClientFace:
         return self._runner.iterate(self._client.watch_replacement(service, before, soft=soft, timeout_s=timeout_s))
 
     def explain(self, name: str) -> list[PartExplanation]:
-        """Why the service is as it is: what each part of the platform says, those that do not answer named."""
+        """Why a service or a group is as it is: what each part of the platform says, those that do not answer named.
+
+        Of a group only control and the router know. Raises NotFound."""
         return self._runner.run(self._client.explain(name))
 
     def web_link(self, name: str, *, ttl_s: float = 3600.0, path: str = "/") -> str:

@@ -13,6 +13,7 @@ import pytest
 from google.protobuf.message_factory import GetMessageClass
 
 from easel_contracts.spec import Match, Split
+from easel_monitor.access_log import read
 from easel_router.testing import PROCESS_TOKEN, Envoy, Rig, a_group, a_plan, free_port, until
 from tests.flow.router.backends import Backend
 from tests.unit.router import embedded
@@ -28,6 +29,7 @@ class Log:
 
     def __init__(self) -> None:
         self.entries: list[Any] = []
+        self.raw: list[bytes] = []
         self.names: set[str] = set()
         self.tokens: set[str] = set()
         found = embedded.pool().FindMessageTypeByName("envoy.service.accesslog.v3.StreamAccessLogsMessage")
@@ -51,6 +53,7 @@ class Log:
     async def _take(self, stream: AsyncIterator[bytes], context: Any) -> bytes:
         self.tokens |= {str(value) for key, value in context.invocation_metadata() if key == "easel-process-token"}
         async for raw in stream:
+            self.raw.append(raw)
             message: Any = self._message.FromString(raw)
             if message.HasField("identifier"):
                 self.names.add(message.identifier.log_name)
@@ -201,3 +204,71 @@ async def test_the_log_comes_back_after_the_monitor(
         await asyncio.sleep(0.05)
 
     assert log.entries
+
+
+class _Ending(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+    """Ends calls with the status that the request names; with an answer before it where the method is a stream."""
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        async def ended(request: bytes, context: Any) -> None:
+            code = next(code for code in grpc.StatusCode if code.name == request.decode())
+            if code is not grpc.StatusCode.OK:
+                await context.abort(code, "as asked")
+
+        async def unary(request: bytes, context: Any) -> bytes:
+            await ended(request, context)
+            return b"fine"
+
+        async def stream(request: bytes, context: Any) -> AsyncIterator[bytes]:
+            yield b"begun"
+            await ended(request, context)
+
+        if str(details.method).endswith("Stream"):
+            return grpc.unary_stream_rpc_method_handler(stream)
+        return grpc.unary_unary_rpc_method_handler(unary)
+
+
+async def test_how_grpc_calls_end_is_told_and_understood(xds: Rig, counting: Envoy, log: Log) -> None:
+    """In trailers and where there is nothing but headers; the monitor counts what speaks against the server."""
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((_Ending(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    split = Split(weight_permille=0, match=TO_CANDIDATE, subject=SUBJECT)
+    await xds.acknowledged(xds.put(a_plan("ocr", port, candidates=(free_port(),), split=split, grpc=True)))
+    metadata = (("authorization", "tok"), ("x-easel-service", "ocr"))
+    codes = [grpc.StatusCode.OK, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{counting.data_port}") as channel:
+        for code in codes:
+            name = code.name.encode()
+            unary = channel.unary_unary("/pkg.Model/Predict", None, None)(name, metadata=metadata, timeout=15)
+            assert await unary.code() is code
+            stream = channel.unary_stream("/pkg.Model/Stream", None, None)(name, metadata=metadata, timeout=15)
+            assert await stream.read() == b"begun"
+            assert await stream.code() is code
+    entries = await log.have(2 * len(codes))
+    await server.stop(0)
+
+    statuses = [str(code.value[0]) for code in codes for _ in ("unary", "stream")]
+    assert [
+        e.response.response_trailers.get("grpc-status") or e.response.response_headers["grpc-status"] for e in entries
+    ] == statuses
+    assert {bool(e.response.response_trailers) for e in entries} == {True, False}
+    assert {e.response.response_code.value for e in entries} == {200}
+    counted = [(arm, outcome.error) for raw in log.raw for _, arm, outcome in read(raw)]
+    assert counted == [("stable", status in {"13", "14"}) for status in statuses]
+
+
+async def test_a_grpc_call_that_reaches_no_replica_is_an_error(xds: Rig, counting: Envoy, log: Log) -> None:
+    """Although HTTP has 200 for it."""
+    split = Split(weight_permille=0, match=TO_CANDIDATE, subject=SUBJECT)
+    plan = a_plan("ocr", free_port(), candidates=(free_port(),), split=split, grpc=True, keepalive_ms=3000)
+    await xds.acknowledged(xds.put(plan))
+    metadata = (("authorization", "tok"), ("x-easel-service", "ocr"))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{counting.data_port}") as channel:
+        call = channel.unary_unary("/pkg.Model/Predict", None, None)(b"OK", metadata=metadata, timeout=15)
+        assert await call.code() is grpc.StatusCode.UNAVAILABLE
+    (entry,) = await log.have(1)
+
+    assert entry.response.response_code.value == 200
+    assert [outcome.error for raw in log.raw for _, _, outcome in read(raw)] == [True]

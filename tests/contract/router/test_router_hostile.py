@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import aiohttp
@@ -14,6 +15,7 @@ from easel_router.testing import PROBE_SECRET, Envoy, Rig, a_group, a_plan, free
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.messages import AUTH_FILTER, ROUTE
 from easel_router.xds.render import render
+from easel_router.xds.stream import Refused
 from tests.contract.router.test_router_auth import signed
 from tests.contract.router.test_router_web import link, proof, session
 from tests.flow.router.backends import Backend
@@ -59,6 +61,27 @@ async def test_an_error_of_the_script_lets_nobody_in(
 
     assert (status, "could not tell" in body, servers[0].executions) == (503, True, {}), body
     assert "nobody may" in envoy.log()
+
+
+async def test_a_refusal_tells_no_secret(xds: Rig, envoy: Envoy, servers: list[Backend]) -> None:
+    """Envoy writes out what it refuses, and the reason is logged and shown to users."""
+    await xds.acknowledged(xds.put(a_plan("ocr", servers[0].port)))
+    await xds.acknowledged(xds.put_group(a_group("group", a_plan("ocr", servers[0].port), token="of-the-group")))
+    stream, said = xds.server.streams[envoy.node_id], {}
+    for name in ("ocr", "group"):
+        packed = xds.catalog.get(ROUTE, name)
+        assert packed is not None
+        scope = pb.ScopedRouteConfiguration.FromString(packed.body)
+        scope.route_configuration.virtual_hosts[0].ClearField("domains")
+        version = xds.catalog.put(ROUTE, name, scope.SerializeToString())
+        with pytest.raises(Refused) as refused:
+            await asyncio.wait_for(stream.acknowledged({ROUTE: {name: version}}), 5)
+        said[name] = refused.value.reason
+
+    assert not [reason for reason in said.values() for secret in ("tok", "of-the-group", PROBE_SECRET)
+                if secret in reason or "string_match" in reason]  # fmt: skip
+    assert "Domains: value must contain at least 1 item" in said["group"]  # what is short enough to come whole
+    assert said["ocr"]
 
 
 async def test_long_cookies_cost_what_they_weigh(

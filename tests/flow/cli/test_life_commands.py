@@ -8,10 +8,13 @@ from pathlib import Path
 import grpc
 import pytest
 
+from easel_proto.v1.canaries_pb2 import ArmCounts, Canary
 from easel_proto.v1.common_pb2 import Why
+from easel_proto.v1.mirrors_pb2 import CompareOptions, Mirror
 from easel_proto.v1.routes_pb2 import Route
 from easel_proto.v1.scaling_pb2 import Decision, ScaleTarget, ScalingStatus
 from easel_proto.v1.services_pb2 import Rollout, Service
+from easel_proto.v1.tokens_pb2 import AccessToken
 from tests.flow.cli.conftest import Easel, json_of
 from tests.flow.sdk.platform import Platform
 
@@ -154,6 +157,28 @@ def test_desc_without_the_router(platform: Platform, easel: Easel) -> None:
 
     assert shown(easel, "desc", "ocr")["Route"].startswith("not known: ")
     assert json_of(easel("desc", "ocr", "-o", "json"))["route"] is None
+
+
+def test_desc_shows_tokens_mirror_and_the_canary_that_is_on(platform: Platform, easel: Easel) -> None:
+    """A line each; nothing where there is none, or a canary has ended; the document is the service's alone."""
+    bare, document = shown(easel, "desc", "ocr"), json_of(easel("desc", "ocr", "-o", "json"))
+    platform.tokens["ocr"] = [AccessToken(name="default"), AccessToken(name="mobile")]
+    platform.mirrors["ocr"] = Mirror(name="ocr", targets=["echo"], percent=10, compare=CompareOptions())
+    canary = Canary(id="c1", name="ocr", kind="service", state="ramping", weight_permille=50, realised_permille=50,
+                    stable=ArmCounts(requests=1900), candidate_counts=ArmCounts(requests=100, errors=2),
+                    waits_for="500 requests")  # fmt: skip
+    platform.canaries = [canary]
+
+    found = shown(easel, "desc", "ocr")
+    assert not bare.keys() & {"Tokens", "Mirror", "Canary"}
+    assert found["Tokens"] == "2: default, mobile"
+    assert found["Mirror"] == "10 % to echo, answers compared"
+    assert found["Canary"].startswith("ramping at 5 % · candidate 100 requests, 2 errors")
+    assert json_of(easel("desc", "ocr", "-o", "json")) == document
+    canary.end_time.GetCurrentTime()
+    platform.fail("Tokens.List", *[grpc.StatusCode.PERMISSION_DENIED] * 2)
+    later = shown(easel, "desc", "ocr")
+    assert ("Canary" in later, later["Tokens"].startswith("not known: ")) == (False, True)
 
 
 def test_start_wait_ends_at_zero(platform: Platform, easel: Easel, service: Service) -> None:

@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from easel_cli.main import app
+from easel_proto.v1.groups_pb2 import Group
 from easel_proto.v1.nodes_pb2 import Image, ListImagesResponse, NodeRuntime, SilentNode
 from easel_proto.v1.services_pb2 import Revision, SourceDigest
 from tests.flow.cli.conftest import Easel, json_of
@@ -98,6 +99,20 @@ def test_explain_joins_and_names_who_is_silent(platform: Platform, easel: Easel)
     assert heads == ["control", "scheduler", "autoscaler", "router", "monitor"]
     assert "autoscaler\n  does not answer:" in result.stdout
     assert "  Fine: router is content\n      → ask router" in result.stdout
+
+
+def test_explain_of_a_group(platform: Platform, easel: Easel) -> None:
+    """By those who know of groups; what is neither is told as before, and a part that is away is named."""
+    platform.groups["letters"] = Group(name="letters")
+    platform.fail("Routes.Explain", grpc.StatusCode.UNAVAILABLE)
+
+    result = easel("explain", "letters")
+    neither = easel("explain", "nothing")
+
+    assert result.stdout.splitlines()[:2] == ["control", "  Fine: control is content"]
+    assert "router\n  does not answer:" in result.stdout
+    assert "scheduler" not in result.stdout
+    assert (neither.exit_code, "there is no service nothing" in neither.stderr) == (3, True)
 
 
 def test_audit_revisions_schema_and_nodes(platform: Platform, easel: Easel) -> None:

@@ -37,6 +37,23 @@ def test_create_wait_ends_with_url_token_and_curl(platform: Platform, easel: Eas
     assert f"curl -H 'Authorization: {TOKEN}' {url}/" in result.stdout
 
 
+def test_create_with_changes(platform: Platform, easel: Easel, tmp_path: Path) -> None:
+    """Of a place inside of a list too; relative paths stay the file's; a place that is not there creates nothing."""
+    (tmp_path / "code").mkdir()
+    env = [{"name": "URL", "value": "a"}, {"name": "TOKEN", "value": "b"}]
+    file = spec(tmp_path, metadata={"env": env}, storage=[{"mount_path": "/code", "local": {"path": "code"}}])
+
+    made = easel("create", file, "-Dmetadata.env[1].value=secret", "-D", "metadata.instance=2")
+    refused = easel("create", file, "-Dstorage[3].mount_path=/x")
+
+    [request] = platform.asked("Services.Create")
+    config = json.loads(request.config)
+    assert config["metadata"] == {"env": [env[0], {"name": "TOKEN", "value": "secret"}], "instance": 2}
+    assert config["storage"][0]["local"].keys() == {"digest"}  # the directory beside the file was found, and sent
+    assert (made.exit_code, refused.exit_code) == (0, 2)
+    assert "storage[3].mount_path" in refused.stderr
+
+
 def test_create_wait_tells_the_failure(platform: Platform, easel: Easel, tmp_path: Path) -> None:
     """Reason, hint and the last lines of output; not zero."""
     platform.path["ocr"] = ["Waiting", "Failed"]

@@ -52,6 +52,14 @@ def test_everything_that_can_be_asked_for() -> None:
     )
 
 
+@pytest.mark.parametrize("key", ["name", "group"])
+def test_a_path_of_the_gateways_own_is_no_name(key: str) -> None:
+    """Its scope would take the place of the one by which callers in direct mode find the gateway."""
+    found = refused(but(metadata=BASE["metadata"] | {key: "servicediscovery"}))
+
+    assert {path: error.code for path, error in found.items()} == {f"metadata.{key}": "RESERVED"}
+
+
 def test_workers_have_the_documented_queue() -> None:
     assert policy(metadata__rpc__worker_threads=5).max_queue_size == 64
 

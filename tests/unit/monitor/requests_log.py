@@ -8,7 +8,8 @@ from easel_monitor.envoy_metrics_pb2 import Duration, HTTPAccessLogEntry, Stream
 def entry(
     message: StreamAccessLogsMessage, *, subject: str = "c1", arm: str = "stable", status: int = 200,
     details: str = "via_upstream", sent_ms: float | None = 1.0, sent_all_ms: float | None = 2.0,
-    answered_ms: float | None = 22.0, ended_ms: float = 30.0, picked: str = "", meant: str = "", **flags: bool,
+    answered_ms: float | None = 22.0, ended_ms: float = 30.0, picked: str = "", meant: str = "",
+    trailers: dict[str, str] | None = None, headers: dict[str, str] | None = None, **flags: bool,
 ) -> HTTPAccessLogEntry:  # fmt: skip
     """One request; by default answered by stable 20 ms after it was sent on."""
     made = message.http_logs.log_entry.add()
@@ -30,4 +31,6 @@ def entry(
         setattr(common.response_flags, flag, on)
     made.response.response_code.value = status
     made.response.response_code_details = details
+    made.response.response_trailers.update(trailers or {})
+    made.response.response_headers.update(headers or {})
     return made

@@ -72,6 +72,29 @@ def test_what_says_nothing_of_a_replica_is_not_counted(how: dict[str, Any]) -> N
     assert one(**how) == []
 
 
+@pytest.mark.parametrize("where", ["trailers", "headers"])
+def test_how_grpc_calls_end(where: str) -> None:
+    """By what a status says of the server; what is no number, or one that nobody knows, is UNKNOWN."""
+    statuses = [*map(str, range(18)), "99", "-1", "x", "²"]
+    found = {status: one(**{where: {"grpc-status": status}}) for status in statuses}
+    errors = {"2", "4", "8", "12", "13", "14", "15", "17", "99", "-1", "x", "²"}
+
+    assert {status for status, told in found.items() if told == [("c1", "stable", ERROR)]} == errors
+    assert {status for status, told in found.items() if told == [("c1", "stable", answered(20))]} == (
+        set(statuses) - errors
+    )
+
+
+def test_grpc_calls_that_envoy_answers() -> None:
+    """A limit's refusal says nothing of a replica; that none could be reached does. Both are UNAVAILABLE under 200."""
+    refused: dict[str, Any] = {"headers": {"grpc-status": "14"}, "sent_ms": None, "answered_ms": None}
+
+    assert one(**refused, details="local_rate_limited") == []
+    assert one(**refused, details="reached_concurrency_limit") == []
+    assert one(**refused, details="no_healthy_upstream", no_healthy_upstream=True) == [("c1", "stable", ERROR)]
+    assert one(**refused, details="upstream_reset", upstream_connection_failure=True) == [("c1", "stable", ERROR)]
+
+
 def test_the_arm_that_was_picked_comes_before_the_clusters() -> None:
     assert one(arm="stable", picked="candidate")[0][1] == "candidate"
 

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from easel_contracts.ids import RESERVED_NAMES, SERVICE_NAME
 from easel_router.decide.discovery import address, answer
+from easel_router.xds.discovery import PREFIXES
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,11 @@ from easel_router.decide.discovery import address, answer
 def test_an_address_that_others_can_use(metadata: dict[str, object], expected: tuple[str, int] | None) -> None:
     """What it advertises, else what it binds; an address that means no host is none."""
     assert address(metadata) == expected
+
+
+def test_no_service_takes_the_place_of_discovery() -> None:
+    """Scopes are found by one segment of the path, whatever stands before it."""
+    assert {name for name in PREFIXES if SERVICE_NAME.match(name)} <= RESERVED_NAMES
 
 
 def test_each_address_once() -> None:

@@ -9,7 +9,7 @@ import pytest
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.catalog import Catalog
 from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
-from easel_router.xds.stream import Gone, Refused, Stream
+from easel_router.xds.stream import Gone, Refused, Stream, reason_of
 
 NACK = pb.RpcStatus(code=3, message="bad")
 
@@ -196,3 +196,23 @@ def test_endpoints_follow_a_cluster_that_changed() -> None:
     assert (cluster.type_url, names(cluster)) == (CLUSTER, ["a"])
     assert (endpoints.type_url, names(endpoints)) == (ENDPOINTS, ["a"])
     assert stream.due() is None
+
+
+@pytest.mark.parametrize(
+    ("detail", "reason"),
+    [
+        ("missing ): (", "missing ): ("),
+        (
+            'goo.gle/debugstr  \nname: "a"\ntoken: "secret"\n: Proto constraint validation failed (Domains: too few)',
+            "Proto constraint validation failed (Domains: too few)",
+        ),
+        ('goo.gle/debugstr  \nname: "a"\ntoken: "sec...(truncated)', "it breaks a rule of Envoy's"),
+        ('Unable to unpack as envoy.Lua: goo.gle/debugstr  \nvalue: "secret"\n', "Unable to unpack as envoy.Lua"),
+        ('wrong:\ntoken: "secret"', "wrong"),
+        ("", "it breaks a rule of Envoy's"),
+    ],
+)
+def test_of_a_refusal_what_may_be_told(detail: str, reason: str) -> None:
+    """Never the resource, of which Envoy writes out as much as there is room for."""
+    assert reason_of(detail).startswith(reason)
+    assert "secret" not in reason_of(detail)

@@ -20,6 +20,9 @@ DEFAULT_WORKSPACE = Workspace("default")
 SERVICE_NAME = re.compile(r"[a-z][a-z0-9_]{2,62}\Z")
 """EAS's rule: lower-case letters, digits, underscore; 3 to 63 characters; we ask for a letter first."""
 
+RESERVED_NAMES = frozenset({"servicediscovery"})
+"""Neither a service's nor a group's: the gateway finds both by a path's third segment, and has this path itself."""
+
 _SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 

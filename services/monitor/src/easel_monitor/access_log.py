@@ -17,12 +17,19 @@ from google.protobuf.message import DecodeError
 
 from easel_kit.grpc import TOKEN_HEADER
 from easel_kit.telemetry import get_logger
-from easel_monitor.decide.outcomes import FAILED, Outcome, Seen, outcome_of
-from easel_monitor.envoy_metrics_pb2 import Duration, HTTPAccessLogEntry, ResponseFlags, StreamAccessLogsMessage
+from easel_monitor.decide.outcomes import FAILED, GRPC_UNKNOWN, Outcome, Seen, outcome_of
+from easel_monitor.envoy_metrics_pb2 import (
+    Duration,
+    HTTPAccessLogEntry,
+    HTTPResponseProperties,
+    ResponseFlags,
+    StreamAccessLogsMessage,
+)
 
 SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 METHOD = "StreamAccessLogs"
 NAMESPACE, SUBJECT, ARM, MEANT = "easel", "subject", "arm", "meant"
+GRPC_STATUS = "grpc-status"
 ARMS = frozenset({"stable", "candidate"})
 
 Take = Callable[[Iterator[tuple[str, str, Outcome]]], None]
@@ -89,8 +96,16 @@ def _seen(entry: HTTPAccessLogEntry) -> Seen:
         _seconds(common.time_to_first_upstream_tx_byte) if first else None,
         _seconds(common.time_to_last_upstream_tx_byte) if last else None,
         _seconds(common.time_to_first_upstream_rx_byte) if common.HasField("time_to_first_upstream_rx_byte") else None,
-        _seconds(common.duration),
+        _seconds(common.duration), _grpc_status(response),
     )  # fmt: skip
+
+
+def _grpc_status(response: HTTPResponseProperties) -> int | None:
+    """How a gRPC call ended; None: it was none, or was broken off."""
+    told = response.response_trailers.get(GRPC_STATUS) or response.response_headers.get(GRPC_STATUS)
+    if told is None:
+        return None
+    return int(told) if told.isascii() and told.isdigit() else GRPC_UNKNOWN
 
 
 def _left(flags: ResponseFlags) -> bool:
@@ -99,7 +114,8 @@ def _left(flags: ResponseFlags) -> bool:
 
 def _broken(flags: ResponseFlags) -> bool:
     return (
-        flags.upstream_remote_reset or flags.upstream_connection_termination or flags.upstream_request_timeout
+        flags.no_healthy_upstream or flags.upstream_connection_failure
+        or flags.upstream_remote_reset or flags.upstream_connection_termination or flags.upstream_request_timeout
         or flags.local_reset or flags.stream_idle_timeout or flags.upstream_max_stream_duration_reached
         or flags.duration_timeout or flags.upstream_protocol_error
     )  # fmt: skip

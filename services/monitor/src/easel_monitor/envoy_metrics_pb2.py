@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!easel_monitor/envoy_metrics.proto\x12\x13\x65\x61sel.monitor.envoy\"\xd1\x01\n\x14StreamMetricsMessage\x12H\n\nidentifier\x18\x01 \x01(\x0b\x32\x34.easel.monitor.envoy.StreamMetricsMessage.Identifier\x12\x38\n\renvoy_metrics\x18\x02 \x03(\x0b\x32!.easel.monitor.envoy.MetricFamily\x1a\x35\n\nIdentifier\x12\'\n\x04node\x18\x01 \x01(\x0b\x32\x19.easel.monitor.envoy.Node\"\x12\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\"I\n\x0cMetricFamily\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x06metric\x18\x04 \x03(\x0b\x32\x1b.easel.monitor.envoy.Metric\"\xda\x01\n\x06Metric\x12-\n\x05label\x18\x01 \x03(\x0b\x32\x1e.easel.monitor.envoy.LabelPair\x12)\n\x05gauge\x18\x02 \x01(\x0b\x32\x1a.easel.monitor.envoy.Gauge\x12-\n\x07\x63ounter\x18\x03 \x01(\x0b\x32\x1c.easel.monitor.envoy.Counter\x12\x14\n\x0ctimestamp_ms\x18\x06 \x01(\x03\x12\x31\n\thistogram\x18\x07 \x01(\x0b\x32\x1e.easel.monitor.envoy.Histogram\"(\n\tLabelPair\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\x16\n\x05Gauge\x12\r\n\x05value\x18\x01 \x01(\x01\"\x18\n\x07\x43ounter\x12\r\n\x05value\x18\x01 \x01(\x01\"b\n\tHistogram\x12\x14\n\x0csample_count\x18\x01 \x01(\x04\x12\x12\n\nsample_sum\x18\x02 \x01(\x01\x12+\n\x06\x62ucket\x18\x03 \x03(\x0b\x32\x1b.easel.monitor.envoy.Bucket\"7\n\x06\x42ucket\x12\x18\n\x10\x63umulative_count\x18\x01 \x01(\x04\x12\x13\n\x0bupper_bound\x18\x02 \x01(\x01\"\xc3\x01\n\x17StreamAccessLogsMessage\x12T\n\thttp_logs\x18\x02 \x01(\x0b\x32\x41.easel.monitor.envoy.StreamAccessLogsMessage.HTTPAccessLogEntries\x1aR\n\x14HTTPAccessLogEntries\x12:\n\tlog_entry\x18\x01 \x03(\x0b\x32\'.easel.monitor.envoy.HTTPAccessLogEntry\"\x94\x01\n\x12HTTPAccessLogEntry\x12?\n\x11\x63ommon_properties\x18\x01 \x01(\x0b\x32$.easel.monitor.envoy.AccessLogCommon\x12=\n\x08response\x18\x04 \x01(\x0b\x32+.easel.monitor.envoy.HTTPResponseProperties\"\xa1\x04\n\x0f\x41\x63\x63\x65ssLogCommon\x12\x45\n\x1etime_to_first_upstream_tx_byte\x18\x07 \x01(\x0b\x32\x1d.easel.monitor.envoy.Duration\x12\x44\n\x1dtime_to_last_upstream_tx_byte\x18\x08 \x01(\x0b\x32\x1d.easel.monitor.envoy.Duration\x12\x45\n\x1etime_to_first_upstream_rx_byte\x18\t \x01(\x0b\x32\x1d.easel.monitor.envoy.Duration\x12:\n\x0eresponse_flags\x18\x10 \x01(\x0b\x32\".easel.monitor.envoy.ResponseFlags\x12/\n\x08metadata\x18\x11 \x01(\x0b\x32\x1d.easel.monitor.envoy.Metadata\x12I\n\x0b\x63ustom_tags\x18\x16 \x03(\x0b\x32\x34.easel.monitor.envoy.AccessLogCommon.CustomTagsEntry\x12/\n\x08\x64uration\x18\x17 \x01(\x0b\x32\x1d.easel.monitor.envoy.Duration\x12\x1e\n\x16intermediate_log_entry\x18\x1b \x01(\x08\x1a\x31\n\x0f\x43ustomTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"p\n\x16HTTPResponseProperties\x12\x37\n\rresponse_code\x18\x01 \x01(\x0b\x32 .easel.monitor.envoy.UInt32Value\x12\x1d\n\x15response_code_details\x18\x06 \x01(\t\"\x83\x03\n\rResponseFlags\x12 \n\x18upstream_request_timeout\x18\x03 \x01(\x08\x12\x13\n\x0blocal_reset\x18\x04 \x01(\x08\x12\x1d\n\x15upstream_remote_reset\x18\x05 \x01(\x08\x12\'\n\x1fupstream_connection_termination\x18\x07 \x01(\x08\x12)\n!downstream_connection_termination\x18\x0f \x01(\x08\x12\x1b\n\x13stream_idle_timeout\x18\x11 \x01(\x08\x12!\n\x19\x64ownstream_protocol_error\x18\x13 \x01(\x08\x12,\n$upstream_max_stream_duration_reached\x18\x14 \x01(\x08\x12\x18\n\x10\x64uration_timeout\x18\x17 \x01(\x08\x12\x1f\n\x17upstream_protocol_error\x18\x18 \x01(\x08\x12\x1f\n\x17\x64ownstream_remote_reset\x18\x1c \x01(\x08\"\xaa\x01\n\x08Metadata\x12J\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32\x31.easel.monitor.envoy.Metadata.FilterMetadataEntry\x1aR\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.easel.monitor.envoy.Struct:\x02\x38\x01\"\x8c\x01\n\x06Struct\x12\x37\n\x06\x66ields\x18\x01 \x03(\x0b\x32\'.easel.monitor.envoy.Struct.FieldsEntry\x1aI\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.easel.monitor.envoy.Value:\x02\x38\x01\"\x1d\n\x05Value\x12\x14\n\x0cstring_value\x18\x03 \x01(\t\"*\n\x08\x44uration\x12\x0f\n\x07seconds\x18\x01 \x01(\x03\x12\r\n\x05nanos\x18\x02 \x01(\x05\"\x1c\n\x0bUInt32Value\x12\r\n\x05value\x18\x01 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!easel_monitor/envoy_metrics.proto\x12\x13\x65\x61sel.monitor.envoy\"\xd1\x01\n\x14StreamMetricsMessage\x12H\n\nidentifier\x18\x01 \x01(\x0b\x32\x34.easel.monitor.envoy.StreamMetricsMessage.Identifier\x12\x38\n\renvoy_metrics\x18\x02 \x03(\x0b\x32!.easel.monitor.envoy.MetricFamily\x1a\x35\n\nIdentifier\x12\'\n\x04node\x18\x01 \x01(\x0b\x32\x19.easel.monitor.envoy.Node\"\x12\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\"I\n\x0cMetricFamily\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x06metric\x18\x04 \x03(\x0b\x32\x1b.easel.monitor.envoy.Metric\"\xda\x01\n\x06Metric\x12-\n\x05label\x18\x01 \x03(\x0b\x32\x1e.easel.monitor.envoy.LabelPair\x12)\n\x05gauge\x18\x02 \x01(\x0b\x32\x1a.easel.monitor.envoy.Gauge\x12-\n\x07\x63ounter\x18\x03 \x01(\x0b\x32\x1c.easel.monitor.envoy.Counter\x12\x14\n\x0ctimestamp_ms\x18\x06 \x01(\x03\x12\x31\n\thistogram\x18\x07 \x01(\x0b\x32\x1e.easel.monitor.envoy.Histogram\"(\n\tLabelPair\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\x16\n\x05Gauge\x12\r\n\x05value\x18\x01 \x01(\x01\"\x18\n\x07\x43ounter\x12\r\n\x05value\x18\x01 \x01(\x01\"b\n\tHistogram\x12\x14\n\x0csample_count\x18\x01 \x01(\x04\x12\x12\n\nsample_sum\x18\x02 \x01(\x01\x12+\n\x06\x62ucket\x18\x03 \x03(\x0b\x32\x1b.easel.monitor.envoy.Bucket\"7\n\x06\x42ucket\x12\x18\n\x10\x63umulative_count\x18\x01 \x01(\x04\x12\x13\n\x0bupper_bound\x18\x02 \x01(\x01\"\xc3\x01\n\x17StreamAccessLogsMessage\x12T\n\thttp_logs\x18\x02 \x01(\x0b\x32\x41.easel.monitor.envoy.StreamAccessLogsMessage.HTTPAccessLogEntries\x1aR\n\x14HTTPAccessLogEntries\x12:\n\tlog_entry\x18\x01 \x03(\x0b\x32\'.easel.monitor.envoy.HTTPAccessLogEntry\"\x94\x01\n\x12HTTPAccessLogEntry\x12?\n\x11\x63ommon_properties\x18\x01 \x01(\x0b\x32$.easel.monitor.envoy.AccessLogCommon\x12=\n\x08response\x18\x04 \x01(\x0b\x32+.easel.monitor.envoy.HTTPResponseProperties\"\xa1\x04\n\x0f\x41\x63\x63\x65ssLogCommon\x12\x45\n\x1etime_to_first_upstream_tx_byte\x18\x07 \x01(\x0b\x32\x1d.easel.monitor.envoy.Duration\x12\x44\n\x1dtime_to_last_upstream_tx_byte\x18\x08 \x01(\x0b\x32\x1d.easel.monitor.envoy.Duration\x12\x45\n\x1etime_to_first_upstream_rx_byte\x18\t \x01(\x0b\x32\x1d.easel.monitor.envoy.Duration\x12:\n\x0eresponse_flags\x18\x10 \x01(\x0b\x32\".easel.monitor.envoy.ResponseFlags\x12/\n\x08metadata\x18\x11 \x01(\x0b\x32\x1d.easel.monitor.envoy.Metadata\x12I\n\x0b\x63ustom_tags\x18\x16 \x03(\x0b\x32\x34.easel.monitor.envoy.AccessLogCommon.CustomTagsEntry\x12/\n\x08\x64uration\x18\x17 \x01(\x0b\x32\x1d.easel.monitor.envoy.Duration\x12\x1e\n\x16intermediate_log_entry\x18\x1b \x01(\x08\x1a\x31\n\x0f\x43ustomTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9b\x03\n\x16HTTPResponseProperties\x12\x37\n\rresponse_code\x18\x01 \x01(\x0b\x32 .easel.monitor.envoy.UInt32Value\x12Z\n\x10response_headers\x18\x04 \x03(\x0b\x32@.easel.monitor.envoy.HTTPResponseProperties.ResponseHeadersEntry\x12\\\n\x11response_trailers\x18\x05 \x03(\x0b\x32\x41.easel.monitor.envoy.HTTPResponseProperties.ResponseTrailersEntry\x12\x1d\n\x15response_code_details\x18\x06 \x01(\t\x1a\x36\n\x14ResponseHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x37\n\x15ResponseTrailersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc5\x03\n\rResponseFlags\x12\x1b\n\x13no_healthy_upstream\x18\x02 \x01(\x08\x12 \n\x18upstream_request_timeout\x18\x03 \x01(\x08\x12\x13\n\x0blocal_reset\x18\x04 \x01(\x08\x12\x1d\n\x15upstream_remote_reset\x18\x05 \x01(\x08\x12#\n\x1bupstream_connection_failure\x18\x06 \x01(\x08\x12\'\n\x1fupstream_connection_termination\x18\x07 \x01(\x08\x12)\n!downstream_connection_termination\x18\x0f \x01(\x08\x12\x1b\n\x13stream_idle_timeout\x18\x11 \x01(\x08\x12!\n\x19\x64ownstream_protocol_error\x18\x13 \x01(\x08\x12,\n$upstream_max_stream_duration_reached\x18\x14 \x01(\x08\x12\x18\n\x10\x64uration_timeout\x18\x17 \x01(\x08\x12\x1f\n\x17upstream_protocol_error\x18\x18 \x01(\x08\x12\x1f\n\x17\x64ownstream_remote_reset\x18\x1c \x01(\x08\"\xaa\x01\n\x08Metadata\x12J\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32\x31.easel.monitor.envoy.Metadata.FilterMetadataEntry\x1aR\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.easel.monitor.envoy.Struct:\x02\x38\x01\"\x8c\x01\n\x06Struct\x12\x37\n\x06\x66ields\x18\x01 \x03(\x0b\x32\'.easel.monitor.envoy.Struct.FieldsEntry\x1aI\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.easel.monitor.envoy.Value:\x02\x38\x01\"\x1d\n\x05Value\x12\x14\n\x0cstring_value\x18\x03 \x01(\t\"*\n\x08\x44uration\x12\x0f\n\x07seconds\x18\x01 \x01(\x03\x12\r\n\x05nanos\x18\x02 \x01(\x05\"\x1c\n\x0bUInt32Value\x12\r\n\x05value\x18\x01 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,6 +33,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ACCESSLOGCOMMON_CUSTOMTAGSENTRY']._loaded_options = None
   _globals['_ACCESSLOGCOMMON_CUSTOMTAGSENTRY']._serialized_options = b'8\001'
+  _globals['_HTTPRESPONSEPROPERTIES_RESPONSEHEADERSENTRY']._loaded_options = None
+  _globals['_HTTPRESPONSEPROPERTIES_RESPONSEHEADERSENTRY']._serialized_options = b'8\001'
+  _globals['_HTTPRESPONSEPROPERTIES_RESPONSETRAILERSENTRY']._loaded_options = None
+  _globals['_HTTPRESPONSEPROPERTIES_RESPONSETRAILERSENTRY']._serialized_options = b'8\001'
   _globals['_METADATA_FILTERMETADATAENTRY']._loaded_options = None
   _globals['_METADATA_FILTERMETADATAENTRY']._serialized_options = b'8\001'
   _globals['_STRUCT_FIELDSENTRY']._loaded_options = None
@@ -67,22 +71,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACCESSLOGCOMMON']._serialized_end=1730
   _globals['_ACCESSLOGCOMMON_CUSTOMTAGSENTRY']._serialized_start=1681
   _globals['_ACCESSLOGCOMMON_CUSTOMTAGSENTRY']._serialized_end=1730
-  _globals['_HTTPRESPONSEPROPERTIES']._serialized_start=1732
-  _globals['_HTTPRESPONSEPROPERTIES']._serialized_end=1844
-  _globals['_RESPONSEFLAGS']._serialized_start=1847
-  _globals['_RESPONSEFLAGS']._serialized_end=2234
-  _globals['_METADATA']._serialized_start=2237
-  _globals['_METADATA']._serialized_end=2407
-  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_start=2325
-  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_end=2407
-  _globals['_STRUCT']._serialized_start=2410
-  _globals['_STRUCT']._serialized_end=2550
-  _globals['_STRUCT_FIELDSENTRY']._serialized_start=2477
-  _globals['_STRUCT_FIELDSENTRY']._serialized_end=2550
-  _globals['_VALUE']._serialized_start=2552
-  _globals['_VALUE']._serialized_end=2581
-  _globals['_DURATION']._serialized_start=2583
-  _globals['_DURATION']._serialized_end=2625
-  _globals['_UINT32VALUE']._serialized_start=2627
-  _globals['_UINT32VALUE']._serialized_end=2655
+  _globals['_HTTPRESPONSEPROPERTIES']._serialized_start=1733
+  _globals['_HTTPRESPONSEPROPERTIES']._serialized_end=2144
+  _globals['_HTTPRESPONSEPROPERTIES_RESPONSEHEADERSENTRY']._serialized_start=2033
+  _globals['_HTTPRESPONSEPROPERTIES_RESPONSEHEADERSENTRY']._serialized_end=2087
+  _globals['_HTTPRESPONSEPROPERTIES_RESPONSETRAILERSENTRY']._serialized_start=2089
+  _globals['_HTTPRESPONSEPROPERTIES_RESPONSETRAILERSENTRY']._serialized_end=2144
+  _globals['_RESPONSEFLAGS']._serialized_start=2147
+  _globals['_RESPONSEFLAGS']._serialized_end=2600
+  _globals['_METADATA']._serialized_start=2603
+  _globals['_METADATA']._serialized_end=2773
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_start=2691
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_end=2773
+  _globals['_STRUCT']._serialized_start=2776
+  _globals['_STRUCT']._serialized_end=2916
+  _globals['_STRUCT_FIELDSENTRY']._serialized_start=2843
+  _globals['_STRUCT_FIELDSENTRY']._serialized_end=2916
+  _globals['_VALUE']._serialized_start=2918
+  _globals['_VALUE']._serialized_end=2947
+  _globals['_DURATION']._serialized_start=2949
+  _globals['_DURATION']._serialized_end=2991
+  _globals['_UINT32VALUE']._serialized_start=2993
+  _globals['_UINT32VALUE']._serialized_end=3021
 # @@protoc_insertion_point(module_scope)

@@ -384,20 +384,68 @@ Global___AccessLogCommon: _TypeAlias = AccessLogCommon  # noqa: Y015
 class HTTPResponseProperties(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ResponseHeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class ResponseTrailersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     RESPONSE_CODE_FIELD_NUMBER: _builtins.int
+    RESPONSE_HEADERS_FIELD_NUMBER: _builtins.int
+    RESPONSE_TRAILERS_FIELD_NUMBER: _builtins.int
     RESPONSE_CODE_DETAILS_FIELD_NUMBER: _builtins.int
     response_code_details: _builtins.str
     @_builtins.property
     def response_code(self) -> Global___UInt32Value: ...
+    @_builtins.property
+    def response_headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def response_trailers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
         self,
         *,
         response_code: Global___UInt32Value | None = ...,
+        response_headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        response_trailers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         response_code_details: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["response_code", b"response_code"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["response_code", b"response_code", "response_code_details", b"response_code_details"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["response_code", b"response_code", "response_code_details", b"response_code_details", "response_headers", b"response_headers", "response_trailers", b"response_trailers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -407,9 +455,11 @@ Global___HTTPResponseProperties: _TypeAlias = HTTPResponseProperties  # noqa: Y0
 class ResponseFlags(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    NO_HEALTHY_UPSTREAM_FIELD_NUMBER: _builtins.int
     UPSTREAM_REQUEST_TIMEOUT_FIELD_NUMBER: _builtins.int
     LOCAL_RESET_FIELD_NUMBER: _builtins.int
     UPSTREAM_REMOTE_RESET_FIELD_NUMBER: _builtins.int
+    UPSTREAM_CONNECTION_FAILURE_FIELD_NUMBER: _builtins.int
     UPSTREAM_CONNECTION_TERMINATION_FIELD_NUMBER: _builtins.int
     DOWNSTREAM_CONNECTION_TERMINATION_FIELD_NUMBER: _builtins.int
     STREAM_IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
@@ -418,9 +468,11 @@ class ResponseFlags(_message.Message):
     DURATION_TIMEOUT_FIELD_NUMBER: _builtins.int
     UPSTREAM_PROTOCOL_ERROR_FIELD_NUMBER: _builtins.int
     DOWNSTREAM_REMOTE_RESET_FIELD_NUMBER: _builtins.int
+    no_healthy_upstream: _builtins.bool
     upstream_request_timeout: _builtins.bool
     local_reset: _builtins.bool
     upstream_remote_reset: _builtins.bool
+    upstream_connection_failure: _builtins.bool
     upstream_connection_termination: _builtins.bool
     downstream_connection_termination: _builtins.bool
     stream_idle_timeout: _builtins.bool
@@ -432,9 +484,11 @@ class ResponseFlags(_message.Message):
     def __init__(
         self,
         *,
+        no_healthy_upstream: _builtins.bool = ...,
         upstream_request_timeout: _builtins.bool = ...,
         local_reset: _builtins.bool = ...,
         upstream_remote_reset: _builtins.bool = ...,
+        upstream_connection_failure: _builtins.bool = ...,
         upstream_connection_termination: _builtins.bool = ...,
         downstream_connection_termination: _builtins.bool = ...,
         stream_idle_timeout: _builtins.bool = ...,
@@ -446,7 +500,7 @@ class ResponseFlags(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["downstream_connection_termination", b"downstream_connection_termination", "downstream_protocol_error", b"downstream_protocol_error", "downstream_remote_reset", b"downstream_remote_reset", "duration_timeout", b"duration_timeout", "local_reset", b"local_reset", "stream_idle_timeout", b"stream_idle_timeout", "upstream_connection_termination", b"upstream_connection_termination", "upstream_max_stream_duration_reached", b"upstream_max_stream_duration_reached", "upstream_protocol_error", b"upstream_protocol_error", "upstream_remote_reset", b"upstream_remote_reset", "upstream_request_timeout", b"upstream_request_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["downstream_connection_termination", b"downstream_connection_termination", "downstream_protocol_error", b"downstream_protocol_error", "downstream_remote_reset", b"downstream_remote_reset", "duration_timeout", b"duration_timeout", "local_reset", b"local_reset", "no_healthy_upstream", b"no_healthy_upstream", "stream_idle_timeout", b"stream_idle_timeout", "upstream_connection_failure", b"upstream_connection_failure", "upstream_connection_termination", b"upstream_connection_termination", "upstream_max_stream_duration_reached", b"upstream_max_stream_duration_reached", "upstream_protocol_error", b"upstream_protocol_error", "upstream_remote_reset", b"upstream_remote_reset", "upstream_request_timeout", b"upstream_request_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

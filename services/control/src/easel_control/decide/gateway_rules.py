@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from easel_contracts.ids import RESERVED_NAMES
 from easel_contracts.spec import GatewayPolicy
 from easel_control.decide.check import Checker
 
@@ -14,6 +15,10 @@ POLICY = "networking.gateway_policy"
 def check_gateway(to: Checker, config: dict[str, Any], wrong: frozenset[str]) -> None:
     """Errors go to `to`; keys in `wrong` are not complained about again."""
     metadata = config.get("metadata", {})
+    for key in ("name", "group"):
+        if metadata.get(key) in RESERVED_NAMES:
+            to.add(f"metadata.{key}", "RESERVED", f"{metadata[key]} is a path of the gateway's own",
+                   "give it another name")  # fmt: skip
     if "group" in metadata and metadata["group"] == metadata.get("name"):
         to.add("metadata.group", "CONFLICT", "a group cannot have the name of a service: both are reached by it",
                "give the group another name")  # fmt: skip

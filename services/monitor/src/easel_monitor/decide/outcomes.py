@@ -3,6 +3,8 @@
 - What Envoy refused (401, 404, 429, 450) or the caller got wrong before a replica was asked says nothing of a replica,
   and is not counted. What the replica itself answered below 500 is an answer, whatever the caller makes of it.
 - An error: 5xx by whomever, 408, an answer that broke off, and no answer, where that was not the caller's doing.
+- gRPC calls end with a status of their own under HTTP 200. Those that say something of the server are errors (see
+  GRPC_ERRORS), the caller's own faults are answers.
 - A caller who left: an answer as slow as he waited, for it was that slow at least. One that was never sent on says
   nothing.
 
@@ -22,6 +24,20 @@ BY_REPLICA = "via_upstream"
 """response_code_details of an answer that came from a replica."""
 
 
+GRPC_UNKNOWN = 2
+
+GRPC_ERRORS = frozenset({GRPC_UNKNOWN, 4, 8, 12, 13, 14, 15})
+"""gRPC statuses (https://grpc.io/docs/guides/status-codes/) that a good server would not have given:
+
+UNKNOWN (an exception that nobody caught), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (of a model mostly memory; a caller's
+quota is the gateway's, which refuses before), UNIMPLEMENTED (a release that lost a method; HTTP's 501), INTERNAL,
+UNAVAILABLE, DATA_LOSS. No error: OK, CANCELLED (by the caller), INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS,
+PERMISSION_DENIED, FAILED_PRECONDITION, ABORTED, OUT_OF_RANGE, UNAUTHENTICATED: what HTTP calls 4xx. Numbers above these
+are UNKNOWN to a client, and so here.
+"""
+_LAST_GRPC_STATUS = 16
+
+
 class Seen(Struct, frozen=True):
     """One request, as Envoy tells it at its end. Times in seconds since it came; None: that never happened."""
 
@@ -31,12 +47,14 @@ class Seen(Struct, frozen=True):
     left: bool
     """The caller's side ended it."""
     broken: bool
-    """The replica's side, or a time limit, ended it before the answer was whole."""
+    """No replica could be reached, or its side or a time limit ended it before the answer was whole."""
     sent_s: float | None
     sent_all_s: float | None
     answered_s: float | None
     """First byte of the answer."""
     ended_s: float
+    grpc_status: int | None = None
+    """Of a gRPC call that came to its end."""
 
 
 class Outcome(Struct, frozen=True):
@@ -57,7 +75,14 @@ def outcome_of(seen: Seen) -> Outcome | None:
         return FAILED
     if seen.details != BY_REPLICA:
         return None
+    if seen.grpc_status is not None and is_grpc_error(seen.grpc_status):
+        return FAILED
     return Outcome(False, latency_bin(_latency_ms(seen)))
+
+
+def is_grpc_error(status: int) -> bool:
+    """Whether a gRPC status speaks against the server."""
+    return status in GRPC_ERRORS or status > _LAST_GRPC_STATUS
 
 
 def _latency_ms(seen: Seen) -> float:

@@ -16,6 +16,8 @@ FLUSH_S = 0.2
 """A second is final soon after its end."""
 
 MEANT = "meant"
+GRPC_STATUS = "grpc-status"
+"""How a gRPC call ended, under HTTP 200: in the trailers, or in the headers where nothing else was answered."""
 
 _GRPC_LOG = EXTENSIONS + "access_loggers.grpc.v3.HttpGrpcAccessLogConfig"
 
@@ -40,10 +42,15 @@ def counts() -> pb.AccessLog:
         transport_api_version=pb.V3,
         custom_tags=[*(_arm(kind) for kind in kinds), _arm(meant, MEANT)],  # of one name, the last known one stays
     )
+    log = pb.GrpcLog(
+        common_config=common,
+        additional_response_headers_to_log=[GRPC_STATUS],
+        additional_response_trailers_to_log=[GRPC_STATUS],
+    )
     return pb.AccessLog(
         name=LOG_NAME,
         filter=_has_subject(),
-        typed_config=any_of(_GRPC_LOG, pb.GrpcLog(common_config=common)),
+        typed_config=any_of(_GRPC_LOG, log),
     )
 
 

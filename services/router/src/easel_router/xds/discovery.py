@@ -17,8 +17,8 @@ PREFIXES = {
     "servicediscovery": "/api/v1/servicediscovery/upstreams/",
     "eas.alibaba-inc.k8s.io": "/exported/apis/eas.alibaba-inc.k8s.io/v1/upstreams/",
 }
-"""Scope, which is the path's third segment → what the path begins with. No service can have such a name, nor a group's
-member."""
+"""Scope, which is the path's third segment → what the path begins with. No service has such a name, nor a group
+(easel_contracts.ids), nor a group's member."""
 
 
 def render_discovery(answer: str) -> dict[str, bytes]:

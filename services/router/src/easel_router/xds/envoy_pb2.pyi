@@ -3717,16 +3717,24 @@ class GrpcLog(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     COMMON_CONFIG_FIELD_NUMBER: _builtins.int
+    ADDITIONAL_RESPONSE_HEADERS_TO_LOG_FIELD_NUMBER: _builtins.int
+    ADDITIONAL_RESPONSE_TRAILERS_TO_LOG_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def common_config(self) -> Global___GrpcLogCommon: ...
+    @_builtins.property
+    def additional_response_headers_to_log(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def additional_response_trailers_to_log(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
         common_config: Global___GrpcLogCommon | None = ...,
+        additional_response_headers_to_log: _abc.Iterable[_builtins.str] | None = ...,
+        additional_response_trailers_to_log: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["common_config", b"common_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["common_config", b"common_config"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_response_headers_to_log", b"additional_response_headers_to_log", "additional_response_trailers_to_log", b"additional_response_trailers_to_log", "common_config", b"common_config"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -18,7 +18,7 @@ from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.catalog import Catalog
 from easel_router.xds.check import Ask
 from easel_router.xds.load import Loads
-from easel_router.xds.stream import Stream
+from easel_router.xds.stream import Stream, reason_of
 
 log = get_logger("xds")
 
@@ -96,7 +96,10 @@ class XdsServer:
                 was_live = stream.is_live()
                 if request.HasField("error_detail"):
                     log.warning(
-                        "refused", envoy=stream.envoy, kind=request.type_url, reason=request.error_detail.message
+                        "refused",
+                        envoy=stream.envoy,
+                        kind=request.type_url,
+                        reason=reason_of(request.error_detail.message),
                     )
                 stream.receive(request)
                 if stream.is_live() != was_live:

@@ -29,6 +29,20 @@ class Refused(Exception):
         self.envoy, self.name, self.reason = envoy, name, reason
 
 
+def reason_of(detail: str) -> str:
+    """Why an Envoy refuses, of what it says: without the resource, which it may write out whole, with all secrets."""
+    _, rule, why = detail.rpartition(_RULE)
+    if rule:
+        return (rule + why).strip()
+    first = detail.partition(_WRITTEN_OUT)[0].partition("\n")[0].strip().rstrip(":")
+    return first or "it breaks a rule of Envoy's; which one is in that Envoy's log"
+
+
+_RULE = "Proto constraint validation failed"
+_WRITTEN_OUT = "goo.gle/"
+"""How protobuf begins when it writes a message out for people."""
+
+
 class Gone(Exception):
     """The Envoy's stream ended while it was waited for."""
 
@@ -251,7 +265,7 @@ class Stream:
         if sent.alone:
             kind.alone_pending = False
         if request.HasField("error_detail"):
-            self._nack(kind, sent, request.error_detail.message)
+            self._nack(kind, sent, reason_of(request.error_detail.message))
         else:
             for name, version in sent.versions.items():
                 if version is None:
