@@ -17,6 +17,8 @@ from tests.e2e.platform import Platform, deploy, remove, running_platform, spec
 from tests.e2e.traffic import WAIT_S, Answer, ask, ask_many
 
 NAME = "limited"
+COUNTED = "limited_counted"
+"""The last minute of a name is counted, whoever had it: this one is used once."""
 IN_FLIGHT = 6
 """Of two gateways together."""
 
@@ -29,15 +31,17 @@ def two_gateways() -> Iterator[Platform]:
 
 
 @asynccontextmanager
-async def serving(client: Client, *, rpc: dict[str, int] | None = None, **policy: int) -> AsyncIterator[Any]:
+async def serving(
+    client: Client, *, name: str = NAME, rpc: dict[str, int] | None = None, **policy: int
+) -> AsyncIterator[Any]:
     """One replica behind these limits: `rate_limit`, `concurrency_limit`."""
     gateway = {name: {"enable": True, "limit": limit} for name, limit in policy.items()}
-    document = spec(NAME, env={"VALUE": "answered"}, networking={"gateway_policy": gateway})
+    document = spec(name, env={"VALUE": "answered"}, networking={"gateway_policy": gateway})
     document["metadata"] |= {"rpc": rpc} if rpc else {}
     try:
         yield await deploy(client, document)
     finally:
-        await remove(client, NAME)
+        await remove(client, name)
 
 
 def told(answers: list[Answer]) -> Counter[tuple[int, str]]:
@@ -145,7 +149,7 @@ async def test_what_is_large_or_long_passes(easel: Client) -> None:
 
 async def test_callers_who_leave_are_counted(easel: Client) -> None:
     """As 499, and refusals by their code."""
-    async with serving(easel, concurrency_limit=4) as service:
+    async with serving(easel, name=COUNTED, concurrency_limit=4) as service:
         timeout = aiohttp.ClientTimeout(total=0.3)
         async with aiohttp.ClientSession(timeout=timeout, headers={"Authorization": service.token}) as session:
             for _ in range(3):
@@ -157,7 +161,7 @@ async def test_callers_who_leave_are_counted(easel: Client) -> None:
 
 
 async def _counted(easel: Client, code: str, count: int) -> bool:
-    window = await easel.metrics.get(NAME, window_s=60)
+    window = await easel.metrics.get(COUNTED, window_s=60)
     return count > 0 and round(sum(point.refused_by_code.get(code, 0) for point in window.points)) == count
 
 
