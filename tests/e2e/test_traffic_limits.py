@@ -120,8 +120,8 @@ async def test_a_limit_of_one_token(easel: Client) -> None:
 
 async def test_what_is_large_or_long_passes(easel: Client) -> None:
     """20 MB and a stream that goes on, behind every limit, while others are refused."""
-    limits = {"rate_limit": 50, "concurrency_limit": 2}
-    async with serving(easel, rpc={"worker_threads": 2, "max_queue_size": 4}, **limits) as service:
+    rpc = {"worker_threads": 2, "max_queue_size": 4}
+    async with serving(easel, rpc=rpc, rate_limit=50, concurrency_limit=2) as service:
         headers = {"Authorization": service.token}
         async with aiohttp.ClientSession(headers=headers) as session:
 

@@ -50,6 +50,11 @@ async def target(easel: Client, directory: Path, name: str, **env: str) -> Execu
     return counted
 
 
+async def copies_come(counted: Executions) -> None:
+    """Returns when it has executed some."""
+    await eventually(lambda: sum(counted.counts().values()) > 10, WAIT_S)
+
+
 def assert_callers_felt_nothing(load: Load, directory: Path) -> None:
     """All were answered; nothing of theirs was executed twice by the service."""
     assert load.failed() == []
@@ -68,7 +73,7 @@ async def test_whatever_becomes_of_the_copies(easel: Client, service: Any, tmp_p
         async with steady_load(service.endpoint, service.token, method="POST", clients=3) as load:
             await easel.mirrors.set(NAME, names, 100)
             for counted in (slow, failing, good):
-                await eventually(lambda counted=counted: sum(counted.counts().values()) > 10, WAIT_S)
+                await copies_come(counted)
             os.kill(hung.pid, signal.SIGSTOP)
             await load.answered_more(200)
             os.kill(hung.pid, signal.SIGKILL)
@@ -79,7 +84,7 @@ async def test_whatever_becomes_of_the_copies(easel: Client, service: Any, tmp_p
             await load.answered_more(100)
             left = (await easel.mirrors.get(NAME)).targets
             failing.forget()
-            await eventually(lambda: sum(failing.counts().values()) > 10, WAIT_S)
+            await copies_come(failing)
         assert await answered_by(service.endpoint, service.token, 20) == {"stable": 20}
     finally:
         for name in names:

@@ -16,7 +16,7 @@ from easel_sdk import Client
 from easel_sdk.types import CanaryPlan
 
 WAIT_S = 60
-FAST = {"steps_permille": [200, 500, 1000], "step_time_s": 1, "metrics": ["errors"], "min_requests": 20,
+FAST: dict[str, Any] = {"steps_permille": [200, 500, 1000], "step_time_s": 1, "metrics": ["errors"], "min_requests": 20,
         "error_limit_percent": 10.0}  # fmt: skip
 """A canary that makes up its mind within seconds of load."""
 
