@@ -26,18 +26,19 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 
 import aiohttp
 import psutil
 from envoy_route import bare, load, plain_envoy
-from features import TOKEN, features, lean
+from features import TOKEN, features, lean, shadow
 from measuring import verdict
 from msgspec import Struct
 
+from easel_contracts.spec import Mirroring
 from easel_kit.testing import accepts, eventually
 from easel_router.testing import free_port, rig
 
@@ -134,15 +135,31 @@ def cpu_s(pids: tuple[int, ...]) -> float:
     return total
 
 
-async def rounds(targets: list[Target], args: argparse.Namespace, connections: int, script: Path) -> dict[str, Seen]:
-    """Each target once a round, in another order each time."""
+@contextmanager
+def standing_still(pid: int | None) -> Iterator[None]:
+    """A server and its children stopped: what it does while nobody asks it is not charged to the others."""
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)] if pid is not None else []
+    for process in family:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in family:
+            process.resume()
+
+
+async def rounds(
+    targets: list[Target], args: argparse.Namespace, connections: int, script: Path, peer: int | None = None
+) -> dict[str, Seen]:
+    """Each target once a round, in another order each time. `peer`: stands still while it is not the target."""
     found = {target.name: Seen(rps=[], p50_ms=[], cpu_us=[]) for target in targets}
     for _ in range(args.rounds):
         for target in random.sample(targets, len(targets)):
-            before = cpu_s(target.pids)
-            requests, rps, p50_ms = await load(
-                target.url, [f"Authorization: {TOKEN}"], connections, args.seconds, "-s", str(script)
-            )
+            with standing_still(None if peer in target.pids else peer):
+                before = cpu_s(target.pids)
+                requests, rps, p50_ms = await load(
+                    target.url, [f"Authorization: {TOKEN}"], connections, args.seconds, "-s", str(script)
+                )
             seen = found[target.name]
             seen.rps.append(rps)
             seen.p50_ms.append(p50_ms)
@@ -193,7 +210,7 @@ async def beside_peer(
             Target(behind, await in_front(port), (envoy, server)),
         ]
         await eventually(partial(answers, targets[1].url), deadline_s=60)
-        found = await rounds(targets, args, args.connections, script)
+        found = await rounds(targets, args, args.connections, script, peer=server)
     told(found)
     print(f"{peer.name} behind Easel's gateway: {ratio(found, behind, peer.name):.2f} x its own throughput")
     what = f"throughput beside {peer.name}"
@@ -225,15 +242,17 @@ async def main(args: argparse.Namespace) -> int:
     try:
         async with (
             serving([*uvicorn, "--port", str(port)], port, directory) as model,
-            serving([*uvicorn, "--port", str(shadow_port)], shadow_port, directory) as shadow,
+            serving([*uvicorn, "--port", str(shadow_port)], shadow_port, directory) as copies,
             rig(directory) as r,
         ):
             envoy = await r.envoy()
             await r.acknowledged(r.put(features("ocr", port)))
-            await r.acknowledged(r.put(features("mirrored", port)))
+            await r.acknowledged(r.put(shadow("copies", shadow_port)))
+            tenth = Mirroring(targets=("copies",), percent=10)
+            await r.acknowledged(r.put(features("mirrored", port, tenth)))
             easel = Target("Easel, all features", envoy.url + "/api/predict/ocr/predict", (envoy.pid, model))
             mirrored = Target("Easel, all features, 10 % mirrored", envoy.url + "/api/predict/mirrored/predict",
-                              (envoy.pid, model, shadow))  # fmt: skip
+                              (envoy.pid, model, copies))  # fmt: skip
             behind = Target("bare Envoy", simple.url + "/predict", (simple.pid, model))
             met += await beside_bare([easel, mirrored, behind], args, script)
             for name in args.peers.split(","):

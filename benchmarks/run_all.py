@@ -37,9 +37,10 @@ BENCHMARKS: dict[str, tuple[list[str], list[str], int]] = {
     "held_requests": (["--rounds", "60", "--wakes", "20"], ["--rounds", "20", "--wakes", "6"], 420),
     "rolling_updates": (["--updates", "60"], ["--updates", "20"], 420),
     "canary": ([], ["--quick"], 900),
+    "peers": (["--rounds", "5"], ["--rounds", "2", "--seconds", "2"], 600),
     "envoy_route": (["--rounds", "4", "--seconds", "2"], ["--rounds", "2", "--seconds", "1"], 180),
 }
-NEED_WRK = {"envoy_route"}
+NEED_WRK = {"envoy_route", "peers"}
 GIVE_UP_S = 60
 """For an interrupted benchmark to stop what it started."""
 

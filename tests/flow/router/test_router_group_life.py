@@ -136,6 +136,23 @@ async def test_a_member_goes_and_nobody_notices(easel: Platform, servers: list[B
     assert set(answers) == {"b0", "b1", "b2"}
 
 
+async def test_a_members_new_token_is_the_groups_business_too(easel: Platform, servers: list[Backend]) -> None:
+    """Its own tokens open it in the group as well: the value of before does not, as soon as there is another."""
+    envoy = easel.envoys[0]
+    await serve(easel, servers, "a", "b")
+    await easel.group("vision", "a", "b")
+    await told(easel, envoys=1)
+    assert (await ask(envoy, "/api/predict/vision.a", token="tok"))[0] == 200
+    await easel.service("a", "updated", token="fresh", version=2)
+
+    async def rotated() -> bool:
+        return (await ask(envoy, "/api/predict/vision.a", token="tok"))[0] == 401
+
+    await eventually(rotated)
+    assert (await ask(envoy, "/api/predict/vision.a", token="fresh"))[0] == 200
+    assert (await ask(envoy, "/api/predict/vision.b", token="tok"))[0] == 200
+
+
 async def test_a_group_outlives_a_restart(easel: Platform, servers: list[Backend]) -> None:
     """With control away: the tokens and shares of before, at once; and what changed meanwhile."""
     envoy = easel.envoys[0]

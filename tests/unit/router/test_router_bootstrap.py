@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from easel_contracts.ids import SERVICE_NAME
-from easel_router.bootstrap import OWNERS, BootstrapConfig, bootstrap
+from easel_router.bootstrap import BootstrapConfig, bootstrap
+from easel_router.control_listener import OWNERS
 from easel_router.statistics import METRICS
 from easel_router.testing import public_descriptors
 

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from easel_migrate.keys import Keys
-from easel_router.bootstrap import OWNERS, BootstrapConfig, bootstrap
+from easel_router.bootstrap import BootstrapConfig, bootstrap
+from easel_router.control_listener import OWNERS
 
 
 def advertised(data_url: str) -> str:

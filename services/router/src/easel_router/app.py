@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
 import random
 from collections.abc import Awaitable, Callable
 
-import asyncpg
-import grpc.aio
-
 from easel_contracts.facts import GroupState, ReplicaState, ServiceState
-from easel_kit.db import UNREACHABLE
 from easel_kit.projection import Projection
 from easel_kit.reconcile import Reconciler
 from easel_kit.run import Process
@@ -21,10 +14,10 @@ from easel_proto.v1 import mirrors_pb2_grpc, routes_pb2_grpc
 from easel_router.api import RoutesApi
 from easel_router.apply import Applier
 from easel_router.apply_groups import GroupApplier
-from easel_router.coldstarts import ColdStarts
+from easel_router.coldstarts import ColdStarts, Learning
 from easel_router.comparisons import Comparisons
 from easel_router.comparisons_api import ComparedApi, ComparisonsApi
-from easel_router.decide.snapshot import ServicePlan, TokenSet
+from easel_router.decide.snapshot import ServicePlan
 from easel_router.direct import Direct
 from easel_router.drains import Drains
 from easel_router.envoys import Envoys
@@ -38,14 +31,15 @@ from easel_router.retire import Retirements
 from easel_router.settings import Settings
 from easel_router.shadow import MOST_BYTES, Collector
 from easel_router.shadow_server import ShadowServer
+from easel_router.start import Start
 from easel_router.store import Store
 from easel_router.tokens import Tokens
+from easel_router.told import Told
 from easel_router.xds.catalog import Catalog
 from easel_router.xds.listener import listeners
 from easel_router.xds.load import Loads
 from easel_router.xds.server import XdsServer
 
-_PRUNE_S = 3600.0
 _BACKOFF_S = (0.1, 3.0)
 """An outage of a neighbour must not be outlived by the back-off: routes are wanted at once."""
 
@@ -77,15 +71,16 @@ async def build(process: Process[Settings]) -> None:
     Direct(catalog, envoys)
     known.take_envoys(envoys.serving())
     tokens = Tokens(process.channel("control"), known, settings.workspace)
+    told = Told(store)
     applier = Applier(
-        known=known, tokens=tokens, catalog=catalog, envoys=envoys, store=store, leases=process.leases,
+        known=known, tokens=tokens, catalog=catalog, envoys=envoys, told=told, leases=process.leases,
         last_good=last_good, holds=holds, clock=clock, probe_secret=secret, timeout_s=settings.apply_timeout_s,
     )  # fmt: skip
     groups = GroupApplier(
-        known=known, tokens=tokens, catalog=catalog, envoys=envoys, store=store, leases=process.leases,
+        known=known, tokens=tokens, catalog=catalog, envoys=envoys, told=told, leases=process.leases,
         last_good=last_good, clock=clock, probe_secret=secret, timeout_s=settings.apply_timeout_s,
     )  # fmt: skip
-    applier.aside = groups.aside
+    applier.aside, applier.taken = groups.aside, groups.holds
     drains = Drains(known, loads, envoys, store, process.leases)
     routes = Reconciler("routes", applier.reconcile, clock, _names(known), concurrency=64, backoff_s=_BACKOFF_S)
     group_loop = Reconciler("groups", groups.reconcile, clock, _group_names(known, last_good), backoff_s=_BACKOFF_S)
@@ -97,6 +92,7 @@ async def build(process: Process[Settings]) -> None:
     _wire(world, applier, drains, routes, drain_loop, learning)
     world.ended = cold_starts.ended
     world.wake_group = group_loop.wake
+    tokens.changed = world.wake_groups
 
     process.subscribe({"service": world.on_service, "replica": world.on_replica, "group": world.on_group})
     process.owns("route", store.route_facts)
@@ -161,78 +157,6 @@ async def _compare(process: Process[Settings], known: Known, envoys: Envoys, sec
     return comparisons
 
 
-class Start:
-    """Serves discovery once nothing is missing: last good plans first, tokens from control where there is none."""
-
-    def __init__(
-        self, process: Process[Settings], known: Known, applier: Applier, groups: GroupApplier, tokens: Tokens,
-        last_good: LastGood, store: Store, comparisons: Comparisons, server: XdsServer,
-    ) -> None:  # fmt: skip
-        self._process, self._known, self._applier, self._tokens = process, known, applier, tokens
-        self._last_good, self._store, self._comparisons, self._server = last_good, store, comparisons, server
-        self._groups = groups
-        self._listening: grpc.aio.Server | None = None
-
-    async def run(self) -> None:
-        """Preloads, then listens for ever."""
-        for service, plan in self._last_good.plans.items():
-            state = self._known.services.get(service)
-            same = state is None or state.uid == plan.uid
-            if same:
-                self._known.tokens.setdefault(service, TokenSet(tokens=plan.tokens, version=plan.token_version))
-            self._applier.preload(plan, routed=same and (state is None or state.wanted != "deleted"))
-        for group, group_plan in self._last_good.groups.items():
-            if (known := self._known.groups.get(group)) is not None and known.uid == group_plan.uid:
-                found = TokenSet(tokens=group_plan.tokens, version=group_plan.token_version)
-                self._known.group_tokens.setdefault(group, found)
-                self._groups.preload(group_plan)
-        await self._every_route_is_back()
-        self._listening = await self._server.start(self._process.settings.router_xds_addr)
-        if (address := self._process.settings.router_xds_addr).startswith("unix:"):
-            os.chmod(address.removeprefix("unix:"), 0o600)
-        self._server.loaded.set()
-        await asyncio.Event().wait()
-
-    async def stop(self) -> None:
-        """Ends the streams; Envoys keep what they have."""
-        if self._listening:
-            await self._listening.stop(0.2)
-
-    async def prune(self) -> None:
-        """Drops old rows, for ever."""
-        while True:
-            await self._process.clock.sleep(_PRUNE_S)
-            await self._store.prune(list(self._server.streams), self._process.holder)
-            await self._comparisons.prune()
-
-    async def _every_route_is_back(self) -> None:
-        """A route that was live must be in the catalog before an Envoy may ask; that can need control's tokens."""
-        while True:
-            routed = [s.state.service for s in await self._store.routes() if s.state.state != "removed"]
-            missing = [
-                name
-                for name in routed
-                if name not in self._known.tokens
-                and name in self._known.services
-                and self._known.services[name].wanted != "deleted"
-            ]
-            groups = [n for n in routed if n in self._known.groups and n not in self._known.group_tokens]
-            with contextlib.suppress(grpc.aio.AioRpcError):
-                await self._tokens.refresh(missing, groups)
-            for name in missing:
-                if plan := self._known.plan(name):
-                    self._applier.preload(plan)
-            for name in groups:
-                if group_plan := self._known.group_plan(name):
-                    self._groups.preload(group_plan)
-            if all(name in self._known.tokens for name in missing) and all(
-                name in self._known.group_tokens for name in groups
-            ):
-                return
-            self._process.log.warning("waiting for control's tokens before Envoys may connect", names=missing + groups)
-            await self._process.clock.sleep(0.5)
-
-
 def _group_names(known: Known, last_good: LastGood) -> Callable[[], Awaitable[list[str]]]:
     """Those that went while nobody looked, too."""
 
@@ -252,29 +176,6 @@ def _names(known: Known) -> Callable[[], Awaitable[list[str]]]:
 async def _none() -> list[str]:
     """What is left is known to those who left it: a router that begins anew has nothing of that kind."""
     return []
-
-
-class Learning:
-    """Writes down the cold starts of replicas that begin to take traffic; nobody waits for that."""
-
-    def __init__(self, known: Known, cold_starts: ColdStarts, process: Process[Settings]) -> None:
-        self._known, self._cold_starts, self._process = known, cold_starts, process
-        self._due: asyncio.Queue[tuple[ReplicaState, float]] = asyncio.Queue()
-
-    def applied(self, plan: ServicePlan, took_s: float) -> None:
-        """A plan is live; what was live before teaches nothing."""
-        for replica in plan.serving if took_s else ():
-            if (state := self._known.replica(replica)) is not None:
-                self._due.put_nowait((state, took_s))
-
-    async def run(self) -> None:
-        """For ever; a sample that cannot be stored is lost, which costs an estimate."""
-        while True:
-            replica, route_s = await self._due.get()
-            try:
-                await self._cold_starts.learn(replica, route_s)
-            except (*UNREACHABLE, asyncpg.PostgresError) as error:
-                self._process.log.warning("cold start not stored", replica=replica.id, error=repr(error))
 
 
 def _wire(

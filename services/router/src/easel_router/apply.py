@@ -16,7 +16,6 @@ import msgspec
 
 from easel_contracts.facts import Cause, RouteState
 from easel_kit.clock import Clock
-from easel_kit.db import Stale
 from easel_kit.leases import Leases
 from easel_kit.telemetry import get_logger
 from easel_router.decide.snapshot import ServicePlan, problems
@@ -25,8 +24,9 @@ from easel_router.hold import Holds
 from easel_router.lastgood import LastGood
 from easel_router.model import Known
 from easel_router.placing import Placing
-from easel_router.store import Store, Stored
+from easel_router.store import Stored
 from easel_router.tokens import Tokens
+from easel_router.told import Told, is_told
 from easel_router.xds.catalog import Catalog
 from easel_router.xds.render import render
 from easel_router.xds.scopes import Resources
@@ -44,17 +44,15 @@ class Applier:
     """Applies routes; one service at a time is the reconciler's business."""
 
     def __init__(
-        self, *, known: Known, tokens: Tokens, catalog: Catalog, envoys: Envoys, store: Store, leases: Leases,
+        self, *, known: Known, tokens: Tokens, catalog: Catalog, envoys: Envoys, told: Told, leases: Leases,
         last_good: LastGood, holds: Holds, clock: Clock, probe_secret: str, timeout_s: float,
     ) -> None:  # fmt: skip
         self._known, self._tokens, self._envoys = known, tokens, envoys
         self.placing = Placing(catalog)
-        self._store, self._leases, self._last_good, self._clock = store, leases, last_good, clock
+        self._told, self._leases, self._last_good, self._clock = told, leases, last_good, clock
         self._holds = holds
         self._settled: dict[str, ServicePlan] = {}
         """Plans that are live and told, so that a look without news costs no query."""
-        self._stored: dict[str, Stored] = {}
-        """Rows as we wrote them; another copy's write makes ours Stale, and the row is read again."""
         self._secret, self._timeout_s = probe_secret, timeout_s
         self.progress: dict[str, str] = {}
         """Service → built, sent or acknowledged, while its route is on the way."""
@@ -62,6 +60,8 @@ class Applier:
         """Called after a plan is live on every Envoy, with the seconds since it was decided (0: it was so before)."""
         self.aside: Callable[[str], Awaitable[None]] = _nobody
         """Called before a service's route changes that can answer no more: groups send its requests to others."""
+        self.taken: Callable[[str], bool] = lambda name: False
+        """Whether a name's scope and row are a group's: it may have the name of a service that was deleted."""
         self.refused: dict[str, str] = {}
         """Service → reason, while its newest plan is refused."""
         self.emptying: Callable[[str], None] = lambda service: None
@@ -95,11 +95,11 @@ class Applier:
 
     async def _apply(self, plan: ServicePlan) -> float | None:
         started = self._clock.monotonic()
-        before = self._stored.get(plan.service) or await self._store.route(plan.service)
+        before = await self._told.of(plan.service)
         resources = render(plan, self._secret)
         if wrong := tuple(problems(plan.service, plan)):
             return await self._refuse(plan, resources.hash, before, "; ".join(wrong))
-        if before is not None and _same(before, plan, resources.hash):
+        if before is not None and is_told(before, plan.generation, resources.hash):
             if before.state.state == "probed":
                 self.placing.everything(plan, resources)
                 self._is_live(plan, took_s=0.0)
@@ -167,17 +167,9 @@ class Applier:
         message = f"{len(plan.serving)} replicas take traffic on {envoys} Envoys, {len(plan.draining)} drain"
         if plan.split is not None:
             message += f"; {plan.split.weight_permille / 10:g} % of the requests go to the candidate"
-        await self._write(state, before, lease, Cause(actor="router", reason="SnapshotProbed", message=message))
+        await self._told.tell(state, before, lease, Cause(actor="router", reason="SnapshotProbed", message=message))
         self._is_live(plan, took_ms / 1000)
         return None
-
-    async def _write(self, state: RouteState, before: Stored | None, lease: int, cause: Cause) -> None:
-        """Stores and tells; raises Stale where another copy was first, and forgets what it believed of the row."""
-        try:
-            self._stored[state.service] = await self._store.write(state, before, lease, cause)
-        except Stale:
-            self._stored.pop(state.service, None)
-            raise
 
     async def _refuse(self, plan: ServicePlan, version: str, before: Stored | None, reason: str) -> float | None:
         """Back to the last good resources; told once per content."""
@@ -188,22 +180,23 @@ class Applier:
             self.placing.back_to(good, render(good, self._secret))
         else:
             self.placing.nothing(plan.service)
-        if _same(before, plan, version):
+        if is_told(before, plan.generation, version):
             return None
         lease = self._leases.token_for(plan.service)
         if lease is None:
             return _LEASE_AGAIN_S
         state = _route_state(plan, "refused", version, refused_reason=reason)
-        await self._write(state, before, lease, Cause(actor="router", reason="SnapshotRefused", message=reason))
+        await self._told.tell(state, before, lease, Cause(actor="router", reason="SnapshotRefused", message=reason))
         return None
 
     async def _remove(self, service: str) -> float | None:
         """First nothing new; clusters and endpoints stay while a replica may still have a request."""
-        before = self._stored.get(service) or await self._store.route(service)
-        if before is None or before.state.state != "removed":
+        before = await self._told.of(service)
+        told = before is not None and before.state.state == "removed"
+        if not told:
             await self.aside(service)
-        gone = self.placing.route(service, None)
-        if before is None or before.state.state != "removed":
+        gone = self.placing.without_route(service, taken=self.taken(service))
+        if not told and not self.taken(service):
             try:
                 async with asyncio.timeout(self._timeout_s):
                     await self._envoys.probed(await self._envoys.everywhere(gone), service, "")
@@ -217,11 +210,11 @@ class Applier:
             if plan := self._last_good.plans.get(service):
                 self.applied(all_draining(plan), 0.0)
             return None  # the last replica's end wakes it again
-        self.placing.nothing(service)
+        self.placing.nothing(service, taken=self.taken(service))
         self._last_good.remove(service)
         self.refused.pop(service, None)
         self._known.forget(service)
-        self._stored.pop(service, None)
+        self._told.forget(service)
         return None
 
     async def _tell_removed(self, service: str, before: Stored | None) -> bool:
@@ -231,7 +224,7 @@ class Applier:
         generation = self._known.services[service].generation
         state = RouteState(service=service, generation=generation, state="removed", version="", replicas=())
         cause = Cause(actor="router", reason="ServiceDeleted", message=f"{service} was deleted")
-        await self._write(state, before, lease, cause)
+        await self._told.tell(state, before, lease, cause)
         return True
 
 
@@ -243,13 +236,6 @@ def all_draining(plan: ServicePlan) -> ServicePlan:
     """The plan of a route that was removed: every replica only finishes."""
     upstreams = tuple(msgspec.structs.replace(u, draining=True) for u in plan.upstreams)
     return msgspec.structs.replace(plan, upstreams=upstreams)
-
-
-def _same(before: Stored | None, plan: ServicePlan, version: str) -> bool:
-    if before is None:
-        return False
-    stored = before.state
-    return stored.state in ("probed", "refused") and stored.version == version and stored.generation == plan.generation
 
 
 def _route_state(

@@ -11,15 +11,15 @@ import asyncio
 
 from easel_contracts.facts import Cause, RouteState
 from easel_kit.clock import Clock
-from easel_kit.db import Stale
 from easel_kit.leases import Leases
 from easel_kit.telemetry import get_logger
 from easel_router.decide.groups import GroupPlan, problems
 from easel_router.envoys import Envoys, NoEnvoy
 from easel_router.lastgood import LastGood
 from easel_router.model import Known
-from easel_router.store import Store, Stored
+from easel_router.store import Stored
 from easel_router.tokens import Tokens
+from easel_router.told import Told, is_told
 from easel_router.xds.catalog import Catalog
 from easel_router.xds.groups import render_group
 from easel_router.xds.messages import ROUTE
@@ -36,15 +36,14 @@ class GroupApplier:
     """Applies groups' routes."""
 
     def __init__(
-        self, *, known: Known, tokens: Tokens, catalog: Catalog, envoys: Envoys, store: Store, leases: Leases,
+        self, *, known: Known, tokens: Tokens, catalog: Catalog, envoys: Envoys, told: Told, leases: Leases,
         last_good: LastGood, clock: Clock, probe_secret: str, timeout_s: float,
     ) -> None:  # fmt: skip
         self._known, self._tokens, self._catalog, self._envoys = known, tokens, catalog, envoys
-        self._store, self._leases, self._last_good, self._clock = store, leases, last_good, clock
+        self._told, self._leases, self._last_good, self._clock = told, leases, last_good, clock
         self._secret, self._timeout_s = probe_secret, timeout_s
         self._settled: dict[str, GroupPlan] = {}
         """Plans that are live and told."""
-        self._stored: dict[str, Stored] = {}
         self._scopes: dict[str, tuple[str, ...]] = {}
         """Group → names of its scopes in the catalog."""
         self._locks: dict[str, asyncio.Lock] = {}
@@ -74,17 +73,21 @@ class GroupApplier:
         for group in self._known.groups_of(service):
             await self.reconcile(group)
 
+    def holds(self, name: str) -> bool:
+        """Whether the scope of this name is a group's."""
+        return name in self._scopes
+
     def preload(self, plan: GroupPlan) -> None:
         """Puts a plan into the catalog without waiting: the last good one, at start."""
         self._put(plan, render_group(plan, self._secret))
 
     async def _apply(self, plan: GroupPlan) -> float | None:
         started = self._clock.monotonic()
-        before = self._stored.get(plan.group) or await self._store.route(plan.group)
+        before = await self._told.of(plan.group)
         resources = render_group(plan, self._secret)
         if wrong := (*problems(plan), *self._taken(plan.group)):
             return await self._refuse(plan, resources.hash, before, "; ".join(wrong))
-        if before is not None and _same(before, plan, resources.hash):
+        if before is not None and is_told(before, plan.generation, resources.hash):
             if before.state.state == "probed":
                 self._put(plan, resources)
                 self._is_live(plan)
@@ -116,7 +119,7 @@ class GroupApplier:
             split_permille=plan.split.permille if plan.split else None,
         )  # fmt: skip
         message = f"{len(plan.shares)} of {len(plan.members)} members get requests on {envoys} Envoys"
-        await self._write(state, before, lease, Cause(actor="router", reason="SnapshotProbed", message=message))
+        await self._told.tell(state, before, lease, Cause(actor="router", reason="SnapshotProbed", message=message))
         self._is_live(plan)
         return None
 
@@ -148,7 +151,7 @@ class GroupApplier:
             self.preload(good)
         else:
             self._withdraw(plan.group)
-        if before is not None and _same(before, plan, version):
+        if is_told(before, plan.generation, version):
             return None
         lease = self._leases.token_for(plan.group)
         if lease is None:
@@ -157,14 +160,14 @@ class GroupApplier:
             service=plan.group, generation=plan.generation, state="refused", version=version, replicas=(),
             token_version=plan.token_version, refused_reason=reason,
         )  # fmt: skip
-        await self._write(state, before, lease, Cause(actor="router", reason="SnapshotRefused", message=reason))
+        await self._told.tell(state, before, lease, Cause(actor="router", reason="SnapshotRefused", message=reason))
         return None
 
     async def _remove(self, group: str) -> float | None:
         """The last member has left, or never was one."""
         self._settled.pop(group, None)
         gone = self._withdraw(group)
-        before = self._stored.get(group) or await self._store.route(group)
+        before = await self._told.of(group)
         if before is not None and before.state.state != "removed" and group not in self._known.services:
             try:
                 async with asyncio.timeout(self._timeout_s):
@@ -180,21 +183,8 @@ class GroupApplier:
                 service=group, generation=before.state.generation, state="removed", version="", replicas=()
             )
             cause = Cause(actor="router", reason="GroupDeleted", message=f"group {group} has no member any more")
-            await self._write(state, before, lease, cause)
+            await self._told.tell(state, before, lease, cause)
         self._last_good.remove_group(group)
-        self._stored.pop(group, None)
+        self._told.forget(group)
         self.refused.pop(group, None)
         return None
-
-    async def _write(self, state: RouteState, before: Stored | None, lease: int, cause: Cause) -> None:
-        """Stores and tells; raises Stale where another copy was first, and forgets what it believed of the row."""
-        try:
-            self._stored[state.service] = await self._store.write(state, before, lease, cause)
-        except Stale:
-            self._stored.pop(state.service, None)
-            raise
-
-
-def _same(before: Stored, plan: GroupPlan, version: str) -> bool:
-    stored = before.state
-    return stored.state in ("probed", "refused") and stored.version == version and stored.generation == plan.generation

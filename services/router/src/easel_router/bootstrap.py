@@ -6,12 +6,9 @@ The result holds a process token: whoever writes it to a file makes that file 06
 
 from __future__ import annotations
 
-import base64
-from typing import Any
-
 from msgspec import Struct
 
-from easel_router.control_page import PAGE
+from easel_router.control_listener import OWNERS, TYPE, Json, control_listener
 from easel_router.decide.discovery import ADVERTISED
 from easel_router.holding_listeners import SINK, XDS, internal_clusters, internal_listeners
 from easel_router.statistics import sink, stats
@@ -19,26 +16,8 @@ from easel_router.xds.listener import COUNTS
 from easel_router.xds.messages import SHADOW_CLUSTER
 from easel_router.xds.mirroring import BUFFER, LONGEST_S, MAX_CONNECTIONS, MAX_PENDING, MAX_REQUESTS
 
-Json = dict[str, Any]
-
 OLDER = "older"
 """Key in a node's metadata."""
-TYPE = "type.googleapis.com/envoy."
-OWNERS: dict[str, tuple[str, ...]] = {
-    "control": (
-        "easel.v1.Services",
-        "easel.v1.Groups",
-        "easel.v1.Canaries",
-        "easel.v1.Mirrors",
-        "easel.v1.Tokens",
-        "easel.v1.Audit",
-    ),
-    "scheduler": ("easel.v1.Replicas", "easel.v1.Nodes"),
-    "autoscaler": ("easel.v1.Scaling",),
-    "router": ("easel.v1.Routes", "easel.v1.Comparisons"),
-    "monitor": ("easel.v1.Metrics", "easel.v1.Events"),
-}
-"""Which process answers which API."""
 
 
 class BootstrapConfig(Struct, frozen=True, kw_only=True):
@@ -99,7 +78,7 @@ def bootstrap(config: BootstrapConfig) -> Json:
                 *([_shadow_cluster(config.shadow_addr)] if config.shadow_addr else []),
             ],
             "listeners": [
-                _control_listener(config),
+                _control(config),
                 *internal_listeners(config.process_token, counted=bool(config.sink_addr)),
             ],
         },
@@ -215,116 +194,15 @@ def _is_ip(address: str) -> bool:
     return ":" in host or host.replace(".", "").isdigit()
 
 
-# --- the control listener
+# --- listeners
 
 
-def _control_listener(config: BootstrapConfig) -> Json:
+def _control(config: BootstrapConfig) -> Json:
     cert, key = config.control_tls_cert or config.tls_cert, config.control_tls_key or config.tls_key
-    chain: Json = {"filters": [{"name": "http", "typed_config": _control_http(config)}]}
-    if cert and key:
-        chain["transport_socket"] = _tls(cert, key)
-    return {
-        "name": "control",
-        "address": _address(config.control_addr),
-        "enable_reuse_port": not config.control_addr.startswith("unix:"),
-        "per_connection_buffer_limit_bytes": 1 << 20,
-        "filter_chains": [chain],
-    }
-
-
-def _control_http(config: BootstrapConfig) -> Json:
-    return {
-        "@type": TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "control",
-        "server_name": "easel",
-        "use_remote_address": True,
-        "stream_idle_timeout": "0s",  # logs and events are followed for hours
-        "request_headers_timeout": "10s",
-        "route_config": {"name": "control", "virtual_hosts": [_control_host(config)]},
-        "http_filters": [
-            {"name": "transcoder", "typed_config": _transcoder(config)},
-            {"name": "router", "typed_config": {"@type": TYPE + "extensions.filters.http.router.v3.Router"}},
-        ],
-        "local_reply_config": {"mappers": _control_replies()},
-    }
-
-
-def _control_host(config: BootstrapConfig) -> Json:
-    routes = [
-        _api_route(f"/{api}/", f"easel-{owner}")
-        for owner, apis in OWNERS.items()
-        if owner in config.process_addrs
-        for api in apis
-    ]
-    routes += [
-        _api_route(f"/{name}/", "easel-control")
-        for name in (
-            "grpc.reflection.v1.ServerReflection",
-            "grpc.reflection.v1alpha.ServerReflection",
-            "grpc.health.v1.Health",
-        )
-        if "control" in config.process_addrs
-    ]
-    page = {"status": 200, "body": {"inline_string": PAGE}}
-    html = [{"header": {"key": "content-type", "value": "text/html; charset=utf-8"}}]
-    routes.append({"match": {"path": "/"}, "direct_response": page, "response_headers_to_add": html})
-    return {"name": "control", "domains": ["*"], "routes": routes}
-
-
-def _api_route(prefix: str, cluster: str) -> Json:
-    retry = {"retry_on": "connect-failure,refused-stream", "num_retries": 3}
-    return {
-        "match": {"prefix": prefix},
-        "route": {"cluster": cluster, "timeout": "0s", "idle_timeout": "0s", "retry_policy": retry},
-    }
-
-
-def _transcoder(config: BootstrapConfig) -> Json:
-    """REST/JSON from the `google.api.http` options: snake_case names, streams as lines, errors as google.rpc.Status."""
-    return {
-        "@type": TYPE + "extensions.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
-        "proto_descriptor_bin": base64.b64encode(config.descriptors).decode(),
-        "services": [api for owner, apis in OWNERS.items() if owner in config.process_addrs for api in apis],
-        "print_options": {
-            "preserve_proto_field_names": True,
-            "always_print_primitive_fields": True,
-            "stream_newline_delimited": True,
-        },
-        "convert_grpc_status": True,
-        "request_validation_options": {"reject_unknown_method": False, "reject_unknown_query_parameters": True},
-        "max_request_body_size": 64 << 20,
-        "max_response_body_size": 64 << 20,
-    }
-
-
-def _control_replies() -> list[Json]:
-    """Envoy's own answers on the control listener, in the same form as the APIs' errors."""
-    unavailable = {"response_flag_filter": {"flags": ["UF", "UH", "UC", "NC"]}}
-    return [
-        {
-            "filter": unavailable,
-            "body_format_override": _status_json(14, "the part of Easel that answers this is not running; try again"),
-        },
-        {
-            "filter": {"response_flag_filter": {"flags": ["NR"]}},
-            "body_format_override": _status_json(5, "no such path: %REQ(:PATH)%; GET / shows what there is"),
-        },
-    ]
-
-
-def _status_json(code: int, message: str) -> Json:
-    return {"json_format": {"code": code, "message": message}, "content_type": "application/json"}
-
-
-def _tls(cert: str, key: str) -> Json:
-    certificate = {"certificate_chain": {"filename": cert}, "private_key": {"filename": key}}
-    return {
-        "name": "envoy.transport_sockets.tls",
-        "typed_config": {
-            "@type": TYPE + "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-            "common_tls_context": {"tls_certificates": [certificate], "alpn_protocols": ["h2", "http/1.1"]},
-        },
-    }
+    apis = {owner: OWNERS[owner] for owner in OWNERS if owner in config.process_addrs}
+    return control_listener(
+        _address(config.control_addr), apis, config.descriptors, tls=(cert, key) if cert and key else None
+    )
 
 
 # --- limits

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import asyncpg
 import msgspec
 
 from easel_contracts.facts import ReplicaState
 from easel_kit.clock import Clock
-from easel_kit.db import Database
+from easel_kit.db import UNREACHABLE, Database
+from easel_kit.run import Process
 from easel_router.decide.coldstart import KEPT, typical
+from easel_router.decide.snapshot import ServicePlan
+from easel_router.model import Known
+from easel_router.settings import Settings
 
 _phases = msgspec.json.Decoder(dict[str, float])
 
@@ -79,3 +86,26 @@ class ColdStarts:
         samples = self._samples.setdefault(service, {}).setdefault(revision, [])
         samples.append(phase_s)
         del samples[:-KEPT]
+
+
+class Learning:
+    """Writes down the cold starts of replicas that begin to take traffic; nobody waits for that."""
+
+    def __init__(self, known: Known, cold_starts: ColdStarts, process: Process[Settings]) -> None:
+        self._known, self._cold_starts, self._process = known, cold_starts, process
+        self._due: asyncio.Queue[tuple[ReplicaState, float]] = asyncio.Queue()
+
+    def applied(self, plan: ServicePlan, took_s: float) -> None:
+        """A plan is live; what was live before teaches nothing."""
+        for replica in plan.serving if took_s else ():
+            if (state := self._known.replica(replica)) is not None:
+                self._due.put_nowait((state, took_s))
+
+    async def run(self) -> None:
+        """For ever; a sample that cannot be stored is lost, which costs an estimate."""
+        while True:
+            replica, route_s = await self._due.get()
+            try:
+                await self._cold_starts.learn(replica, route_s)
+            except (*UNREACHABLE, asyncpg.PostgresError) as error:
+                self._process.log.warning("cold start not stored", replica=replica.id, error=repr(error))

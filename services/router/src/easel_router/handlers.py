@@ -69,6 +69,10 @@ class World:
     def _wake_all(self, service: str) -> None:
         """The service, and the groups that it is in."""
         self.wake(service)
+        self.wake_groups(service)
+
+    def wake_groups(self, service: str) -> None:
+        """The groups that it is in."""
         for group in self._known.groups_of(service):
             self.wake_group(group)
 

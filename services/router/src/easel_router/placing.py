@@ -42,11 +42,16 @@ class Placing:
                 self._catalog.put(ENDPOINTS, name, endpoints_of(plan, name))
         return wanted
 
-    def route(self, service: str, resources: Resources | None) -> Wanted:
-        """Puts the service's scopes; without resources it takes them away."""
-        bodies = resources.by_type[ROUTE] if resources is not None else {}
+    def route(self, service: str, resources: Resources) -> Wanted:
+        """Puts the service's scopes."""
+        bodies = resources.by_type[ROUTE]
         names = (service, web_scope(service))  # all that a service may have
         return {ROUTE: {name: self._catalog.put(ROUTE, name, bodies.get(name)) for name in names}}
+
+    def without_route(self, service: str, *, taken: bool = False) -> Wanted:
+        """Takes its scopes away; `taken`: not the one under its name, which is a group's by now."""
+        names = (web_scope(service),) if taken else (service, web_scope(service))
+        return {ROUTE: {name: self._catalog.put(ROUTE, name, None) for name in names}}
 
     def everything(self, plan: ServicePlan, resources: Resources, *, routed: bool = True) -> None:
         """Both, without a word on what to wait for."""
@@ -78,8 +83,8 @@ class Placing:
             for kind in (CLUSTER, ENDPOINTS):
                 self._catalog.put(kind, name, None)
 
-    def nothing(self, service: str) -> None:
-        """Takes away all that the service has."""
-        self.route(service, None)
+    def nothing(self, service: str, *, taken: bool = False) -> None:
+        """Takes away all that the service has; `taken`: see `without_route`."""
+        self.without_route(service, taken=taken)
         self._led_to.pop(service, None)
         self.retire(service, every_cluster(service))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import grpc.aio
 
 from easel_kit.telemetry import get_logger
@@ -18,6 +20,8 @@ class Tokens:
     def __init__(self, channel: grpc.aio.Channel, known: Known, workspace: str) -> None:
         self._stub = control_pb2_grpc.SecretsStub(channel)
         self._known, self._workspace = known, workspace
+        self.changed: Callable[[str], None] = lambda service: None
+        """Called with a service whose tokens are others now: they open it in its groups too."""
 
     def outdated(self, service: str) -> bool:
         """Whether the token kept is older than the service says."""
@@ -41,9 +45,12 @@ class Tokens:
         answer = await self._stub.GetTokens(request, timeout=5)
         for kept, answered in ((self._known.tokens, answer.tokens), (self._known.group_tokens, answer.groups)):
             for found in answered:
-                before = kept.get(found.service)
-                if found.token and (before is None or before.version <= found.version):
-                    kept[found.service] = token_set(found)
+                before, now = kept.get(found.service), token_set(found)
+                if not found.token or now == before or (before is not None and before.version > now.version):
+                    continue
+                kept[found.service] = now
+                if kept is self._known.tokens:
+                    self.changed(found.service)
 
     async def ensure(self, service: str) -> bool:
         """Whether the token is as new as the service; if not, an older one is in use for now, or there is none."""
