@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from easel_contracts.facts import Rollout, ServiceState
+from easel_contracts.ids import SERVICE_NAME
 from easel_contracts.spec import CANDIDATE, Comparison, Mirroring, Resources, RevisionSpec
 from easel_router.decide.mirrors import realised_mirroring, shadows
 from easel_router.decide.snapshot import ServicePlan
@@ -141,7 +142,14 @@ def test_the_secret_goes_to_the_collector_alone() -> None:
     assert all(secret.encode() not in p.SerializeToString() for p in policies(plain))
     assert {p.cluster for p in policies(compared) if secret.encode() in p.SerializeToString()} == {"easel-shadow"}
     assert all(any(m.remove == "authorization" for m in p.request_headers_mutations) for p in policies(compared))
-    replays = [r for r in routes(compared) if r.name == "replay"]
+    replays = [r for r in routes(compared) if r.name == "easel-replay"]
     assert {r.route.cluster for r in replays} == {"ocr|shadow", "copy|shadow"}
     assert not any(r.route.request_mirror_policies for r in replays)
     assert routes(compared)[: len(replays)] == replays
+
+
+def test_the_routers_own_routes_are_counted_for_no_service() -> None:
+    """What they refuse would be told as the refusals of a service with the route's name."""
+    compared = a_plan("ocr", 1, mirroring=Mirroring(targets=("copy",), percent=1, compare=Comparison()))
+
+    assert {r.name for r in routes(compared) if SERVICE_NAME.match(r.name)} == {"ocr"}

@@ -44,6 +44,10 @@ MIRRORED_HEADER = "x-easel-mirrored"
 ARM_HEADER = "x-easel-arm"
 """By which a comparison says which side it wants: `stable` or `candidate`."""
 
+OWN_ROUTE = "easel-"
+"""What names of the router's own routes begin with: refusals are counted by the route's name, and no service's name has
+a dash."""
+
 PROBE_PATH = "/.easel/probe/"
 PROBE_HEADER = "x-easel-probe"
 HASH_HEADER = "x-easel-route"

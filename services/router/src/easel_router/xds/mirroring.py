@@ -25,6 +25,7 @@ from easel_router.xds.messages import (
     AUTH_FILTER,
     MIRROR_HEADER,
     MIRRORED_HEADER,
+    OWN_ROUTE,
     PROBE_HEADER,
     SHADOW_CLUSTER,
     seconds,
@@ -126,7 +127,7 @@ def _replay_route(plan: ServicePlan, match: pb.RouteMatch, cluster_name: str) ->
         append_action=pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
     )
     return pb.Route(
-        name="replay",
+        name=OWN_ROUTE + "replay",
         match=match,
         route=pb.RouteAction(cluster=cluster_name, prefix_rewrite="/", timeout=seconds(limit_s), retry_policy=once),
         request_headers_to_add=[mirrored],

@@ -14,6 +14,7 @@ from easel_router.xds.messages import (
     AUTH_FILTER,
     EXTENSIONS,
     HASH_HEADER,
+    OWN_ROUTE,
     PROBE_HEADER,
     PROBE_PATH,
     any_of,
@@ -46,7 +47,7 @@ def digest(parts: list[bytes]) -> str:
 def probe(name: str, secret: str) -> pb.Route:
     """Answers which snapshot is live here, to the router alone: others get the same 404 as for any unknown path."""
     return pb.Route(
-        name="probe",
+        name=OWN_ROUTE + "probe",
         match=pb.RouteMatch(
             path=PROBE_PATH + name,
             headers=[pb.HeaderMatcher(name=PROBE_HEADER, string_match=pb.StringMatcher(exact=secret))],
