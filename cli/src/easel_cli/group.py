@@ -146,8 +146,7 @@ async def limit(
         raise InvalidInput("nothing to change", hint="give --rate N or --concurrency N; 0 takes the limit away")
     async with cli.client() as client:
         found = await client.groups.update(group, rate_limit=rate, concurrency_limit=concurrency)
-    note(f"[OK] Group {group}: {_limit(found.rate_limit, ' requests per second')}, "
-         f"{_limit(found.concurrency_limit, ' requests at a time')}")  # fmt: skip
+    note(f"[OK] Group {group} lets through: {_let_through(found)}")
     _show(cli, found)
 
 
@@ -184,6 +183,15 @@ def _taking(group: Group) -> str:
 
 def _limit(value: int, unit: str) -> str:
     return f"{value}{unit}" if value else "no limit"
+
+
+def _let_through(group: Group) -> str:
+    limits = [
+        f"{value} {unit} at most"
+        for value, unit in ((group.rate_limit, "requests per second"), (group.concurrency_limit, "at a time"))
+        if value
+    ]
+    return ", ".join(limits) or "all that comes"
 
 
 def _reasons(why: Explanation) -> str:

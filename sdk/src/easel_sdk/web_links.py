@@ -28,7 +28,7 @@ def web_link(service: Service, *, now_unix_s: float, ttl_s: float, path: str = "
             f"{name} is no web application", hint="set metadata.enable_webservice to true in its service.json"
         )
     if not 1 <= ttl_s <= LONGEST_S:
-        raise InvalidInput(f"a link cannot be good for {ttl_s:g} s", hint=f"1 to {LONGEST_S:g} s")
+        raise InvalidInput(f"a link cannot be good for {ttl_s:.15g} s", hint=f"1 to {LONGEST_S:.0f} s (30 days)")
     if not path.startswith("/") or "#" in path:
         raise InvalidInput(f"{path!r} is no path of the application", hint="it begins with / and has no #")
     expires = int(now_unix_s + ttl_s)

@@ -1,11 +1,15 @@
 """A small model server for end-to-end tests: standard library only, keeps connections alive, counts executions.
 
 EXECUTIONS names a file to which each request's id is appended, whichever replica runs it. START_S: how long it takes to
-start. BROKEN: it exits at once. `/mode?m=reset|503|ok` makes this replica misbehave from then on.
+start. BROKEN: it exits at once. FAIL_PERCENT: so many of its answers are 500, evenly. DELAY_S: how long it thinks about
+each. `/mode?m=reset|503|ok` makes this replica misbehave from then on. `/ws` is a WebSocket that echoes short texts.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import itertools
 import json
 import os
 import signal
@@ -22,6 +26,9 @@ from urllib.parse import parse_qs, urlsplit
 COUNTS: dict[str, int] = {}
 MODE = {"now": "ok"}
 EXECUTIONS = os.environ.get("EXECUTIONS", "")
+FAIL_PERCENT = int(os.environ.get("FAIL_PERCENT", "0"))
+DELAY_S = float(os.environ.get("DELAY_S", "0"))
+ANSWERS = itertools.count()
 LOCK = threading.Lock()
 
 
@@ -46,6 +53,9 @@ class Handler(BaseHTTPRequestHandler):
         if url.path == "/events":
             self.events(int(query["n"]), float(query["s"]))
             return
+        if url.path == "/ws":
+            self.echo()
+            return
         if MODE["now"] == "503":
             self.send(503, {"code": "OutOfOrder"})
             return
@@ -63,8 +73,8 @@ class Handler(BaseHTTPRequestHandler):
         if url.path == "/allocate":
             hog = bytearray(int(query["mib"]) * 1024 * 1024)
             hog[::4096] = b"x" * len(hog[::4096])
-        time.sleep(float(query.get("s", 0)))
-        status = int(query.get("status", 200))
+        time.sleep(float(query.get("s", 0)) + DELAY_S)
+        status = 500 if fails(next(ANSWERS)) else int(query.get("status", 200))
         found = {
             "path": self.path, "method": self.command, "pid": os.getpid(), "uid": os.getuid(), "body_bytes": len(body),
             "replica": os.environ.get("POD_NAME", ""), "value": os.environ.get("VALUE", ""), "count": COUNTS[mark],
@@ -86,6 +96,20 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(gap_s)
         self.close_connection = True
 
+    def echo(self) -> None:
+        """A WebSocket: each masked text of up to 125 bytes comes back, after the replica's VALUE."""
+        key = self.headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        self.send_response(101)
+        self.send_header("upgrade", "websocket")
+        self.send_header("connection", "upgrade")
+        self.send_header("sec-websocket-accept", base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())
+        self.end_headers()
+        while (head := self.rfile.read(2)) and head[0] == 0x81:
+            mask, masked = self.rfile.read(4), self.rfile.read(head[1] & 0x7F)
+            text = f"{os.environ.get('VALUE', '')} ".encode() + bytes(b ^ mask[n % 4] for n, b in enumerate(masked))
+            self.wfile.write(bytes((0x81, len(text))) + text)
+        self.close_connection = True
+
     def send(self, status: int, found: dict[str, object]) -> None:
         payload = json.dumps(found).encode()
         self.send_response(status)
@@ -104,6 +128,11 @@ def executed(mark: str) -> None:
         descriptor = os.open(EXECUTIONS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         os.write(descriptor, f"{mark}\n".encode())
         os.close(descriptor)
+
+
+def fails(number: int) -> bool:
+    """FAIL_PERCENT of all numbers, evenly."""
+    return (number + 1) * FAIL_PERCENT // 100 > number * FAIL_PERCENT // 100
 
 
 def attempt(read: Callable[[], str]) -> str:

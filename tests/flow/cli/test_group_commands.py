@@ -100,8 +100,10 @@ def test_limit(platform: Platform, easel: Easel) -> None:
     first, second = platform.asked("Groups.Update")
     assert (first.HasField("rate_limit"), first.concurrency_limit) == (False, 7)
     assert (second.HasField("rate_limit"), second.HasField("concurrency_limit")) == (True, False)
-    assert "[OK] Group letters: 100 requests per second, 7 requests at a time" in result.stderr
+    assert "[OK] Group letters lets through: 100 requests per second at most, 7 at a time at most" in result.stderr
     assert json_of(off)["rate_limit"] == 0
+    easel("group", "limit", "letters", "--concurrency", "0")
+    assert "lets through: all that comes" in easel("group", "limit", "letters", "--rate", "0").stderr
     empty = easel("group", "limit", "letters")
     assert (empty.exit_code, "--rate N" in empty.stderr) == (2, True)
 

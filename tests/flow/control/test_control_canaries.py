@@ -205,6 +205,8 @@ async def test_a_worse_candidate_is_taken_back_with_numbers(control: Control) ->
         assert back.current_version == 1
         assert over.message in back.message
         assert await splits(control) == [None, 0, 500, 0, None]
+        last = (await service_facts(control))[-1][1]
+        assert last.withdrew, "so that its replicas do not come back into traffic before they are drained"
         request = services_pb2.ListRevisionsRequest(name="ocr")
         found = await control.services().ListRevisions(request, metadata=control.auth)
         assert {r.number: r.state for r in found.revisions} == {1: "live", 2: "reverted"}

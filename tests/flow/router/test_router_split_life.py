@@ -128,18 +128,23 @@ async def test_a_side_without_a_replica_has_no_weight(easel: Platform, servers: 
     assert easel.routes("ocr")[-1].split_permille == 0
 
 
-async def test_drains_and_counts_see_the_second_cluster(easel: Platform, servers: list[Backend]) -> None:
-    """A request at a candidate that drains is waited for, also when the split has ended meanwhile."""
-    envoy, (old, new, _) = easel.envoys[0], servers
-    split = Split(weight_permille=0, match=TO_CANDIDATE)
-    await easel.service("ocr", revision=2, split=split)
+async def left_behind(easel: Platform, old: Backend, new: Backend) -> tuple[str, str, asyncio.Task[tuple[int, str]]]:
+    """A request at the candidate of a split that has ended: (stable and candidate replica, the request)."""
+    await easel.service("ocr", revision=2, split=Split(weight_permille=0, match=TO_CANDIDATE))
     stable = await easel.replica("ocr", old.port)
     candidate = await easel.replica("ocr", new.port, revision=2)
     await easel.applied("ocr", stable, candidate)
-    running = asyncio.create_task(get(envoy.url, "/api/predict/ocr/wait", {"to": "candidate"}))
+    running = asyncio.create_task(get(easel.envoys[0].url, "/api/predict/ocr/wait", {"to": "candidate"}))
     await eventually(lambda: new.active == 1)
     await easel.service("ocr", "rollout_changed", revision=2, rollout=True)
     await told(easel, None)
+    return stable, candidate, running
+
+
+async def test_drains_and_counts_see_the_second_cluster(easel: Platform, servers: list[Backend]) -> None:
+    """A request at a candidate that drains is waited for, also when the split has ended meanwhile."""
+    old, new, _ = servers
+    stable, candidate, running = await left_behind(easel, old, new)
     await easel.replica("ocr", new.port, "draining", revision=2)
     await easel.applied("ocr", stable, draining=(candidate,))
     await asyncio.sleep(1)
@@ -153,16 +158,8 @@ async def test_drains_and_counts_see_the_second_cluster(easel: Platform, servers
 
 async def test_a_retry_after_the_end_of_the_split_finds_a_replica(easel: Platform, servers: list[Backend]) -> None:
     """Its cluster is left by every route and has the replicas of now."""
-    envoy, (old, new, _) = easel.envoys[0], servers
-    split = Split(weight_permille=0, match=TO_CANDIDATE)
-    await easel.service("ocr", revision=2, split=split)
-    stable = await easel.replica("ocr", old.port)
-    candidate = await easel.replica("ocr", new.port, revision=2)
-    await easel.applied("ocr", stable, candidate)
-    running = asyncio.create_task(get(envoy.url, "/api/predict/ocr/wait", {"to": "candidate"}))
-    await eventually(lambda: new.active == 1)
-    await easel.service("ocr", "rollout_changed", revision=2, rollout=True)
-    await told(easel, None)
+    old, new, _ = servers
+    stable, _, running = await left_behind(easel, old, new)
     await easel.replica("ocr", new.port, "failed", revision=2)
     await easel.applied("ocr", stable)
     old.release()

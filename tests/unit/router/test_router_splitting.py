@@ -62,6 +62,19 @@ def test_a_replica_is_on_the_side_of_its_revision() -> None:
     assert [u.arm for u in over.upstreams] == ["stable", "stable"]
 
 
+def test_what_a_canary_withdrew_gets_nothing_while_stable_serves() -> None:
+    """The split has ended and the replica is not drained yet; it must not come back into traffic by that."""
+    back = msgspec.structs.replace(service(None, number=1), withdrew=True)
+    two = planned(back, replica(1, 1), replica(2, 2))
+    alone = planned(back, replica(1, 1, "starting"), replica(2, 2))
+    again = planned(msgspec.structs.replace(back, rollout=rollout(None)), replica(1, 1), replica(2, 2))
+
+    assert (two.serving, two.draining) == (("ocr-1-1",), ("ocr-2-2",))
+    assert (alone.serving, alone.draining) == (("ocr-2-2",), ()), "nobody else is there"
+    assert len(again.serving) == 2
+    assert len(planned(service(None), replica(1, 1), replica(2, 2)).serving) == 2, "a plain rollout ends by drains"
+
+
 @pytest.mark.parametrize(
     ("replicas", "permille", "named"),
     [

@@ -63,3 +63,10 @@ def test_what_cannot_be_is_refused(ttl_s: float, path: str) -> None:
         web_link(service(), now_unix_s=0, ttl_s=ttl_s, path=path)
 
     assert refused.value.hint
+
+
+def test_a_time_that_is_too_long_is_told_in_plain_numbers() -> None:
+    with pytest.raises(InvalidInput, match="cannot be good for 34560000 s") as refused:
+        web_link(service(), now_unix_s=0, ttl_s=400 * 86_400)
+
+    assert refused.value.hint == "1 to 2592000 s (30 days)"

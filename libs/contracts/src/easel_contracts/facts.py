@@ -124,6 +124,8 @@ class ServiceState(Struct, frozen=True, kw_only=True):
     rolling: RolloutPolicy = RolloutPolicy()
     rollout: Rollout | None = None
     """None: every replica shall be of `revision`."""
+    withdrew: bool = False
+    """A canary was taken back: replicas of others than `revision` get no request while one of it takes any."""
     gateway: GatewayPolicy = GatewayPolicy()
     mirroring: Mirroring | None = None
     group: str = ""

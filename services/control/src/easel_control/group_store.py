@@ -17,6 +17,7 @@ from easel_contracts.facts import Cause, Fact, raw
 from easel_contracts.ids import uuid7
 from easel_control.decide.groups import GroupChange
 from easel_control.model import GroupRow, group_state
+from easel_control.named_rows import NamedRows
 from easel_kit.clock import Clock
 from easel_kit.db import Connection, Database, Stale, guarded, one
 from easel_kit.outbox import tell
@@ -25,40 +26,12 @@ from easel_kit.rows import packed
 _group = packed(GroupRow)
 
 
-class GroupStore:
+class GroupStore(NamedRows[GroupRow]):
     """Reads and writes of one workspace's groups."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        self.database, self._clock = database, clock
-
-    async def get(self, workspace: str, name: str, connection: Connection | None = None) -> GroupRow | None:
-        """The group, or None. With a connection: locked until its transaction ends."""
-        query = "SELECT data FROM groups WHERE workspace = $1 AND name = $2"
-        if connection is not None:
-            data = await connection.fetchval(query + " FOR UPDATE", workspace, name)
-        else:
-            async with self.database.connection() as reader:
-                data = await reader.fetchval(query, workspace, name)
-        return None if data is None else _group.decode(data)
-
-    async def page(self, workspace: str, after: str, size: int) -> list[GroupRow]:
-        """Groups by name, from the one after `after` on."""
-        async with self.database.connection() as connection:
-            rows = await connection.fetch(
-                "SELECT data FROM groups WHERE workspace = $1 AND name > $2 ORDER BY name LIMIT $3",
-                workspace, after, size,
-            )  # fmt: skip
-        return [_group.decode(row["data"]) for row in rows]
-
-    async def some(self, workspace: str, names: list[str], connection: Connection | None = None) -> list[GroupRow]:
-        """The named groups that exist; all when none is named. With a connection: as its transaction sees them."""
-        query = "SELECT data FROM groups WHERE workspace = $1 AND ($2::text[] = '{}' OR name = ANY($2))"
-        if connection is not None:
-            rows = await connection.fetch(query, workspace, names)
-        else:
-            async with self.database.connection() as reader:
-                rows = await reader.fetch(query, workspace, names)
-        return [_group.decode(row["data"]) for row in rows]
+        super().__init__(database, "groups", _group)
+        self._clock = clock
 
     async def hold_names(self, connection: Connection, workspace: str, names: Iterable[str]) -> None:
         """Nobody else makes a service or a group of these names until the transaction ends. To be called before rows

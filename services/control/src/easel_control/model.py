@@ -58,6 +58,8 @@ class Reverted(Struct, frozen=True, kw_only=True):
     reason: str
     message: str
     at: datetime
+    canary: bool = False
+    """Requests were split for it: what was given up is out of traffic, and stays so until it is drained."""
 
 
 class ServiceRow(Struct, frozen=True, kw_only=True):
@@ -182,7 +184,8 @@ def service_state(row: ServiceRow) -> ServiceState:
         uid=row.uid, name=row.name, generation=row.generation, wanted=row.wanted, instance=row.instance,
         revision=row.revision, autoscaling=row.autoscaling, autoscaling_generation=row.autoscaling_generation,
         instance_generation=row.instance_generation, token_version=row.token_version, rolling=row.rolling,
-        safety_lock=row.lock, rollout=rollout, status=row.status, reason=row.reason, message=row.message,
+        safety_lock=row.lock, rollout=rollout, withdrew=bool(row.reverted and row.reverted.canary),
+        status=row.status, reason=row.reason, message=row.message,
         gateway=row.gateway, mirroring=row.mirroring, group=row.group, created_at=row.created_at,
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from easel_contracts.ids import uuid7
 from easel_contracts.spec import RevisionSpec
 from easel_control.decide.revisions import steps_to
 from easel_control.model import RevisionRow, ServiceRow, service_state
+from easel_control.named_rows import NamedRows
 from easel_kit.clock import Clock
 from easel_kit.db import Connection, Database, guarded, one
 from easel_kit.leases import shard_of
@@ -29,40 +30,12 @@ KEEP_REVISIONS = 100
 """Revisions of a service that are remembered, newest first; what runs, or may come back, always is."""
 
 
-class Store:
+class Store(NamedRows[ServiceRow]):
     """Reads and writes of one workspace's services and revisions."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        self.database, self._clock = database, clock
-
-    async def get(self, workspace: str, name: str, connection: Connection | None = None) -> ServiceRow | None:
-        """The service, or None. With a connection: locked until its transaction ends."""
-        query = "SELECT data FROM services WHERE workspace = $1 AND name = $2"
-        if connection is not None:
-            data = await connection.fetchval(query + " FOR UPDATE", workspace, name)
-        else:
-            async with self.database.connection() as reader:
-                data = await reader.fetchval(query, workspace, name)
-        return None if data is None else _service.decode(data)
-
-    async def page(self, workspace: str, after: str, size: int) -> list[ServiceRow]:
-        """Services by name, from the one after `after` on."""
-        async with self.database.connection() as connection:
-            rows = await connection.fetch(
-                "SELECT data FROM services WHERE workspace = $1 AND name > $2 ORDER BY name LIMIT $3",
-                workspace, after, size,
-            )  # fmt: skip
-        return [_service.decode(row["data"]) for row in rows]
-
-    async def some(self, workspace: str, names: list[str], connection: Connection | None = None) -> list[ServiceRow]:
-        """The named services that exist; all when none is named. With a connection: as its transaction sees them."""
-        query = "SELECT data FROM services WHERE workspace = $1 AND ($2::text[] = '{}' OR name = ANY($2))"
-        if connection is not None:
-            rows = await connection.fetch(query, workspace, names)
-        else:
-            async with self.database.connection() as reader:
-                rows = await reader.fetch(query, workspace, names)
-        return [_service.decode(row["data"]) for row in rows]
+        super().__init__(database, "services", _service)
+        self._clock = clock
 
     async def mirroring_to(self, workspace: str, target: str) -> list[str]:
         """Names of the services whose requests are copied to a service."""

@@ -103,7 +103,9 @@ def taken_back(before: ServiceRow, laid: Laid, reason: str, why: str, now: datet
     row = raised(before, now)
     row = replace(
         row, revision=stable, revision_generation=row.generation, rollout=None, proven=True, begun_at=now, phase_s={},
-        reverted=Reverted(number=given_up.number, reason=reason, message=message, at=now),
+        reverted=Reverted(
+            number=given_up.number, reason=reason, message=message, at=now, canary=before.rollout.split is not None
+        ),
         config_sealed=laid.config_sealed, config_shown=laid.config_shown, latest_revision=row.latest,
     )  # fmt: skip
     row = moved(row, "Updating", "RollingBack", message)

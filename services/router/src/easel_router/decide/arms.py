@@ -20,9 +20,13 @@ def arm_of(state: ServiceState, replica: ReplicaState) -> Arm:
     """candidate: of the revision that a rollout brings. Without a rollout all are stable."""
     if state.rollout is None:
         return "stable"
-    new = state.revision
-    is_new = (replica.revision, replica.restart_nonce) == (new.number, new.restart_nonce)
-    return "candidate" if is_new else "stable"
+    return "candidate" if is_present(state, replica) else "stable"
+
+
+def is_present(state: ServiceState, replica: ReplicaState) -> bool:
+    """Whether it is of the revision (and restart) that the service shall have."""
+    present = state.revision
+    return (replica.revision, replica.restart_nonce) == (present.number, present.restart_nonce)
 
 
 def realised(split: Split | None, serving: Collection[Arm]) -> Split | None:

@@ -8,13 +8,13 @@ traffic is held or what it is told. Never reads a clock, a file or the network, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from msgspec import Struct
 
 from easel_contracts.facts import Endpoint, ReplicaState, ServiceState
 from easel_contracts.spec import Mirroring, Split, Traffic
-from easel_router.decide.arms import WHOLE, Arm, arm_of, realised
+from easel_router.decide.arms import WHOLE, Arm, arm_of, is_present, realised
 from easel_router.decide.limits import NONE, Limits, shares
 from easel_router.decide.mirrors import Shadow, realised_mirroring, shadows
 
@@ -240,10 +240,11 @@ def _hold(state: ServiceState, unreachable: str) -> Hold:
 
 
 def _upstreams(
-    state: ServiceState, replicas: Iterable[ReplicaState], networks: tuple[str, ...]
+    state: ServiceState, replicas: Collection[ReplicaState], networks: tuple[str, ...]
 ) -> tuple[tuple[Upstream, ...], tuple[str, ...]]:
     chosen: dict[tuple[str, int], Upstream] = {}
     unreachable = []
+    withdrawn = _withdrawn(state, replicas, networks)
     for replica in sorted(replicas, key=lambda r: (r.row_version, r.id)):
         if not (takes_traffic(replica) or finishes(replica)):
             continue
@@ -252,13 +253,23 @@ def _upstreams(
             unreachable.append(replica.id)
             continue
         made = Upstream(
-            replica=replica.id, ip=endpoint.ip, port=endpoint.port, draining=finishes(replica),
-            arm=arm_of(state, replica),
+            replica=replica.id, ip=endpoint.ip, port=endpoint.port, arm=arm_of(state, replica),
+            draining=finishes(replica) or replica.id in withdrawn,
         )  # fmt: skip
         before = chosen.get((made.ip, made.port))
         if before is None or before.draining or not made.draining:
             chosen[made.ip, made.port] = made  # a reused port belongs to whoever got it last
     return tuple(sorted(chosen.values())), tuple(sorted(unreachable))
+
+
+def _withdrawn(state: ServiceState, replicas: Collection[ReplicaState], networks: tuple[str, ...]) -> frozenset[str]:
+    """Replicas that a canary, now taken back, had brought: they are out of traffic before the scheduler drains them."""
+    if not state.withdrew or state.rollout is not None:
+        return frozenset()
+    present = [r for r in replicas if takes_traffic(r) and is_present(state, r)]
+    if not any(_reachable(r.endpoints, networks) for r in present):
+        return frozenset()
+    return frozenset(r.id for r in replicas if not is_present(state, r))
 
 
 def _reachable(endpoints: tuple[Endpoint, ...], networks: tuple[str, ...]) -> Endpoint | None:
