@@ -14,8 +14,8 @@ from easel_router.decide.snapshot import ServicePlan, Token
 from easel_router.testing import PROBE_SECRET, Envoy, Rig, a_group, a_plan, free_port
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.messages import AUTH_FILTER, ROUTE
+from easel_router.xds.refusals import Refused
 from easel_router.xds.render import render
-from easel_router.xds.stream import Refused
 from tests.contract.router.test_router_auth import signed
 from tests.contract.router.test_router_web import link, proof, session
 from tests.flow.router.backends import Backend

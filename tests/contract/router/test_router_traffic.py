@@ -17,7 +17,7 @@ from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.catalog import Versions
 from easel_router.xds.clusters import grpc_cluster
 from easel_router.xds.messages import ROUTE
-from easel_router.xds.stream import Refused
+from easel_router.xds.refusals import Refused
 from tests.flow.router.backends import Backend
 
 Client = aiohttp.ClientSession

@@ -9,7 +9,8 @@ import pytest
 from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.catalog import Catalog
 from easel_router.xds.messages import CLUSTER, ENDPOINTS, ROUTE
-from easel_router.xds.stream import Gone, Refused, Stream, reason_of
+from easel_router.xds.refusals import Refused, reason_of
+from easel_router.xds.stream import Gone, Stream
 
 NACK = pb.RpcStatus(code=3, message="bad")
 

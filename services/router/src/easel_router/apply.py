@@ -28,9 +28,10 @@ from easel_router.store import Stored
 from easel_router.tokens import Tokens
 from easel_router.told import Told, is_told
 from easel_router.xds.catalog import Catalog
+from easel_router.xds.refusals import Refused
 from easel_router.xds.render import render
 from easel_router.xds.scopes import Resources
-from easel_router.xds.stream import Gone, Refused, Stream
+from easel_router.xds.stream import Gone, Stream
 
 _NO_ENVOY_AGAIN_S = 1.0
 _TOKEN_AGAIN_S = 1.0

@@ -23,8 +23,9 @@ from easel_router.told import Told, is_told
 from easel_router.xds.catalog import Catalog
 from easel_router.xds.groups import render_group
 from easel_router.xds.messages import ROUTE
+from easel_router.xds.refusals import Refused
 from easel_router.xds.scopes import Resources
-from easel_router.xds.stream import Gone, Refused
+from easel_router.xds.stream import Gone
 
 _AGAIN_S = 1.0
 _LEASE_AGAIN_S = 0.5

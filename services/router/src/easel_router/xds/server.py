@@ -18,7 +18,8 @@ from easel_router.xds import envoy_pb2 as pb
 from easel_router.xds.catalog import Catalog
 from easel_router.xds.check import Ask
 from easel_router.xds.load import Loads
-from easel_router.xds.stream import Stream, reason_of
+from easel_router.xds.refusals import reason_of
+from easel_router.xds.stream import Stream
 
 log = get_logger("xds")
 
