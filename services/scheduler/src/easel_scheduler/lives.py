@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import grpc.aio
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from easel_contracts.facts import RouteState, TrafficState
@@ -35,6 +36,19 @@ REFUSED_AGAIN_S = 1.0
 log = get_logger("lives")
 
 
+class Heard(Struct, frozen=True):
+    """What an agent has said, at one moment: were its life looked at later than its reports, an agent that has just
+    told of a new life, and of what it took over, would seem to have lost it."""
+
+    run: str | None
+    """Its life, once it has told about all it knows."""
+    report: ReplicaReport | None
+
+
+def _heard(link: AgentLink | None, replica_id: str) -> Heard:
+    return Heard(link.run_id, link.reports.get(replica_id)) if link is not None else Heard(None, None)
+
+
 class Lives:
     """Reconciles single replicas; the key is the replica's id."""
 
@@ -58,12 +72,12 @@ class Lives:
         if r.node is None or (token := self._leases.token_for(r.node)) is None:
             return None
         link = self._links.of_node(r.node)
-        report = link.reports.get(r.id) if link else None
-        if link is not None and report is not None:
-            r = await self._take(r, report, link, token)
+        heard = _heard(link, r.id)
+        if link is not None and heard.report is not None:
+            r = await self._take(r, heard.report, link, token)
             if not r.live:
                 return await self._clear_away(r.id, r)
-        return await self._act(r, link, token)
+        return await self._act(r, link, heard, token)
 
     async def _take(self, r: Replica, report: ReplicaReport, link: AgentLink, token: int) -> Replica:
         if "schedule" not in r.phase_s:
@@ -89,8 +103,8 @@ class Lives:
             return 0.0
         return max((self._clock.now() - r.placed_at).total_seconds() - sent_s, 0.0)
 
-    async def _act(self, r: Replica, link: AgentLink | None, token: int) -> float | None:
-        match next_step(r, await self._around(r, link)):
+    async def _act(self, r: Replica, link: AgentLink | None, heard: Heard, token: int) -> float | None:
+        match next_step(r, await self._around(r, link, heard)):
             case Rest(after_s):
                 return after_s
             case End(state, why):
@@ -106,7 +120,7 @@ class Lives:
                 assert link is not None
                 return await self._start_again(r, link, token, again)
 
-    async def _around(self, r: Replica, link: AgentLink | None) -> Around:
+    async def _around(self, r: Replica, link: AgentLink | None, heard: Heard) -> Around:
         assert r.node is not None
         leaving = r.state == "draining" or r.restarts_in_place
         command = "stop" if r.state == "draining" else "restart" if r.restarts_in_place else "start"
@@ -114,8 +128,8 @@ class Lives:
         return Around(
             now=self._clock.now(),
             node_state=await self._nodes.state(r.node),
-            run=link.run_id if link else None,
-            known=link is not None and r.id in link.reports,
+            run=heard.run,
+            known=heard.report is not None,
             drained=told is not None and told.drain_number == r.drain_number,
             route=await self._routes.get(r.service, r.workspace) if leaving else None,
             sent_s=link.sent_s(r.id, command) if link else None,
