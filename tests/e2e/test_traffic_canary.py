@@ -285,7 +285,7 @@ async def test_parts_die_while_a_good_canary_is_on(
     assert await answered_by(service.endpoint, service.token, 20) == {"next": 20}
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", ["monitor", *(pytest.param(part, marks=pytest.mark.soak) for part in PARTS[:2])])
 async def test_a_part_dies_while_a_worse_canary_is_on(
     platform: Platform, easel: Client, service: Any, executions: Executions, part: str
 ) -> None:
