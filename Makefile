@@ -18,7 +18,7 @@ demo: setup  ## the main job on this machine; RUNTIME=docker: in containers; KEE
 
 test: setup  ## unit, property, contract, flow and end-to-end tests
 	$(BIN)/python -m pytest -q -m "not soak and not docker" -n 3 --dist loadfile --ignore tests/e2e
-	$(BIN)/python -m pytest -q -m "not soak and not docker" tests/e2e
+	$(BIN)/python -m pytest -q -m "not soak and not docker" -n 2 --dist loadfile tests/e2e
 
 docker-test: setup  ## tests with a real Docker engine, which is installed and started where there is none (as root)
 	$(BIN)/python deploy/engine.py
