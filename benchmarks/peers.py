@@ -1,10 +1,11 @@
 """Easel's gateway with every feature on, beside a bare Envoy and beside Ray Serve, BentoML and LitServe. One run.
 
 The same model function is served by each (benchmarks/served). Behind Easel and the bare Envoy it is a plain ASGI
-application in one uvicorn with uvloop and httptools, which is what the others are built on too. Every route is measured
-next to the one it is compared with, in shuffled rounds; ratios are medians over rounds. Load generator, gateway and
-server share the machine, so all their CPU counts. Peers are installed from PyPI into environments of their own
-(.bench/, some hundred MB).
+application in one uvicorn: as pip installs it beside the bare Envoy, with uvloop and httptools, which is what the
+others are built on, beside these. Every route is measured next to the one it is compared with, in shuffled rounds;
+ratios are medians over rounds. Load generator, gateway and server share the machine, so all their CPU counts; a peer
+stands still while it is not measured. Peers are installed from PyPI into environments of their own (.bench/, some
+hundred MB).
 
 What each does per request: the peers parse HTTP in Python, validate, hand the request to a replica's process (Ray:
 proxy → replica by gRPC; LitServe: by a queue; BentoML: in the same process), and answer. Easel's gateway checks the
@@ -33,14 +34,14 @@ from pathlib import Path
 
 import aiohttp
 import psutil
-from envoy_route import bare, load, plain_envoy
+from envoy_route import FAST, PLAIN, bare, load, plain_envoy
 from features import TOKEN, features, lean, shadow
 from measuring import verdict
 from msgspec import Struct
 
 from easel_contracts.spec import Mirroring
 from easel_kit.testing import accepts, eventually
-from easel_router.testing import free_port, rig
+from easel_router.testing import Envoy, Rig, free_port, rig
 
 HERE = Path(__file__).resolve().parent
 SERVED = HERE / "served"
@@ -51,7 +52,6 @@ wrk.body = '{"x": [1.0, 2.0, 3.0, 4.0]}'
 wrk.headers["Content-Type"] = "application/json"
 """
 BARE_GATE, MIRROR_GATE, ADDED_GATE_MS = 0.80, 0.65, 0.2
-FAST = ("--http", "httptools", "--loop", "uvloop")
 
 
 class Peer(Struct, frozen=True):
@@ -180,19 +180,26 @@ def told(found: dict[str, Seen]) -> None:
               f"{middle['cpu_us']:6.0f} µs CPU a request", flush=True)  # fmt: skip
 
 
-async def beside_bare(targets: list[Target], args: argparse.Namespace, script: Path) -> list[bool]:
-    """Throughput at many connections and the median at one, beside a bare Envoy before the same server."""
-    easel, mirrored, behind = (target.name for target in targets)
-    many = await rounds(targets, args, args.connections, script)
+async def against_bare(route: Route, args: argparse.Namespace, script: Path) -> tuple[float, float]:
+    """Throughput beside a bare Envoy's before the same server: with all features, and with 10 % mirrored on top."""
+    many = await rounds([route.easel, route.mirrored, route.bare], args, args.connections, script)
     told(many)
-    one = await rounds([targets[0], targets[2]], args, 1, script)
-    added_ms = statistics.median(a - b for a, b in zip(one[easel].p50_ms, one[behind].p50_ms, strict=True))
+    full, mirrored = (ratio(many, one.name, route.bare.name) for one in (route.easel, route.mirrored))
+    print(f"all features {full:.2f} x bare, with 10 % mirrored {mirrored:.2f} x bare")
+    return full, mirrored
+
+
+async def beside_bare(route: Route, args: argparse.Namespace, script: Path) -> list[bool]:
+    """The gates: throughput at many connections, and the median at one."""
+    full, mirrored = await against_bare(route, args, script)
+    one = await rounds([route.easel, route.bare], args, 1, script)
+    pairs = zip(one[route.easel.name].p50_ms, one[route.bare.name].p50_ms, strict=True)
+    added_ms = statistics.median(a - b for a, b in pairs)
     return [
-        verdict("all features, throughput", ratio(many, easel, behind), BARE_GATE, "x bare", at_least=True),
-        verdict("all features and 10 % mirrored, throughput", ratio(many, mirrored, behind), MIRROR_GATE, "x bare",
-                at_least=True),
+        verdict("all features, throughput", full, BARE_GATE, "x bare", at_least=True),
+        verdict("all features and 10 % mirrored, throughput", mirrored, MIRROR_GATE, "x bare", at_least=True),
         verdict("all features, median at one connection, more than bare", added_ms, ADDED_GATE_MS, "ms"),
-    ]  # fmt: skip
+    ]
 
 
 async def beside_peer(
@@ -227,6 +234,41 @@ async def answers(url: str) -> bool:
             return False
 
 
+class Route(Struct, frozen=True):
+    """Easel's and a bare Envoy's way to the same server."""
+
+    easel: Target
+    mirrored: Target
+    bare: Target
+
+
+@asynccontextmanager
+async def routes(r: Rig, envoy: Envoy, kind: str, options: tuple[str, ...]) -> AsyncIterator[Route]:
+    """The model in one uvicorn with these options, a second one that gets copies, and the ways to the first."""
+    port, copies_port, simple_port = free_port(), free_port(), free_port()
+    uvicorn = [sys.executable, "-m", "uvicorn", "asgi:app", "--host", "0.0.0.0", "--log-level", "warning",
+               "--no-access-log", *options]  # fmt: skip
+    simple = await plain_envoy(r.directory, f"bare-{kind}", bare(simple_port, port), simple_port)
+    try:
+        async with (
+            serving([*uvicorn, "--port", str(port)], port, r.directory) as model,
+            serving([*uvicorn, "--port", str(copies_port)], copies_port, r.directory) as copies,
+        ):
+            await r.acknowledged(r.put(shadow(f"copies_{kind}", copies_port)))
+            await r.acknowledged(r.put(features(f"ocr_{kind}", port)))
+            tenth = Mirroring(targets=(f"copies_{kind}",), percent=10)
+            await r.acknowledged(r.put(features(f"mirrored_{kind}", port, tenth)))
+            path = envoy.url + "/api/predict/{}/predict"
+            yield Route(
+                Target("Easel, all features", path.format(f"ocr_{kind}"), (envoy.pid, model)),
+                Target("Easel, all features, 10 % mirrored", path.format(f"mirrored_{kind}"),
+                       (envoy.pid, model, copies)),
+                Target("bare Envoy", simple.url + "/predict", (simple.pid, model)),
+            )  # fmt: skip
+    finally:
+        await simple.stop()
+
+
 async def main(args: argparse.Namespace) -> int:
     """Exit code 0 where every gate is met."""
     if shutil.which("wrk") is None:
@@ -234,36 +276,24 @@ async def main(args: argparse.Namespace) -> int:
     directory = Path(tempfile.mkdtemp(prefix="easel-bench-"))
     script = directory / "post.lua"
     script.write_text(POST)
-    port, shadow_port, simple_port = free_port(), free_port(), free_port()
-    uvicorn = [sys.executable, "-m", "uvicorn", "asgi:app", "--host", "0.0.0.0", "--log-level", "warning",
-               "--no-access-log", *FAST]  # fmt: skip
-    simple = await plain_envoy(directory, "bare", bare(simple_port, port), simple_port)
     met: list[bool] = []
     try:
-        async with (
-            serving([*uvicorn, "--port", str(port)], port, directory) as model,
-            serving([*uvicorn, "--port", str(shadow_port)], shadow_port, directory) as copies,
-            rig(directory) as r,
-        ):
+        async with rig(directory) as r:
             envoy = await r.envoy()
-            await r.acknowledged(r.put(features("ocr", port)))
-            await r.acknowledged(r.put(shadow("copies", shadow_port)))
-            tenth = Mirroring(targets=("copies",), percent=10)
-            await r.acknowledged(r.put(features("mirrored", port, tenth)))
-            easel = Target("Easel, all features", envoy.url + "/api/predict/ocr/predict", (envoy.pid, model))
-            mirrored = Target("Easel, all features, 10 % mirrored", envoy.url + "/api/predict/mirrored/predict",
-                              (envoy.pid, model, copies))  # fmt: skip
-            behind = Target("bare Envoy", simple.url + "/predict", (simple.pid, model))
-            met += await beside_bare([easel, mirrored, behind], args, script)
-            for name in args.peers.split(","):
+            print("before a plain ASGI server (uvicorn as pip installs it):")
+            async with routes(r, envoy, "plain", PLAIN) as found:
+                met += await beside_bare(found, args, script)
+            print("before the same with httptools and uvloop, as the peers have it:")
+            async with routes(r, envoy, "fast", FAST) as found:
+                await against_bare(found, args, script)
+                for name in args.peers.split(","):
 
-                async def in_front(peer_port: int, name: str = name) -> str:
-                    await r.acknowledged(r.put(lean(name, peer_port)))
-                    return f"{envoy.url}/api/predict/{name}/predict"
+                    async def in_front(peer_port: int, name: str = name) -> str:
+                        await r.acknowledged(r.put(lean(name, peer_port)))
+                        return f"{envoy.url}/api/predict/{name}/predict"
 
-                met.append(await beside_peer(name, easel, envoy.pid, in_front, args, script, directory))
+                    met.append(await beside_peer(name, found.easel, envoy.pid, in_front, args, script, directory))
     finally:
-        await simple.stop()
         shutil.rmtree(directory, ignore_errors=True)
     return 0 if all(met) else 1
 
