@@ -64,7 +64,7 @@ class Memberships:
             return groups.joined(group, service.name, now)
         if await self._store.is_service(connection, workspace, name):
             message = f"{name} is the name of a service, and both are reached by their names"
-            raise InvalidInput(f"metadata.group: {message}", (FieldError(
+            raise InvalidInput(f"the service cannot join this group: {message}", (FieldError(
                 path="metadata.group", code="NAME_TAKEN", message=message, hint="choose another name for the group"),
             ))  # fmt: skip
         return groups.created(
